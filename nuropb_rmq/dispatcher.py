@@ -1,0 +1,367 @@
+"""One delivery of the service queue: decode → handle → decide → reply → settle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import envelope
+from .acknowledgement import Answer, Outcome, Settlement, decide
+from .config import TransportConfig
+from .consumer import Consumer
+from .envelope import Head
+from .exceptions import (
+    EncryptionError,
+    MalformedMessageError,
+    NuropbCallAgain,
+    NuropbCallAgainReject,
+    NuropbException,
+    NuropbHandlingError,
+    NuropbSuccess,
+)
+from .outbound import Outbound
+from .protocol import MessageType
+from .publisher import OnDone
+from .sealing import Sealing, whole_body
+from .wire.frames import Content
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[["Message"], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request, command or event, as a handler gets it. `ttl` is in milliseconds."""
+
+    kind: MessageType
+    payload: Mapping[str, Any] = field(repr=False)
+    correlation_id: str
+    trace_id: str | None
+    ttl: int | None
+    encrypted: bool
+    call_again_count: int
+    redelivered: bool
+    headers: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a handler may return to decide everything itself.
+
+    `messages` are payloads of responses and events; they are published, and confirmed, before
+    the message is settled. A plain return value stands for Completion(DONE, [its response]).
+    """
+
+    outcome: Outcome
+    messages: Sequence[Mapping[str, Any]] = ()
+
+
+class Dispatcher:
+    """The receiver of the service queue. Handlers run in tasks of their own.
+
+    They are not cancelled when a channel dies: the reply is sent, and the ack, which would mean
+    nothing on another channel, is dropped.
+    """
+
+    def __init__(
+        self, config: TransportConfig, handler: Handler, outbound: Outbound, sealing: Sealing
+    ) -> None:
+        self._config = config
+        self._handler = handler
+        self._outbound = outbound
+        self._sealing = sealing
+        self._loop = asyncio.get_running_loop()
+        self._reply_to_pattern = re.compile(config.reply_to_pattern)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsettled = 0
+        self._waiters: list[asyncio.Future[None]] = []
+        self._refused_reply_to = False
+
+    # -- deliveries -------------------------------------------------------------------------
+
+    def receive(self, consumer: Consumer, content: Content) -> Awaitable[None] | None:
+        """Begin to handle a delivery; the awaitable ends when there is room for another."""
+        self._unsettled += 1
+        task = self._loop.create_task(self._dispatch(_Work(self, consumer, content)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        limit = self._config.prefetch_count
+        if limit and len(self._tasks) >= limit:
+            return self._until(lambda: len(self._tasks) < limit)
+        return None
+
+    async def drained(self) -> None:
+        """Wait until every delivery that was begun is settled, replies confirmed."""
+        await self._until(lambda: self._unsettled == 0)
+
+    async def cancel(self) -> None:
+        """Cancel the handlers that still run; their messages go back to the queue."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def settled(self) -> None:
+        """A delivery has come to its end."""
+        self._unsettled -= 1
+        if self._waiters:
+            # A task counts as running until its done callback, one tick from here.
+            self._loop.call_soon(self._wake)
+
+    # -- one delivery, top to bottom --------------------------------------------------------
+
+    async def _dispatch(self, work: _Work) -> None:
+        try:
+            head = envelope.read_head(work.content)
+            try:
+                message = await self._open(head)
+            except (MalformedMessageError, EncryptionError) as e:
+                self._refuse(work, head, e)
+                return
+            outcome, messages = await self._handle(message, head)
+            self._conclude(work, head, message, outcome, messages)
+        except asyncio.CancelledError:
+            work.settle(None)
+            raise
+        except Exception:
+            logger.exception("a delivery could not be handled; it goes to the dead letters")
+            work.settle(Settlement.REJECT)
+        finally:
+            if self._waiters:
+                self._loop.call_soon(self._wake)
+
+    async def _open(self, head: Head) -> Message:
+        if head.problem is not None:
+            raise head.problem
+        kind = head.kind
+        if kind is MessageType.RESPONSE:
+            raise MalformedMessageError("a response on a service queue")
+        body = whole_body(head.content)
+        if head.encrypted:
+            body = await self._sealing.unseal(body, head.correlation_id)
+        payload = envelope.read_payload(
+            head, body, max_depth=self._config.max_json_depth, decrypted=head.encrypted
+        )
+        return Message(
+            kind,
+            payload,
+            head.correlation_id,
+            head.trace_id,
+            head.ttl,
+            head.encrypted,
+            head.call_again_count,
+            head.content.redelivered,
+            head.headers,
+        )
+
+    async def _handle(
+        self, message: Message, head: Head
+    ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
+        """Run the handler; whatever it does is an outcome."""
+        deadline = asyncio.timeout(self._config.handler_timeout)
+        try:
+            async with deadline:
+                value = await self._handler(message)
+        except NuropbSuccess as success:
+            events = [_event(message, event) for event in success.events]
+            return Outcome.DONE, [_response(message, head, success.result), *events]
+        except NuropbCallAgain:
+            return Outcome.CALL_AGAIN, ()
+        except BaseException as e:
+            if isinstance(e, KeyboardInterrupt | SystemExit) or _is_being_cancelled(e):
+                raise
+            if deadline.expired() and isinstance(e, TimeoutError):
+                e = NuropbHandlingError(
+                    f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
+                )
+            return self._failed(message, head, e)
+        if isinstance(value, Completion):
+            return value.outcome, value.messages
+        return Outcome.DONE, [_response(message, head, value)]
+
+    def _failed(
+        self, message: Message, head: Head, error: BaseException
+    ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
+        logger.warning(
+            "%s %s failed: %s", message.kind.value, message.correlation_id, type(error).__name__
+        )
+        logger.debug("%s", message.correlation_id, exc_info=error)
+        return Outcome.FAILED, [envelope.error_response(head, error_dict(error), _context(message))]
+
+    def _conclude(
+        self,
+        work: _Work,
+        head: Head,
+        message: Message,
+        outcome: Outcome,
+        messages: Sequence[Mapping[str, Any]],
+    ) -> None:
+        decision = decide(message.kind, outcome, message.call_again_count)
+        work.settlement = decision.settlement
+        if decision.settlement is Settlement.CALL_AGAIN:
+            self._outbound.call_again(head, work.expect_call_again())
+            return
+        match decision.answer:
+            case Answer.NOTHING:
+                messages = [each for each in messages if each.get("tag") == "event"]
+            case Answer.CALL_AGAIN_REJECTED:
+                error = NuropbCallAgainReject("the handler asked for a second call-again")
+                messages = [envelope.error_response(head, error.to_dict(), _context(message))]
+        try:
+            self._publish(work, head, messages)
+        except NuropbException as e:
+            if outcome is Outcome.FAILED or message.kind is not MessageType.REQUEST:
+                raise
+            # The result cannot be sent: that is a failure, and the requester is told so.
+            _, messages = self._failed(message, head, e)
+            work.settlement = Settlement.REJECT
+            self._publish(work, head, messages)
+        work.published()
+
+    def _publish(self, work: _Work, head: Head, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Pack everything before anything is sent: then all of it goes, or nothing."""
+        sends = []
+        for payload in messages:
+            if payload["tag"] == MessageType.RESPONSE:
+                reply_to = self._reply_to(head)
+                if reply_to is None:
+                    continue
+                sends.append(self._outbound.reply(head, payload, reply_to))
+            else:
+                sends.append(self._outbound.event(payload))
+        for send in sends:
+            send(work.expect())
+
+    def _reply_to(self, head: Head) -> str | None:
+        """Where to answer; only what the configured pattern admits is ever published to."""
+        reply_to = head.properties.reply_to
+        if not reply_to or not head.correlation_id:
+            return None
+        if self._reply_to_pattern.fullmatch(reply_to) is None:
+            if not self._refused_reply_to:
+                self._refused_reply_to = True
+                logger.warning(
+                    "no answer to %r: reply_to_pattern %r does not admit it (said once)",
+                    reply_to,
+                    self._config.reply_to_pattern,
+                )
+            return None
+        return reply_to
+
+    def _refuse(self, work: _Work, head: Head, error: NuropbException) -> None:
+        """A message that cannot be read: dead-lettered once, and answered when that is possible."""
+        logger.warning("dead-lettered a message that cannot be read: %s", error)
+        work.settlement = Settlement.REJECT
+        if head.headers.get("nuropb_type", "request") == "request":
+            self._publish(work, head, [envelope.error_response(head, error.to_dict())])
+        work.published()
+
+
+class _Work:
+    """One delivery until it is settled: after its messages are confirmed, and once."""
+
+    __slots__ = ("_consumer", "_dispatcher", "_done", "_outstanding", "content", "settlement")
+
+    def __init__(self, dispatcher: Dispatcher, consumer: Consumer, content: Content) -> None:
+        self._dispatcher = dispatcher
+        self._consumer = consumer
+        self._outstanding = 1
+        self._done = False
+        self.content = content
+        self.settlement = Settlement.REJECT
+
+    def expect(self) -> OnDone:
+        """Wait for one more message to be confirmed; its outcome is told to what is returned."""
+        self._outstanding += 1
+        return self._sent
+
+    def expect_call_again(self) -> OnDone:
+        """The delivery is acknowledged when its successor is confirmed, else given back."""
+        return self._called_again
+
+    def published(self) -> None:
+        """Everything is on its way."""
+        self._count_down()
+
+    def _sent(self, error: NuropbException | None) -> None:
+        if error is not None:
+            # The work is done: doing it again because its answer got lost would be worse.
+            logger.warning("an answer or event could not be delivered: %s", error)
+        self._count_down()
+
+    def _called_again(self, error: NuropbException | None) -> None:
+        self.settle(Settlement.ACK if error is None else Settlement.REQUEUE)
+
+    def _count_down(self) -> None:
+        self._outstanding -= 1
+        if self._outstanding == 0:
+            self.settle(self.settlement)
+
+    def settle(self, settlement: Settlement | None) -> None:
+        """Settle now; None leaves it to the channel's end, which gives it back to the queue."""
+        if self._done:
+            return
+        self._done = True
+        if settlement is not None:
+            self._consumer.settle(self.content, settlement)
+        self._dispatcher.settled()
+
+
+def error_dict(error: BaseException) -> dict[str, Any]:
+    """The `error` of a response: the class name and its text."""
+    if isinstance(error, NuropbException):
+        return error.to_dict()
+    return {"error": type(error).__name__, "description": str(error)}
+
+
+def _context(message: Message) -> dict[str, Any]:
+    return message.payload.get("context") or {}
+
+
+def _response(message: Message, head: Head, result: Any) -> dict[str, Any]:
+    return {
+        "tag": MessageType.RESPONSE.value,
+        "result": result,
+        "error": None,
+        "correlation_id": message.correlation_id,
+        "trace_id": message.trace_id,
+        "context": _context(message),
+        "warning": None,
+        "reply_to": head.properties.reply_to or "",
+    }
+
+
+def _event(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event that a handler's success carries; nuropb's EventType calls its body `payload`."""
+    return {
+        "tag": MessageType.EVENT.value,
+        "topic": event["topic"],
+        "event": event["payload"] if "payload" in event else event.get("event"),
+        "target": event.get("target"),
+        "correlation_id": message.correlation_id,
+        "trace_id": message.trace_id,
+        "context": _context(message),
+    }
+
+
+def _is_being_cancelled(error: BaseException) -> bool:
+    """Whether this is our task's own cancellation, not a CancelledError that a handler raised."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -1,0 +1,354 @@
+"""Hybrid encryption of bodies: Fernet for the payload, RSA for the Fernet key.
+
+A body is ``base64(RSA-OAEP-SHA256(key)) + b"." + base64(Fernet token)``, as nuropb 0.1.8 makes it.
+The requester makes the key and wraps it with the service's public key; the service answers with
+the same key. RSA costs more than the rest of a call, so keys are used again (docs: architecture):
+a requester uses one key, and its wrapped bytes, for many calls to one service, for a bounded time
+and number; a service remembers the keys that it has unwrapped. Old peers cannot tell.
+
+With a shared key, that a body opens does not say which call it belongs to: the caller compares
+tag, correlation id and service with those of the envelope.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import json
+import threading
+import time
+from base64 import b64decode, b64encode
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from .exceptions import EncryptionError, NuropbConfigurationError
+from .protocol import MessageType
+
+__all__ = ["Encryptor"]
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+_OAEP: Final = padding.OAEP(
+    mgf=padding.MGF1(algorithm=hashes.SHA256()), algorithm=hashes.SHA256(), label=None
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A Fernet key ready for use, and the bytes that carry it on the wire."""
+
+    fernet: Fernet = field(repr=False)
+    wrapped: bytes = field(repr=False)
+    to_self: bool = False
+    """Wrapped by us with our own public key: a service that calls itself."""
+
+
+@dataclass(slots=True)
+class _Shared:
+    """The key in use for one service, until it is too old or has been used too often."""
+
+    key: _Key
+    expires_at: float
+    uses_left: int
+
+
+@dataclass(slots=True)
+class _Owed:
+    """The key of a request that we serve, and how many deliveries of it still want an answer."""
+
+    key: _Key
+    deliveries: int
+
+
+class _Bounded(OrderedDict[_K, _V], Generic[_K, _V]):
+    """A dict that forgets what was put or used longest ago when it is full."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def put(self, key: _K, value: _V) -> None:
+        self[key] = value
+        self.move_to_end(key)
+        while len(self) > self._limit:
+            self.popitem(last=False)
+
+    def use(self, key: _K) -> _V | None:
+        if key not in self:
+            return None
+        self.move_to_end(key)
+        return self[key]
+
+
+class Encryptor:
+    """Encrypts and decrypts bodies; remembers the keys of calls that are under way.
+
+    service_name and private_key are of the service that this process is; a pure requester has
+    none. key_lifetime (seconds) and key_uses bound the use of one key for calls to one service:
+    key_uses=1 makes a new key for each, as nuropb does. unwrapped_keys bounds the keys remembered
+    from requesters, and calls_remembered the calls under way, in each direction.
+
+    Methods may be called from any thread. Everything that cannot be encrypted or decrypted is an
+    EncryptionError, whose text holds no key and no payload.
+    """
+
+    def __init__(
+        self,
+        service_name: str | None = None,
+        private_key: rsa.RSAPrivateKey | None = None,
+        *,
+        key_lifetime: float = 300.0,
+        key_uses: int = 1000,
+        unwrapped_keys: int = 1024,
+        calls_remembered: int = 100_000,
+    ) -> None:
+        for name, bound in (
+            ("key_uses", key_uses),
+            ("unwrapped_keys", unwrapped_keys),
+            ("calls_remembered", calls_remembered),
+        ):
+            if bound < 1:
+                raise NuropbConfigurationError(name, f"must be at least 1, not {bound}")
+        if not key_lifetime >= 0:
+            raise NuropbConfigurationError("key_lifetime", "must be seconds, 0 or more")
+        self._service_name = service_name
+        self._private_key = private_key
+        self._own_public_key = None if private_key is None else private_key.public_key()
+        self._key_lifetime = key_lifetime
+        self._key_uses = key_uses
+        self._lock = threading.Lock()  # guards the tables below; never held during RSA
+        self._public_keys: dict[str, rsa.RSAPublicKey] = {}
+        self._shared: dict[str, _Shared] = {}
+        self._unwrapped: _Bounded[bytes, _Key] = _Bounded(unwrapped_keys)
+        # Two directions, two tables: one process may send and serve the same correlation id.
+        self._sent: _Bounded[str, _Key] = _Bounded(calls_remembered)
+        self._owed: _Bounded[str, _Owed] = _Bounded(calls_remembered)
+
+    def __repr__(self) -> str:
+        return (
+            f"Encryptor(service_name={self._service_name!r}, "
+            f"private_key={'set' if self._private_key is not None else None}, "
+            f"public_keys_of={sorted(self._public_keys)})"
+        )
+
+    @classmethod
+    def new_symmetric_key(cls) -> bytes:
+        """A new Fernet key: 32 random bytes, base64."""
+        return Fernet.generate_key()
+
+    def add_public_key(self, service_name: str, public_key: rsa.RSAPublicKey | str | bytes) -> None:
+        """Remember a service's public key: an RSA key, or PEM. Replaces an older one."""
+        key = _public_key(service_name, public_key)
+        with self._lock:
+            if self._public_keys.get(service_name) != key:
+                self._shared.pop(service_name, None)  # wrapped for a key that is no more
+            self._public_keys[service_name] = key
+
+    def get_public_key(self, service_name: str) -> rsa.RSAPublicKey | None:
+        """The service's public key, or None."""
+        return self._public_keys.get(service_name)
+
+    def has_public_key(self, service_name: str) -> bool:
+        """Whether the service's public key is known."""
+        return service_name in self._public_keys
+
+    def encrypt_payload(
+        self, payload: bytes, correlation_id: str, service_name: str | None = None
+    ) -> bytes:
+        """Encrypt a request or command to `service_name`; without it, the response to a request.
+
+        EncryptionError when the service's public key is unknown, or when no encrypted request with
+        this correlation id waits for its response here.
+        """
+        if service_name is None:
+            key = self._take_owed(correlation_id)
+        else:
+            key = self._key_for(service_name)
+            with self._lock:
+                self._sent.put(correlation_id, key)
+        return key.wrapped + b"." + b64encode(key.fernet.encrypt(payload))
+
+    def decrypt_payload(self, payload: bytes, correlation_id: str) -> bytes:
+        """Decrypt a response to a request of ours, or else a request or command to us.
+
+        It is a response when it opens with the key that went out under this correlation id: that
+        is tried first, since an old service wraps that key anew, for itself. EncryptionError when
+        it opens with no key that we have.
+        """
+        wrapped, separator, token = payload.partition(b".")
+        if not separator:
+            raise EncryptionError("body is not encrypted: it has no wrapped key before a '.'")
+        with self._lock:
+            sent = self._sent.get(correlation_id)
+        if sent is not None:
+            plain = _open(sent, token)
+            if plain is not None:
+                self._settle(correlation_id, sent, wrapped, plain)
+                return plain
+        key = self._unwrap(wrapped)
+        plain = _open(key, token)
+        if plain is None:
+            raise EncryptionError("body cannot be decrypted: tampered with, or of another key")
+        self._owe(correlation_id, key)
+        return plain
+
+    def needs_private_key(self, payload: bytes, correlation_id: str | None = None) -> bool:
+        """Whether decrypting this costs an RSA private operation (about a millisecond).
+
+        With the correlation id the answer is exact for responses of old peers too.
+        """
+        if self._private_key is None:
+            return False
+        wrapped = payload.partition(b".")[0]
+        with self._lock:
+            if correlation_id is not None and correlation_id in self._sent:
+                return False
+            return _digest(wrapped) not in self._unwrapped
+
+    def forget(self, correlation_id: str, *, sent: bool = True, received: bool = True) -> None:
+        """Drop what is remembered of a call that gets no response, as `sent` or as `received`.
+
+        For a command when it is sent, a request when it times out, a delivery that is not
+        answered.
+        """
+        with self._lock:
+            if sent:
+                self._sent.pop(correlation_id, None)
+            if received:
+                self._drop_owed(correlation_id)
+
+    @property
+    def calls_remembered(self) -> int:
+        """How many calls are under way, in both directions."""
+        with self._lock:
+            return len(self._sent) + len(self._owed)
+
+    def _key_for(self, service_name: str) -> _Key:
+        """The key for one more message to this service."""
+        now = time.monotonic()
+        with self._lock:
+            public_key = self._public_keys.get(service_name)
+            shared = self._shared.get(service_name)
+            if shared is not None and shared.uses_left > 0 and now < shared.expires_at:
+                shared.uses_left -= 1
+                return shared.key
+        if public_key is None:
+            raise EncryptionError(
+                f"the public key of service {service_name!r} is unknown: describe it first"
+            )
+        key = self._wrap(public_key)
+        with self._lock:
+            if self._public_keys.get(service_name) is public_key:  # not rotated meanwhile
+                self._shared[service_name] = _Shared(
+                    key, now + self._key_lifetime, self._key_uses - 1
+                )
+        return key
+
+    def _wrap(self, public_key: rsa.RSAPublicKey) -> _Key:
+        secret = self.new_symmetric_key()
+        try:
+            wrapped = b64encode(public_key.encrypt(secret, _OAEP))
+        except ValueError as error:
+            raise EncryptionError("the service's RSA key is too short: use 2048 bits") from error
+        return _Key(Fernet(secret), wrapped, to_self=public_key == self._own_public_key)
+
+    def _unwrap(self, wrapped: bytes) -> _Key:
+        """The key in these bytes, remembered or decrypted with our private key."""
+        digest = _digest(wrapped)
+        with self._lock:
+            known = self._unwrapped.use(digest)
+        if known is not None:
+            return known
+        if self._private_key is None:
+            raise EncryptionError(
+                "body cannot be decrypted: it answers no request that is waiting here, and there "
+                "is no private key to read it as a request"
+            )
+        try:
+            secret = self._private_key.decrypt(b64decode(wrapped, validate=True), _OAEP)
+            key = _Key(Fernet(secret), wrapped)
+        except ValueError as error:  # binascii.Error and OAEP's refusal are ValueErrors
+            raise EncryptionError(
+                f"the key of this body is not wrapped for service {self._service_name!r}: the "
+                "sender may have an old public key"
+            ) from error
+        with self._lock:
+            self._unwrapped.put(digest, key)
+        return key
+
+    def _settle(self, correlation_id: str, sent: _Key, wrapped: bytes, plain: bytes) -> None:
+        """Note that a body opened with the key that we sent out under this correlation id."""
+        # The key may come back as we wrapped it in a response, or, when we call ourselves, in our
+        # own request: only what is inside tells them apart.
+        if sent.to_self and wrapped == sent.wrapped and not _is_response(plain):
+            self._owe(correlation_id, sent)
+            return
+        with self._lock:
+            self._sent.pop(correlation_id, None)
+
+    def _owe(self, correlation_id: str, key: _Key) -> None:
+        with self._lock:
+            owed = self._owed.get(correlation_id)
+            # Delivered again while it is being handled: each delivery may be answered.
+            again = owed.deliveries if owed is not None and owed.key.wrapped == key.wrapped else 0
+            self._owed.put(correlation_id, _Owed(key, again + 1))
+
+    def _take_owed(self, correlation_id: str) -> _Key:
+        with self._lock:
+            owed = self._owed.get(correlation_id)
+            self._drop_owed(correlation_id)
+        if owed is None:
+            raise EncryptionError(
+                f"no encrypted request {correlation_id!r} is waiting for its response here"
+            )
+        return owed.key
+
+    def _drop_owed(self, correlation_id: str) -> None:
+        """One answer less is owed; called with the lock held."""
+        owed = self._owed.get(correlation_id)
+        if owed is None:
+            return
+        owed.deliveries -= 1
+        if owed.deliveries < 1:
+            del self._owed[correlation_id]
+
+
+def _public_key(service_name: str, given: rsa.RSAPublicKey | str | bytes) -> rsa.RSAPublicKey:
+    key: object = given
+    if isinstance(given, str | bytes):
+        try:
+            key = load_pem_public_key(given.encode() if isinstance(given, str) else given)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            text = f"the public key of service {service_name!r} is not PEM"
+            raise EncryptionError(text) from error
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise EncryptionError(f"the public key of service {service_name!r} is not an RSA key")
+    return key
+
+
+def _digest(wrapped: bytes) -> bytes:
+    return hashlib.sha256(wrapped).digest()
+
+
+def _open(key: _Key, token: bytes) -> bytes | None:
+    """The payload, or None when it was not encrypted with this key (Fernet authenticates)."""
+    try:
+        return key.fernet.decrypt(b64decode(token, validate=True))
+    except (InvalidToken, binascii.Error):
+        return None
+
+
+def _is_response(plain: bytes) -> bool:
+    try:
+        payload = json.loads(plain)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(payload, dict) and payload.get("tag") == MessageType.RESPONSE

@@ -1,0 +1,330 @@
+"""Payload ↔ message: what a NuroPb payload is on the wire, and what a message says.
+
+Packing writes the constant part of the headers once per kind of message; unpacking reads the
+properties first, so that a message whose body or headers are bad can still be answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from . import serialization
+from .exceptions import (
+    AMQPProtocolError,
+    MalformedMessageError,
+    NuropbSerializationError,
+    NuropbValidationError,
+)
+from .protocol import (
+    CONTENT_TYPE,
+    HEADER_CALL_AGAIN_COUNT,
+    HEADER_CALL_AGAIN_EXCHANGE,
+    HEADER_CALL_AGAIN_ROUTING_KEY,
+    HEADER_ENCRYPTED,
+    HEADER_PROTOCOL,
+    HEADER_TRACE_ID,
+    HEADER_TYPE,
+    HEADER_VERSION,
+    NUROPB_MESSAGE_TYPES,
+    NUROPB_PROTOCOL_VERSION,
+    NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
+    NUROPB_VERSION,
+    MessageType,
+)
+from .wire import frames
+from .wire.frames import Content, Properties
+
+_MAX_EXPIRATION: Final = 2**32 - 1
+"""Milliseconds; the broker refuses a larger per-message TTL with 406."""
+
+_REQUIRED: Final = {
+    MessageType.REQUEST: (("service", str), ("method", str), ("params", dict)),
+    MessageType.COMMAND: (("service", str), ("method", str), ("params", dict)),
+    MessageType.EVENT: (("topic", str), ("event", object)),
+    MessageType.RESPONSE: (("result", object), ("error", (dict, type(None)))),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """How a payload is to be sent."""
+
+    kind: MessageType
+    correlation_id: str
+    trace_id: str | None
+    reply_to: str | None = None
+    expiration: int | None = None  # milliseconds
+    priority: int | None = None
+    persistent: bool = False
+    encrypted: bool = False
+
+
+@dataclass(slots=True)
+class Head:
+    """What properties and headers of an incoming message say; `problem` when they are bad."""
+
+    content: Content
+    properties: Properties
+    headers: dict[str, Any]
+    problem: MalformedMessageError | None
+
+    @property
+    def kind(self) -> MessageType:
+        """The type; only asked of a head without a problem."""
+        return MessageType(self.headers[HEADER_TYPE])
+
+    @property
+    def correlation_id(self) -> str:
+        """The correlation id, "" when there is none."""
+        return self.properties.correlation_id or ""
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace id, when there is one."""
+        value = self.headers.get(HEADER_TRACE_ID)
+        return value if isinstance(value, str) else None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the body is encrypted. Old peers may mark events so, and never encrypt them."""
+        return (
+            self.headers.get(HEADER_ENCRYPTED) == "yes"
+            and self.headers.get(HEADER_TYPE) != MessageType.EVENT
+        )
+
+    @property
+    def call_again_count(self) -> int:
+        """How often it was called again already."""
+        value = self.headers.get(HEADER_CALL_AGAIN_COUNT, 0)
+        return value if isinstance(value, int) else 1
+
+    @property
+    def routing_key(self) -> str:
+        """The routing key that its sender used, also after a call-again."""
+        value = self.headers.get(HEADER_CALL_AGAIN_ROUTING_KEY)
+        return value if isinstance(value, str) else self.content.routing_key
+
+    @property
+    def ttl(self) -> int | None:
+        """The expiration in milliseconds, when it has one."""
+        value = self.properties.expiration
+        return int(value) if value and value.isascii() and value.isdigit() else None
+
+
+def check_outgoing(payload: Mapping[str, Any], encoding: str = "json") -> MessageType:
+    """The kind of a payload that is to be sent.
+
+    Raises NuropbValidationError naming the field that is missing or of the wrong type.
+    """
+    if encoding != "json":
+        raise NuropbValidationError(f"encoding: {encoding!r} is not known, use 'json'")
+    if not isinstance(payload, Mapping):
+        raise NuropbValidationError(f"payload: {_type_of(payload)}, a mapping is needed")
+    tag = payload.get("tag")
+    if tag not in NUROPB_MESSAGE_TYPES:
+        known = ", ".join(NUROPB_MESSAGE_TYPES)
+        raise NuropbValidationError(f"payload field 'tag': {_short(tag)}, use one of {known}")
+    for name, types in _REQUIRED[MessageType(tag)]:
+        if name not in payload:
+            raise NuropbValidationError(f"payload field {name!r}: missing, a {tag} needs it")
+        if not isinstance(payload[name], types):
+            raise NuropbValidationError(f"payload field {name!r}: {_type_of(payload[name])}")
+    for name in ("correlation_id", "trace_id"):
+        if not isinstance(payload.get(name), str | None):
+            raise NuropbValidationError(
+                f"payload field {name!r}: {_type_of(payload[name])}, text is needed"
+            )
+    if not isinstance(payload.get("context"), Mapping | None):
+        raise NuropbValidationError("payload field 'context': a mapping is needed")
+    return MessageType(tag)
+
+
+# -- out ------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _constant_headers(kind: MessageType, encrypted: bool) -> bytes:
+    entry = frames.table_entry
+    return b"".join(
+        (
+            entry(HEADER_ENCRYPTED, "yes" if encrypted else ""),
+            entry(HEADER_PROTOCOL, NUROPB_PROTOCOL_VERSION),
+            entry(HEADER_TYPE, kind.value),
+            entry(HEADER_VERSION, NUROPB_VERSION),
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def publish_method(exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    """Basic.Publish for a destination; destinations are few, and packed once.
+
+    Raises NuropbSerializationError when a name is longer than AMQP allows.
+    """
+    try:
+        return frames.publish_method(exchange, routing_key, mandatory=mandatory)
+    except frames.FieldError as e:
+        raise NuropbSerializationError(f"exchange or routing key is {e}") from e
+
+
+def pack_properties(packing: Packing) -> bytes:
+    """The content header's properties, all but the message id, which the publisher appends.
+
+    Raises NuropbSerializationError naming the field that AMQP cannot carry.
+    """
+    headers = _constant_headers(packing.kind, packing.encrypted)
+    if packing.trace_id is not None:
+        headers += frames.table_entry(HEADER_TRACE_ID, packing.trace_id)
+    expiration = packing.expiration
+    if expiration is not None and not 0 <= expiration <= _MAX_EXPIRATION:
+        raise NuropbSerializationError(
+            f"expiration: {expiration} ms is outside 0…{_MAX_EXPIRATION} (49 days)"
+        )
+    if packing.priority is not None and not 0 <= packing.priority <= 255:
+        raise NuropbSerializationError(f"priority: {packing.priority} is outside 0…255")
+    return _encode(
+        Properties(
+            content_type=CONTENT_TYPE,
+            headers=headers,
+            delivery_mode=2 if packing.persistent else 1,
+            priority=packing.priority,
+            correlation_id=packing.correlation_id,
+            reply_to=packing.reply_to,
+            expiration=None if expiration is None else str(expiration),
+        )
+    )
+
+
+def pack_call_again(head: Head) -> bytes:
+    """The properties of a message that is put back: as they came, and the count.
+
+    Header entries that we do not know go back byte for byte.
+    """
+    entry = frames.table_entry
+    properties = head.properties
+    headers = (properties.headers or b"") + b"".join(
+        (
+            entry(HEADER_CALL_AGAIN_COUNT, head.call_again_count + 1),
+            entry(HEADER_CALL_AGAIN_EXCHANGE, head.content.exchange),
+            entry(HEADER_CALL_AGAIN_ROUTING_KEY, head.content.routing_key),
+        )
+    )
+    return _encode(
+        Properties(
+            content_type=properties.content_type,
+            content_encoding=properties.content_encoding,
+            headers=headers,
+            delivery_mode=properties.delivery_mode,
+            priority=properties.priority,
+            correlation_id=properties.correlation_id,
+            reply_to=properties.reply_to,
+            expiration=properties.expiration,
+        )
+    )
+
+
+def _encode(properties: Properties) -> bytes:
+    """Encode with the message id's flag set and its value still to come: it stands last."""
+    properties.message_id = ""
+    try:
+        return frames.encode_properties(properties)[:-1]
+    except frames.FieldError as e:
+        raise NuropbSerializationError(f"correlation_id or reply_to is {e}") from e
+
+
+# -- in -------------------------------------------------------------------------------------
+
+
+def read_head(content: Content) -> Head:
+    """Read properties and headers; never raises, a problem is told in the result."""
+    try:
+        properties = frames.decode_properties(content.raw_properties)
+    except AMQPProtocolError as e:
+        return Head(content, Properties(), {}, MalformedMessageError(str(e)))
+    if properties.headers is None:
+        return Head(content, properties, {}, MalformedMessageError("no headers"))
+    try:
+        headers = frames.decode_table(properties.headers)
+    except AMQPProtocolError as e:
+        return Head(content, properties, {}, MalformedMessageError(str(e)))
+    return Head(content, properties, headers, _head_problem(properties, headers))
+
+
+def _head_problem(properties: Properties, headers: dict[str, Any]) -> MalformedMessageError | None:
+    protocol = headers.get(HEADER_PROTOCOL)
+    if protocol not in NUROPB_PROTOCOL_VERSIONS_SUPPORTED:
+        supported = ", ".join(NUROPB_PROTOCOL_VERSIONS_SUPPORTED)
+        return MalformedMessageError(
+            f"header {HEADER_PROTOCOL} is {_short(protocol)}, understood is {supported}"
+        )
+    kind = headers.get(HEADER_TYPE)
+    if kind not in NUROPB_MESSAGE_TYPES:
+        return MalformedMessageError(f"header {HEADER_TYPE} is {_short(kind)}, no type of message")
+    correlation_id = properties.correlation_id
+    if not correlation_id:
+        return MalformedMessageError("no correlation_id")
+    if not correlation_id.isprintable():
+        return MalformedMessageError("correlation_id is not UTF-8 text")
+    return None
+
+
+def read_payload(
+    head: Head, body: bytes, *, max_depth: int, decrypted: bool = False
+) -> dict[str, Any]:
+    """Decode a body and check that the payload is what the envelope says that it is.
+
+    Under a key that serves several calls an attacker at the broker could exchange bodies: a
+    decrypted body must carry the tag, correlation id and (for requests) service of its envelope.
+    Raises MalformedMessageError naming the field.
+    """
+    kind = head.kind
+    payload = serialization.decode(body, max_depth=max_depth)
+    if not isinstance(payload, dict):
+        raise MalformedMessageError(f"body is {_type_of(payload)}, an object is needed")
+    for name, types in _REQUIRED[kind]:
+        if name not in payload:
+            raise MalformedMessageError(f"{kind.value} without field {name!r}")
+        if not isinstance(payload[name], types):
+            raise MalformedMessageError(f"field {name!r} is {_type_of(payload[name])}")
+    if not isinstance(payload.get("context"), dict | None):
+        raise MalformedMessageError(f"field 'context' is {_type_of(payload['context'])}")
+    same: dict[str, object] = {"tag": kind.value, "correlation_id": head.correlation_id}
+    if decrypted and kind is not MessageType.RESPONSE:
+        same["service"] = head.routing_key
+    for name, expected in same.items():
+        if payload.get(name, None if decrypted else expected) != expected:
+            raise MalformedMessageError(f"field {name!r} does not belong to this envelope")
+    return payload
+
+
+def error_response(
+    head: Head, error: Mapping[str, Any], context: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The response that tells a requester about an error."""
+    return {
+        "tag": MessageType.RESPONSE.value,
+        "result": None,
+        "error": dict(error),
+        "correlation_id": head.correlation_id,
+        "trace_id": head.trace_id,
+        "context": context or {},
+        "warning": None,
+        "reply_to": head.properties.reply_to or "",
+    }
+
+
+def _short(value: object) -> str:
+    """A header's value, for an operator."""
+    if value is None:
+        return "missing"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else value[:40] + "…")
+    return _type_of(value)
+
+
+def _type_of(value: object) -> str:
+    """What a payload's value is; never the value itself, which may be secret."""
+    return "null" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,245 @@
+"""Every exception that this library raises, in one tree.
+
+::
+
+    NuropbException
+    ├── NuropbConfigurationError (ValueError)        a setting is wrong; `field` names it
+    ├── NuropbTimeoutError (TimeoutError)            the deadline passed
+    ├── NuropbTransportError                         something between us and the broker
+    │   ├── BrokerUnreachableError                   no host answered
+    │   │   └── BrokerTLSError                       TLS could not be agreed, or not be trusted
+    │   ├── BrokerAuthenticationError                credentials or permissions refused
+    │   ├── ServiceNotConfigured                     virtual host or exchange missing
+    │   ├── InstanceInUseError                       another process holds this response queue
+    │   ├── ConnectionLostError                      the connection or channel ended under us
+    │   ├── AMQPProtocolError                        the peer broke AMQP 0-9-1 framing
+    │   ├── TransportClosedError                     stopped, or failed for good
+    │   ├── OutboxFullError                          the bounded outbox has no room
+    │   ├── PublishNackedError                       the broker refused the message
+    │   └── NuropbOutcomeUnknownError                written, not confirmed: perhaps done
+    ├── NuropbMessageError                           a message, or what came of it
+    │   ├── NuropbNotDeliveredError                  no queue takes it
+    │   ├── NuropbSerializationError                 a payload that JSON cannot carry
+    │   ├── MalformedMessageError                    a message that does not follow the protocol
+    │   └── EncryptionError                          cannot be encrypted or decrypted
+    ├── NuropbHandlingError                          the service's method failed
+    │   └── NuropbDeprecatedError
+    ├── NuropbValidationError
+    ├── NuropbAuthenticationError
+    ├── NuropbAuthorizationError
+    ├── NuropbCallAgain                              raised by a handler: deliver this once more
+    ├── NuropbCallAgainReject                        a second call-again
+    └── NuropbSuccess                                raised by a handler: success, with events
+
+The names beginning with Nuropb and ServiceNotConfigured are nuropb's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "AMQPProtocolError",
+    "BrokerAuthenticationError",
+    "BrokerTLSError",
+    "BrokerUnreachableError",
+    "ConnectionLostError",
+    "EncryptionError",
+    "InstanceInUseError",
+    "MalformedMessageError",
+    "NuropbAuthenticationError",
+    "NuropbAuthorizationError",
+    "NuropbCallAgain",
+    "NuropbCallAgainReject",
+    "NuropbConfigurationError",
+    "NuropbDeprecatedError",
+    "NuropbException",
+    "NuropbHandlingError",
+    "NuropbMessageError",
+    "NuropbNotDeliveredError",
+    "NuropbOutcomeUnknownError",
+    "NuropbSerializationError",
+    "NuropbSuccess",
+    "NuropbTimeoutError",
+    "NuropbTransportError",
+    "NuropbValidationError",
+    "OutboxFullError",
+    "PublishNackedError",
+    "ServiceNotConfigured",
+    "TransportClosedError",
+]
+
+
+class NuropbException(Exception):  # noqa: N818 - nuropb's name
+    """The root of the tree.
+
+    `description` is the text; `payload` the message it concerns, when there is one; `exception`
+    what caused it. The payload is kept out of str() and repr(): it may be secret.
+    """
+
+    def __init__(
+        self,
+        description: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        if description is None:
+            description = type(self).__name__ if exception is None else f"{exception}"
+        super().__init__(description)
+        self.description: str = description
+        self.payload = payload
+        self.exception = exception
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as it goes into a response: class name and description."""
+        return {"error": type(self).__name__, "description": self.description}
+
+
+class NuropbConfigurationError(NuropbException, ValueError):
+    """A setting or argument is wrong. `field` is its name; the text says what would be right."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class NuropbTimeoutError(NuropbException, TimeoutError):
+    """The deadline passed before there was an answer, or before the message could be sent."""
+
+
+class NuropbTransportError(NuropbException):
+    """Something between us and the broker failed."""
+
+    def __init__(
+        self,
+        description: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        exception: BaseException | None = None,
+        close_connection: bool = False,
+    ) -> None:
+        super().__init__(description, payload, exception)
+        self._close_connection = close_connection
+
+    @property
+    def close_connection(self) -> bool:
+        """True when the connection cannot go on as it is."""
+        return self._close_connection
+
+
+class BrokerUnreachableError(NuropbTransportError):
+    """No configured host answered: refused, unresolvable, or silent."""
+
+
+class BrokerTLSError(BrokerUnreachableError):
+    """TLS could not be agreed, or the broker's certificate not be trusted. Never plain instead."""
+
+
+class BrokerAuthenticationError(NuropbTransportError):
+    """The broker refused the credentials, or what they permit."""
+
+
+class ServiceNotConfigured(NuropbTransportError):  # noqa: N818 - nuropb's name
+    """A virtual host or exchange is missing, or a queue exists with other properties."""
+
+
+class InstanceInUseError(NuropbTransportError):
+    """Another connection holds this instance's response queue: instance_id is taken."""
+
+    def __init__(self, description: str, exception: BaseException | None = None) -> None:
+        super().__init__(description, None, exception, close_connection=True)
+
+
+class ConnectionLostError(NuropbTransportError):
+    """The connection or channel ended. `code` and `text` are the broker's, when it gave any."""
+
+    def __init__(self, description: str, code: int = 0, text: str = "") -> None:
+        super().__init__(description)
+        self.code = code
+        self.text = text
+
+
+class AMQPProtocolError(NuropbTransportError):
+    """The peer broke AMQP 0-9-1 framing (section 2.3.5); the connection is closed."""
+
+
+class TransportClosedError(NuropbTransportError):
+    """The transport is stopped, or has failed for good."""
+
+
+class OutboxFullError(NuropbTransportError):
+    """More messages or bytes wait to be sent than the configuration allows; nothing was sent."""
+
+
+class PublishNackedError(NuropbTransportError):
+    """The broker answered Basic.Nack: it did not take the message (a full queue, usually)."""
+
+
+class NuropbOutcomeUnknownError(NuropbTransportError):
+    """Written to the broker, and then the answer was lost: it may or may not have been done.
+
+    It is never sent again by us; its author knows whether it may be.
+    """
+
+
+class NuropbMessageError(NuropbException):
+    """A message could not be encoded, decoded, delivered or handled."""
+
+
+class NuropbNotDeliveredError(NuropbMessageError):
+    """The broker has no queue for this message (Basic.Return)."""
+
+
+class NuropbSerializationError(NuropbMessageError):
+    """The payload cannot be carried as JSON."""
+
+
+class MalformedMessageError(NuropbMessageError):
+    """A message that came in does not follow the protocol."""
+
+
+class EncryptionError(NuropbMessageError):
+    """A body cannot be encrypted or decrypted: key unknown, wrong, or body tampered with."""
+
+
+class NuropbHandlingError(NuropbException):
+    """A request or command failed in its service."""
+
+
+class NuropbDeprecatedError(NuropbHandlingError):
+    """The method or topic is marked deprecated."""
+
+
+class NuropbValidationError(NuropbException):
+    """The parameters of a request or command are not valid."""
+
+
+class NuropbAuthenticationError(NuropbException):
+    """The requester's identity cannot be established."""
+
+
+class NuropbAuthorizationError(NuropbException):
+    """The requester may not do this."""
+
+
+class NuropbCallAgain(NuropbException):
+    """Raised by a handler: deliver this request or command once more, once only."""
+
+
+class NuropbCallAgainReject(NuropbException):
+    """A handler asked for a second call-again; the message is rejected."""
+
+
+class NuropbSuccess(NuropbException):
+    """Raised by a handler: success with this result, and events to publish with it."""
+
+    def __init__(
+        self,
+        result: Any,
+        description: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        events: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(description, payload)
+        self.result = result
+        self.events: list[dict[str, Any]] = events or []

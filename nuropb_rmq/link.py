@@ -1,0 +1,212 @@
+"""A connection and the session on it, kept alive by one supervisor task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from .config import TransportConfig
+from .connection import BrokerConnection
+from .consumer import Consumer
+from .exceptions import (
+    BrokerAuthenticationError,
+    BrokerUnreachableError,
+    ConnectionLostError,
+    InstanceInUseError,
+    NuropbTransportError,
+    ServiceNotConfigured,
+    TransportClosedError,
+)
+from .session import Role, Session
+from .state import State
+
+logger = logging.getLogger(__name__)
+
+SessionFactory = Callable[[BrokerConnection, Role], Session]
+SETUP_PAUSE = 0.25
+"""Seconds, about, between two tries to set up a session on a connection that is up."""
+LOCKED_HEARTBEATS = 3
+"""Heartbeats for which our own response queue may stay locked by a connection that was lost."""
+
+
+class Link:
+    """Connects, sets up, waits for the end, and begins again, until told to stop.
+
+    `state` is READY, BLOCKED, RECOVERING, CONNECTING, STOPPED or FAILED; `on_change` is called
+    after every change. `error` is the latest trouble, and with FAILED what it failed of.
+    """
+
+    def __init__(
+        self,
+        config: TransportConfig,
+        role: Role,
+        *,
+        instance_id: str,
+        new_session: SessionFactory,
+        on_change: Callable[[Link], None],
+    ) -> None:
+        self.role = role
+        self.state = State.CONNECTING
+        self.error: NuropbTransportError | None = None
+        self._config = config
+        self._instance_id = instance_id
+        self._new_session = new_session
+        self._on_change = on_change
+        self._session: Session | None = None
+        self._was_ready = False
+        self._locked_since: float | None = None
+        self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Bring the link up. Raises the NuropbTransportError that it failed of."""
+        self._task = asyncio.create_task(
+            self._supervise(), name=f"nuropb-link-{self.role.name.lower()}"
+        )
+        await asyncio.shield(self._first)
+
+    async def stop(self) -> None:
+        """Close session and connection; returns when nothing of them is left."""
+        if self._task is not None:
+            self._set(State.STOPPED, None)
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    @property
+    def service_consumer(self) -> Consumer | None:
+        """The consumer of the service queue, while there is one."""
+        return None if self._session is None else self._session.service_consumer
+
+    # -- the supervisor ---------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        connection = BrokerConnection(
+            self._config,
+            purpose=self.role.name.lower(),
+            instance_id=self._instance_id,
+            on_blocked=self._blocked,
+            on_lost=self._lost,
+        )
+        try:
+            await self._open(connection)
+            while True:
+                await connection.usable()
+                await self._live(connection)
+        except NuropbTransportError as e:
+            await connection.shut()
+            self._fail(e)
+        except asyncio.CancelledError:
+            await connection.shut()
+            raise
+        finally:
+            self._start_failed(TransportClosedError("stopped before it was ready"))
+
+    async def _open(self, connection: BrokerConnection) -> None:
+        timeout = self._config.connect_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.open()
+        except TimeoutError as e:
+            raise BrokerUnreachableError(
+                f"{self._config.broker}: no answer in {timeout:g} s (connect_timeout)"
+            ) from e
+
+    async def _live(self, connection: BrokerConnection) -> None:
+        """One session, from setup to its end, or one failed try at it."""
+        session = self._session = self._new_session(connection, self.role)
+        try:
+            await self._set_up(session)
+            connection.settled()
+            self._ready(connection)
+            reason = await session.ended
+            self._recovering(reason)
+        except NuropbTransportError as e:
+            if self._is_final(e):
+                raise
+            self._recovering(e)
+            await asyncio.sleep(SETUP_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        finally:
+            self._session = None
+            await session.close("the session ended")
+
+    async def _set_up(self, session: Session) -> None:
+        timeout = self._config.connect_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await session.setup()
+        except TimeoutError as e:
+            raise ConnectionLostError(
+                f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
+            ) from e
+
+    def _is_final(self, error: NuropbTransportError) -> bool:
+        """Whether trying again has no sense.
+
+        A locked response queue is waited for: a predecessor that crashed, or our own lost
+        connection, may hold it until the broker notices. The broker's words are the same for
+        both; only our history tells them apart.
+        """
+        if isinstance(error, InstanceInUseError):
+            now = asyncio.get_running_loop().time()
+            if self._locked_since is None:
+                self._locked_since = now
+            patience = self._config.instance_retry
+            if self._was_ready:
+                patience = max(patience, LOCKED_HEARTBEATS * self._config.heartbeat)
+            return now - self._locked_since > patience
+        if not self._was_ready:
+            return True
+        return isinstance(error, ServiceNotConfigured | BrokerAuthenticationError)
+
+    # -- changes ----------------------------------------------------------------------------
+
+    def _ready(self, connection: BrokerConnection) -> None:
+        if self._was_ready:
+            logger.info("%s: %s again", self._config.broker, self.role.name.lower())
+        self._was_ready = True
+        self._locked_since = None
+        blocked = connection.router.blocked
+        self._set(State.READY if blocked is None else State.BLOCKED, None)
+        if not self._first.done():
+            self._first.set_result(None)
+
+    def _recovering(self, reason: NuropbTransportError) -> None:
+        if self._was_ready:
+            if self.state is not State.RECOVERING:
+                logger.warning("%s: recovering: %s", self._config.broker, reason)
+            self._set(State.RECOVERING, reason)
+
+    def _fail(self, error: NuropbTransportError) -> None:
+        self._set(State.FAILED, error)
+        if not self._start_failed(error):
+            logger.error("%s: given up: %s", self._config.broker, error)
+
+    def _start_failed(self, error: NuropbTransportError) -> bool:
+        if self._first.done():
+            return False
+        self._first.set_exception(error)
+        self._first.exception()  # start() may have been cancelled: then nobody else asks for it
+        return True
+
+    def _lost(self, reason: ConnectionLostError) -> None:
+        if self.state in (State.READY, State.BLOCKED):
+            self._recovering(reason)
+
+    def _blocked(self, reason: str | None) -> None:
+        if self.state not in (State.READY, State.BLOCKED):
+            return
+        if reason is None:
+            self._set(State.READY, None)
+        else:
+            logger.warning("%s: blocked by the broker: %s", self._config.broker, reason)
+            problem = NuropbTransportError(f"the broker takes no messages: {reason}")
+            self._set(State.BLOCKED, problem)
+
+    def _set(self, state: State, error: NuropbTransportError | None) -> None:
+        changed = state is not self.state
+        self.state = state
+        self.error = error
+        if changed:
+            self._on_change(self)

@@ -1,0 +1,168 @@
+"""Payload → packed message, in the hands of the publisher: one place for every way out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+from . import envelope, serialization
+from .config import TransportConfig
+from .envelope import Head, Packing
+from .exceptions import EncryptionError, NuropbSerializationError
+from .protocol import MessageType
+from .publisher import OnDone, Outgoing, Publisher
+from .sealing import Sealing
+from .topology import Topology
+
+Send = Callable[[OnDone], None]
+"""Sends what was packed; told its outcome."""
+
+
+class Outbound:
+    """Packs payloads for their destinations."""
+
+    def __init__(
+        self,
+        config: TransportConfig,
+        topology: Topology,
+        publisher: Publisher,
+        sealing: Sealing,
+    ) -> None:
+        self._config = config
+        self._topology = topology
+        self._publisher = publisher
+        self._sealing = sealing
+        self._loop = asyncio.get_running_loop()
+
+    def pack(
+        self,
+        payload: Mapping[str, Any],
+        on_done: OnDone,
+        *,
+        kind: MessageType,
+        ttl: float | None = None,
+        priority: int | None = None,
+        encrypted: bool = False,
+        deadline: float | None = None,
+        reply_to: str | None = None,
+    ) -> Outgoing:
+        """A checked payload as a message that can be published.
+
+        `ttl` is in seconds, `deadline` in loop time; `reply_to` is the destination of a response.
+        Raises NuropbSerializationError and EncryptionError; nothing has been sent then.
+        """
+        payload = _identified(payload)
+        correlation_id = payload["correlation_id"]
+        topology = self._topology
+        sender: str | None = ""
+        service: str | None = None
+        mandatory = False
+        match kind:
+            case MessageType.EVENT:
+                exchange, routing_key = topology.events_exchange.name, payload["topic"]
+                if encrypted:
+                    raise EncryptionError(
+                        "encrypted: events cannot be encrypted, no peer would read them; "
+                        "send it plain, or as a command"
+                    )
+            case MessageType.RESPONSE:
+                exchange, routing_key = "", reply_to or payload.get("reply_to") or ""
+            case _:
+                exchange, routing_key = topology.rpc_exchange.name, payload["service"]
+                sender = topology.response_queue.name
+                service = routing_key
+                mandatory = True
+        body = serialization.encode(payload)
+        if encrypted:
+            body = self._sealing.seal(body, correlation_id, service)
+        if len(body) > self._config.max_body_bytes:
+            raise NuropbSerializationError(
+                f"the body of {len(body)} bytes is larger than max_body_bytes "
+                f"({self._config.max_body_bytes})"
+            )
+        properties = envelope.pack_properties(
+            Packing(
+                kind=kind,
+                correlation_id=correlation_id,
+                trace_id=payload.get("trace_id"),
+                reply_to=sender,
+                expiration=None if ttl is None else max(1, round(ttl * 1000)),
+                priority=priority,
+                persistent=kind in self._config.persistent,
+                encrypted=encrypted,
+            )
+        )
+        method = envelope.publish_method(exchange, routing_key, mandatory)
+        return Outgoing(
+            method,
+            properties,
+            body,
+            on_done,
+            deadline=deadline,
+            resend=kind is MessageType.RESPONSE,
+        )
+
+    def reply(self, head: Head, payload: Mapping[str, Any], reply_to: str) -> Send:
+        """The response to a request, encrypted as the request was.
+
+        It waits for the broker up to the request's expiry, and is written again when its channel
+        dies before the confirm.
+        """
+        ttl = head.ttl
+        message = self.pack(
+            {
+                **payload,
+                "reply_to": reply_to,
+                "correlation_id": head.correlation_id,
+                "trace_id": head.trace_id,
+            },
+            _nobody,
+            kind=MessageType.RESPONSE,
+            encrypted=head.encrypted and head.problem is None,
+            deadline=None if ttl is None else self._loop.time() + ttl / 1000,
+            reply_to=reply_to,
+        )
+        return self._send(message)
+
+    def event(self, payload: Mapping[str, Any]) -> Send:
+        """An event that a handler's success publishes."""
+        kind = envelope.check_outgoing(payload)
+        deadline = self._loop.time() + self._config.publish_timeout
+        return self._send(self.pack(payload, _nobody, kind=kind, deadline=deadline))
+
+    def call_again(self, head: Head, on_done: OnDone) -> None:
+        """Put a message back into its service queue once more, as it came, with its count."""
+        queue = self._topology.service_queue
+        assert queue is not None  # noqa: S101 - what is called again came from that queue
+        message = Outgoing(
+            envelope.publish_method("", queue.name, True),
+            envelope.pack_call_again(head),
+            head.content.body,
+            on_done,
+            deadline=self._loop.time() + self._config.publish_timeout,
+        )
+        self._publisher.publish(message)
+
+    def _send(self, message: Outgoing) -> Send:
+        def send(on_done: OnDone) -> None:
+            message.on_done = on_done
+            self._publisher.publish(message)
+
+        return send
+
+
+def _identified(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload with a correlation id, a trace id and a context, where its author gave none."""
+    identified = dict(payload)
+    if not identified.get("correlation_id"):
+        identified["correlation_id"] = uuid4().hex
+    identified.setdefault("trace_id", identified["correlation_id"])
+    if identified.get("context") is None:
+        identified["context"] = {}
+    return identified
+
+
+def _nobody(_: object) -> None:
+    """Replaced when the message is sent."""

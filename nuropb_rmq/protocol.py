@@ -1,0 +1,103 @@
+"""What is fixed by the NuroPb protocol: versions, names on the wire, and the shapes of payloads.
+
+The contract was read off nuropb 0.1.8 on a real broker; an old peer must understand what is here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final, Literal, NotRequired, TypedDict
+
+__all__ = [
+    "NUROPB_MESSAGE_TYPES",
+    "NUROPB_PROTOCOL_VERSION",
+    "NUROPB_PROTOCOL_VERSIONS_SUPPORTED",
+    "NUROPB_VERSION",
+    "CommandPayloadDict",
+    "ErrorDescriptionType",
+    "EventPayloadDict",
+    "MessageType",
+    "RequestPayloadDict",
+    "ResponsePayloadDict",
+]
+
+NUROPB_VERSION: Final = "rmq-aio/0.1.0"
+"""What this library writes into the header ``nuropb_version``; peers only show it."""
+NUROPB_PROTOCOL_VERSION: Final = "0.1.1"
+NUROPB_PROTOCOL_VERSIONS_SUPPORTED: Final = ("0.1.1",)
+NUROPB_MESSAGE_TYPES: Final = ("request", "response", "event", "command")
+
+HEADER_PROTOCOL: Final = "nuropb_protocol"
+HEADER_VERSION: Final = "nuropb_version"
+HEADER_TYPE: Final = "nuropb_type"
+HEADER_TRACE_ID: Final = "trace_id"
+HEADER_ENCRYPTED: Final = "encrypted"
+HEADER_CALL_AGAIN_COUNT: Final = "nuropb_ca_count"
+HEADER_CALL_AGAIN_EXCHANGE: Final = "nuropb_ca_exchange"
+HEADER_CALL_AGAIN_ROUTING_KEY: Final = "nuropb_ca_routing_key"
+
+CONTENT_TYPE: Final = "application/json"
+
+DEFAULT_RPC_EXCHANGE: Final = "nuropb-rpc-exchange"
+DEFAULT_EVENTS_EXCHANGE: Final = "nuropb-events-exchange"
+DEFAULT_DL_EXCHANGE: Final = "nuropb-dl-exchange"
+
+
+class MessageType(StrEnum):
+    """The four kinds of message; the value is the header ``nuropb_type`` and the payload's tag."""
+
+    REQUEST = "request"
+    COMMAND = "command"
+    EVENT = "event"
+    RESPONSE = "response"
+
+
+class ErrorDescriptionType(TypedDict):
+    """The ``error`` of a response: the class name and the text of what went wrong remotely."""
+
+    error: str
+    description: str | None
+    context: NotRequired[dict[str, Any] | None]
+
+
+class _Payload(TypedDict):
+    correlation_id: str
+    context: dict[str, Any]
+    trace_id: str | None
+
+
+class RequestPayloadDict(_Payload):
+    """A request: it is answered by one response."""
+
+    tag: Literal["request"]
+    service: str
+    method: str
+    params: dict[str, Any]
+
+
+class CommandPayloadDict(_Payload):
+    """A command: handled once by one instance of the service, never answered."""
+
+    tag: Literal["command"]
+    service: str
+    method: str
+    params: dict[str, Any]
+
+
+class EventPayloadDict(_Payload):
+    """An event: published to a topic, for any number of subscribers."""
+
+    tag: Literal["event"]
+    topic: str
+    event: Any
+    target: list[Any] | None
+
+
+class ResponsePayloadDict(_Payload):
+    """A response: the result of a request, or its error."""
+
+    tag: Literal["response"]
+    result: Any
+    error: dict[str, Any] | None
+    warning: str | None
+    reply_to: str

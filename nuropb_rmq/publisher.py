@@ -1,0 +1,318 @@
+"""Confirmed, mandatory publishing with a bounded outbox.
+
+A message leaves at once when the publishing channel is up and has room; otherwise it waits in the
+outbox, in order, until there is a channel, or until its deadline. Every message that was written
+is settled by the broker's confirm, or by the loss of its channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+
+from .exceptions import (
+    AMQPProtocolError,
+    ConnectionLostError,
+    NuropbException,
+    NuropbNotDeliveredError,
+    NuropbOutcomeUnknownError,
+    NuropbTimeoutError,
+    OutboxFullError,
+    PublishNackedError,
+)
+from .wire import frames
+from .wire.frames import Content
+from .wire.port import ChannelPort
+
+logger = logging.getLogger(__name__)
+
+OnDone = Callable[[NuropbException | None], None]
+"""Told once: None when the broker confirmed, else why it is not known to have the message."""
+
+
+class Stage(Enum):
+    """Where an outgoing message is."""
+
+    WAITING = auto()
+    WRITTEN = auto()
+    DONE = auto()
+
+
+class Outgoing:
+    """One message on its way out.
+
+    `deadline` is in loop time: a message that is still in the outbox then is never sent.
+    `resend` tells what happens when its channel dies before the confirm: written again (replies:
+    someone waits, and a second answer is harmless), or reported as NuropbOutcomeUnknownError.
+    """
+
+    __slots__ = ("body", "deadline", "method", "on_done", "properties", "resend", "stage", "timer")
+
+    def __init__(
+        self,
+        method: bytes,
+        properties: bytes,
+        body: bytes,
+        on_done: OnDone,
+        *,
+        deadline: float | None = None,
+        resend: bool = False,
+    ) -> None:
+        self.method = method
+        self.properties = properties
+        self.body = body
+        self.on_done = on_done
+        self.deadline = deadline
+        self.resend = resend
+        self.stage = Stage.WAITING
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self.properties) + len(self.body)
+
+    def finish(self, error: NuropbException | None) -> None:
+        """Settle it, once."""
+        if self.stage is not Stage.DONE:
+            self.stage = Stage.DONE
+            if self.timer is not None:
+                self.timer.cancel()
+                self.timer = None
+            self.on_done(error)
+
+
+class Publisher:
+    """The outbox, and the publishing channel of the moment. It lives as long as its transport."""
+
+    def __init__(self, *, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._loop = asyncio.get_running_loop()
+        self._outbox: deque[Outgoing] = deque()
+        self._bytes = 0
+        self._channel: PublisherChannel | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._closed: NuropbException | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Messages in the outbox."""
+        return len(self._outbox)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Messages that were written and not confirmed yet."""
+        return 0 if self._channel is None else len(self._channel.unconfirmed)
+
+    def publish(self, message: Outgoing) -> None:
+        """Write the message now, or as soon as there is a channel with room.
+
+        Raises OutboxFullError when it would have to wait and there is no room to; a message
+        with `resend` is always taken, its number is bounded by the prefetch count. Raises what
+        `close` was given when the publisher is closed.
+        """
+        channel = self._channel
+        if channel is not None and not self._outbox and channel.port.writable:
+            channel.send(message)
+            return
+        if self._closed is not None:
+            raise self._closed
+        if not message.resend:
+            self._check_room(message)
+        self._outbox.append(message)
+        self._bytes += message.size
+        if message.deadline is not None:
+            message.timer = self._loop.call_at(message.deadline, self._expire, message)
+
+    def _check_room(self, message: Outgoing) -> None:
+        if len(self._outbox) >= self._max_messages:
+            raise OutboxFullError(
+                f"{len(self._outbox)} messages wait to be sent (outbox_messages); "
+                "the broker is unreachable, blocked, or slower than its publishers"
+            )
+        if self._bytes + message.size > self._max_bytes:
+            raise OutboxFullError(
+                f"{self._bytes} bytes wait to be sent, {message.size} more exceed outbox_bytes"
+            )
+
+    def discard(self, message: Outgoing, error: NuropbException) -> None:
+        """Settle a message that nobody waits for any more; it is not sent if it was not yet."""
+        if message.stage is Stage.WAITING:
+            self._outbox.remove(message)
+            self._bytes -= message.size
+            self._check_idle()
+        message.finish(error)
+
+    def _expire(self, message: Outgoing) -> None:
+        if message.stage is Stage.WAITING:
+            message.timer = None
+            self.discard(
+                message,
+                NuropbTimeoutError("never sent: the broker took no messages until the deadline"),
+            )
+
+    # -- the channel of the moment ----------------------------------------------------------
+
+    def channel(self, on_end: Callable[[ConnectionLostError], None]) -> PublisherChannel:
+        """A listener for a new publishing channel; `attach` makes it the one in use."""
+        return PublisherChannel(self, on_end)
+
+    def attach(self, channel: PublisherChannel) -> None:
+        """Publish through this channel from now on, beginning with what waits."""
+        self._channel = channel
+        self.pump()
+
+    def detach(self, channel: PublisherChannel) -> None:
+        """The channel ended: settle or take back what was written and not confirmed."""
+        if self._channel is channel:
+            self._channel = None
+        unknown = []
+        for message in reversed(channel.unconfirmed.values()):
+            if message.stage is not Stage.WRITTEN:
+                continue
+            if message.resend:
+                message.stage = Stage.WAITING
+                self._outbox.appendleft(message)
+                self._bytes += message.size
+            else:
+                unknown.append(message)
+        channel.unconfirmed.clear()
+        for message in reversed(unknown):
+            message.finish(
+                NuropbOutcomeUnknownError(
+                    "written, but the channel was lost before the broker confirmed it: "
+                    "it may or may not have been delivered"
+                )
+            )
+        self._check_idle()
+
+    def pump(self) -> None:
+        """Write what waits, as far as there is room."""
+        channel, outbox = self._channel, self._outbox
+        if channel is None:
+            return
+        while outbox and channel.port.writable:
+            message = outbox.popleft()
+            self._bytes -= message.size
+            if message.timer is not None:
+                message.timer.cancel()
+                message.timer = None
+            if message.deadline is not None and message.deadline <= self._loop.time():
+                message.finish(NuropbTimeoutError("never sent: its deadline had passed"))
+            else:
+                channel.send(message)
+        self._check_idle()
+
+    # -- the end ----------------------------------------------------------------------------
+
+    async def flushed(self) -> None:
+        """Wait until nothing waits and nothing is unconfirmed."""
+        while self._outbox or self.unconfirmed:
+            if self._idle is None:
+                self._idle = self._loop.create_future()
+            await asyncio.shield(self._idle)
+
+    def _check_idle(self) -> None:
+        if self._idle is not None and not self._outbox and not self.unconfirmed:
+            self._idle.set_result(None)
+            self._idle = None
+
+    def close(self, error: NuropbException) -> None:
+        """Settle everything that waits; what was written is settled by its channel's end."""
+        self._closed = error
+        outbox, self._outbox = self._outbox, deque()
+        self._bytes = 0
+        for message in outbox:
+            message.finish(error)
+        self._check_idle()
+
+    def confirmed(self) -> None:
+        """A confirm settled something."""
+        if self._idle is not None:
+            self._check_idle()
+
+
+class PublisherChannel:
+    """One epoch of publishing: the delivery tags of one channel, and what they stand for."""
+
+    __slots__ = ("_on_end", "_prefix", "_publisher", "_tag", "port", "unconfirmed")
+
+    port: ChannelPort
+
+    def __init__(self, publisher: Publisher, on_end: Callable[[ConnectionLostError], None]) -> None:
+        self._publisher = publisher
+        self._on_end = on_end
+        self._prefix = os.urandom(8).hex().encode() + b"-"
+        self._tag = 0
+        self.unconfirmed: dict[int, Outgoing] = {}
+
+    def send(self, message: Outgoing) -> None:
+        """Pack and write; the message id carries the delivery tag, for a Basic.Return has none."""
+        self._tag = tag = self._tag + 1
+        message_id = b"%s%x" % (self._prefix, tag)
+        port = self.port
+        port.write(
+            frames.pack_content(
+                port.number,
+                message.method,
+                b"%s%c%s" % (message.properties, len(message_id), message_id),
+                message.body,
+                port.frame_max,
+            )
+        )
+        message.stage = Stage.WRITTEN
+        self.unconfirmed[tag] = message
+
+    def on_content(self, content: Content) -> None:
+        """Basic.Return: the broker has no queue for this message. Its Ack follows."""
+        try:
+            message_id = frames.decode_properties(content.raw_properties).message_id or ""
+            prefix, _, tag = message_id.encode().rpartition(b"-")
+            message = self.unconfirmed[int(tag, 16)] if prefix + b"-" == self._prefix else None
+        except (AMQPProtocolError, ValueError, KeyError):
+            message = None
+        if message is None:
+            logger.warning("a message was returned that this channel did not publish")
+            return
+        message.finish(
+            NuropbNotDeliveredError(
+                f"no queue takes it: exchange {content.exchange!r}, routing key "
+                f"{content.routing_key!r} ({content.reply_code} {content.reply_text}); "
+                "is the service running?"
+            )
+        )
+
+    def on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
+        """Basic.Ack or Basic.Nack (https://www.rabbitmq.com/docs/confirms)."""
+        unconfirmed = self.unconfirmed
+        error = None if acked else PublishNackedError("the broker refused the message (Basic.Nack)")
+        if not multiple:
+            message = unconfirmed.pop(tag, None)
+            if message is not None:
+                message.finish(error)
+        else:
+            settled = []
+            for each in unconfirmed:  # in the order of their tags
+                if tag and each > tag:
+                    break
+                settled.append(each)
+            for each in settled:
+                unconfirmed.pop(each).finish(error)
+        self._publisher.confirmed()
+
+    def on_cancelled(self, by_broker: bool) -> None:
+        """There is no consumer here."""
+
+    def on_writable(self) -> None:
+        """There is room again."""
+        self._publisher.pump()
+
+    def on_closed(self, reason: ConnectionLostError) -> None:
+        """The channel ended."""
+        self._publisher.detach(self)
+        self._on_end(reason)

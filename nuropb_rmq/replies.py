@@ -1,0 +1,173 @@
+"""Correlation id → the request that waits for its response, with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .envelope import Head, read_head, read_payload
+from .exceptions import (
+    EncryptionError,
+    MalformedMessageError,
+    NuropbException,
+    NuropbOutcomeUnknownError,
+    NuropbTimeoutError,
+    NuropbValidationError,
+)
+from .protocol import MessageType
+from .publisher import Outgoing, Stage
+from .sealing import Sealing, whole_body
+from .wire.frames import Content
+
+logger = logging.getLogger(__name__)
+
+
+class Pending:
+    """One request that waits."""
+
+    __slots__ = ("correlation_id", "encrypted", "exposed", "future", "message", "timeout", "timer")
+
+    def __init__(
+        self, correlation_id: str, future: asyncio.Future[dict[str, Any]], timeout: float
+    ) -> None:
+        self.correlation_id = correlation_id
+        self.future = future
+        self.timeout = timeout
+        self.encrypted = False
+        self.exposed = False
+        """Its answer may have fallen into a gap: the response queue was away, or the confirm."""
+        self.message: Outgoing | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def published(self, error: NuropbException | None) -> None:
+        """What became of the request's own message; a lost confirm does not end the waiting."""
+        if isinstance(error, NuropbOutcomeUnknownError):
+            self.exposed = True
+        elif error is not None:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """End the waiting with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def expire(self) -> None:
+        """The deadline passed."""
+        sent = self.message is not None and self.message.stage is not Stage.WAITING
+        what = "no response" if sent else "not sent, for the broker could not be reached"
+        self.fail(NuropbTimeoutError(f"{what} within {self.timeout:g} s"))
+
+
+class Replies:
+    """The table of pending requests, and the receiver of the response queue.
+
+    A response resolves only a request of this table, and only if it is a response; nothing else
+    that arrives on the response queue is executed. `dropped` counts what was not used, by reason.
+    """
+
+    def __init__(self, sealing: Sealing, *, max_depth: int) -> None:
+        self._sealing = sealing
+        self._max_depth = max_depth
+        self._loop = asyncio.get_running_loop()
+        self._pending: dict[str, Pending] = {}
+        self._gap_timers: set[asyncio.TimerHandle] = set()
+        self.dropped: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def open(self, correlation_id: str, timeout: float, deadline: float) -> Pending:
+        """Register a request. `timeout` is in seconds, `deadline` in loop time.
+
+        Raises NuropbValidationError when a request with this id waits already.
+        """
+        if correlation_id in self._pending:
+            raise NuropbValidationError(
+                f"payload field 'correlation_id': a request with {correlation_id!r} waits already"
+            )
+        pending = Pending(correlation_id, self._loop.create_future(), timeout)
+        pending.timer = self._loop.call_at(deadline, pending.expire)
+        self._pending[correlation_id] = pending
+        return pending
+
+    def close(self, pending: Pending) -> None:
+        """Forget a request, whatever came of it."""
+        del self._pending[pending.correlation_id]
+        if pending.timer is not None:
+            pending.timer.cancel()
+        if pending.encrypted:
+            self._sealing.forget(pending.correlation_id)
+
+    # -- responses --------------------------------------------------------------------------
+
+    def receive(self, _: object, content: Content) -> None:
+        """A message of the response queue."""
+        head = read_head(content)
+        if head.problem is not None:
+            self._drop("malformed", head.problem)
+        elif head.kind is not MessageType.RESPONSE:
+            self._drop("not a response", f"a {head.kind.value} on the response queue")
+        else:
+            pending = self._pending.get(head.correlation_id)
+            if pending is None or pending.future.done():
+                self._drop("unclaimed", f"nobody waits for {head.correlation_id}")
+            else:
+                self._resolve(pending, head)
+
+    def _resolve(self, pending: Pending, head: Head) -> None:
+        try:
+            body = whole_body(head.content)
+            if pending.encrypted and not head.encrypted:
+                raise EncryptionError("an encrypted request was answered in plain text: refused")
+            if head.encrypted:
+                body = self._sealing.unseal_now(body, head.correlation_id)
+            payload = read_payload(head, body, max_depth=self._max_depth, decrypted=head.encrypted)
+        except (MalformedMessageError, EncryptionError) as e:
+            pending.fail(e)
+        else:
+            pending.future.set_result(payload)
+
+    def _drop(self, reason: str, detail: object) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        logger.debug("dropped a message of the response queue: %s: %s", reason, detail)
+
+    # -- losses -----------------------------------------------------------------------------
+
+    def expose(self) -> None:
+        """The response queue is away: the answer to what was sent may be lost."""
+        for pending in self._pending.values():
+            if pending.message is not None and pending.message.stage is not Stage.WAITING:
+                pending.exposed = True
+
+    def recovered(self, after: float) -> None:
+        """All is up again: give up on exposed requests in `after` seconds."""
+        exposed = [each for each in self._pending.values() if each.exposed]
+        if exposed:
+            self._later(after, lambda: self._give_up(exposed))
+
+    def _later(self, after: float, call: Callable[[], None]) -> None:
+        def due() -> None:
+            self._gap_timers.discard(timer)
+            call()
+
+        timer = self._loop.call_later(after, due)
+        self._gap_timers.add(timer)
+
+    def _give_up(self, exposed: list[Pending]) -> None:
+        for pending in exposed:
+            pending.fail(
+                NuropbOutcomeUnknownError(
+                    "the connection was lost while the request was under way, and no answer came "
+                    "after it was back: it may or may not have been handled"
+                )
+            )
+
+    def fail_all(self, error: BaseException) -> None:
+        """Release every waiter."""
+        for timer in self._gap_timers:
+            timer.cancel()
+        self._gap_timers.clear()
+        for pending in self._pending.values():
+            pending.fail(error)

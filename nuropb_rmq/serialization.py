@@ -1,0 +1,141 @@
+"""Payloads as JSON, with nuropb's rules for values that JSON lacks.
+
+datetime, date and time become isoformat() + "Z" (so "…+00:00Z" when aware: that is what old peers
+send and read), timedelta str(), Decimal a fixed-point string, a dataclass an object, and all else
+(sets, bytes, UUIDs, plain Enums) str(). NaN and infinities are written as Python's json does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from .exceptions import MalformedMessageError, NuropbSerializationError
+
+__all__ = ["decode", "encode"]
+
+_PATH_LENGTH: Final = 12  # steps of a path shown in an error; deeper ones end in "…"
+
+# Possessive, and the closing quote optional, so that no body makes it run over a part twice.
+_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
+_NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+
+def _plain(value: object) -> object:
+    """What stands for a value that json does not know."""
+    match value:
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return f"{value.isoformat()}Z"
+        case Decimal():
+            return format(value, "f")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    return str(value)
+
+
+_ENCODER: Final = json.JSONEncoder(default=_plain, separators=(",", ":"))
+
+
+def encode(payload: Mapping[str, Any]) -> bytes:
+    """The payload as a body: compact JSON in ASCII (so lone surrogates are carried too).
+
+    NuropbSerializationError names the path of the first part that cannot be carried: a circular
+    reference, a key that is no string or number, a value whose own str() raises.
+    """
+    whole = payload if isinstance(payload, dict) else dict(payload)
+    try:
+        return _ENCODER.encode(whole).encode("ascii")
+    except Exception as error:  # whatever a value's __str__, or a lazy container, may raise
+        text = f"cannot be sent as JSON: {_reason(error)}, at {_offender(whole)}"
+        raise NuropbSerializationError(text, payload, error) from error
+
+
+def decode(body: bytes, *, max_depth: int) -> Any:
+    """The JSON value in a body: any value, not only what encode() makes.
+
+    MalformedMessageError when it is not UTF-8, not JSON, or nested deeper than `max_depth` levels
+    of arrays and objects. Its text and chain hold nothing of the body.
+    """
+    if body.count(b"[") + body.count(b"{") > max_depth and not _shallow(body, max_depth):
+        raise MalformedMessageError(f"body is nested deeper than {max_depth} levels")
+    try:
+        return json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        problem = f"body is not UTF-8: byte {error.start}"
+    except json.JSONDecodeError as error:
+        problem = f"body is not JSON: {error.msg}, character {error.pos}"
+    except RecursionError:
+        problem = "body is nested deeper than this interpreter can follow"
+    except ValueError:
+        problem = "body has a number with more digits than this interpreter reads"
+    raise MalformedMessageError(problem)
+
+
+def _shallow(body: bytes, max_depth: int) -> bool:
+    """Whether brackets nest at most `max_depth` deep, strings apart; linear, and all of it in C.
+
+    What is left of an innermost pair is taken away, level by level. Unbalanced brackets are never
+    all gone: then it is not JSON, whatever its depth.
+    """
+    brackets = _STRINGS.sub(b"", body).translate(_ONE_KIND, _NOT_BRACKETS)
+    for _ in range(max_depth):
+        if not brackets:
+            break
+        brackets = brackets.replace(b"[]", b"")
+    return not brackets
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case RecursionError():
+            return "nested too deeply"
+        case TypeError() | ValueError() if type(error).__module__ == "builtins":
+            return str(error)
+    return type(error).__name__  # its text may hold what the payload holds
+
+
+def _offender(payload: object) -> str:
+    """The path from the payload's root to the first part that json refuses."""
+    path = ""
+    seen = {id(payload)}
+    part = payload
+    for _ in range(_PATH_LENGTH):
+        step = next(_refused(part), None)
+        if step is None:
+            return path or "the top level"
+        name, part = step
+        path += name
+        if id(part) in seen:
+            return path
+        seen.add(id(part))
+    return f"{path}…"
+
+
+def _refused(part: object) -> Iterator[tuple[str, object]]:
+    """The (name, value) of each child that json refuses; a refused key has no value to go into."""
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        part = _plain(part)
+    children: Iterator[tuple[Any, object]] = iter(())
+    if isinstance(part, dict):
+        children = iter(part.items())
+    elif isinstance(part, list | tuple):
+        children = iter(enumerate(part))
+    for key, value in children:
+        if not isinstance(key, str | int | float | None):
+            yield f"<key of type {type(key).__name__}>", None
+        elif not _carried(value):
+            yield (f"[{key}]" if not isinstance(key, str) else f".{key}"), value
+
+
+def _carried(value: object) -> bool:
+    try:
+        _ENCODER.encode(value)
+    except Exception:  # noqa: BLE001 - the same as in encode()
+        return False
+    return True

@@ -1,0 +1,174 @@
+"""Where a RabbitMQ is installed, on this host or in a chroot, and how to run its programs.
+
+::
+
+    BrokerError                     a broker that we run ourselves
+    ├── BrokerNotInstalled          no RabbitMQ here; the text says what to install
+    ├── BrokerStartError            it did not come up; `log` is the tail of what it wrote
+    └── RabbitMQCtlError            rabbitmqctl failed; `returncode` and `stderr` are its own
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "BrokerError",
+    "BrokerNotInstalled",
+    "BrokerStartError",
+    "Installation",
+    "RabbitMQCtlError",
+    "amqp_greeting",
+    "free_ports",
+]
+
+SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+LIBRARY = "usr/lib/rabbitmq/lib"
+RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+
+# A mount namespace of its own, so that /proc and /dev vanish with the program. Every step is an
+# exec: the process id that we start is the one that the program has.
+IN_CHROOT = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
+
+
+class BrokerError(Exception):
+    """Something about a broker that we run ourselves."""
+
+
+class BrokerNotInstalled(BrokerError):  # noqa: N818 - says what is the case, like FileNotFound
+    """There is no RabbitMQ to run; the text says what to install."""
+
+
+class BrokerStartError(BrokerError):
+    """The node did not come up. `log` is the tail of its log and console output."""
+
+    def __init__(self, problem: str, log: str) -> None:
+        super().__init__(f"{problem}\n{log}")
+        self.log = log
+
+
+class RabbitMQCtlError(BrokerError):
+    """rabbitmqctl failed. `returncode` is its exit status (-1: it took too long)."""
+
+    def __init__(self, arguments: Sequence[str], returncode: int, stderr: str) -> None:
+        super().__init__(f"rabbitmqctl {' '.join(arguments)}: exit {returncode}: {stderr.strip()}")
+        self.arguments = tuple(arguments)
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """RabbitMQ on this host (`root` is None), or in the chroot `root`."""
+
+    root: Path | None
+
+    def check(self) -> None:
+        """Raises BrokerNotInstalled when it cannot be run."""
+        if self.root is None:
+            if not Path(SERVER).exists():
+                raise BrokerNotInstalled(
+                    f"{SERVER} is missing: apt-get install rabbitmq-server, or run scripts/setup"
+                )
+            return
+        # In a chroot the usual way to it is a link that only resolves inside.
+        if not os.path.lexists(f"{self.root}{SERVER}"):
+            raise BrokerNotInstalled(
+                f"{self.root} has no {SERVER}: run scripts/broker-4.3, and set "
+                "NUROPB_RMQ_SERVER_ROOT to the path that it prints"
+            )
+        if os.geteuid() != 0:
+            raise BrokerNotInstalled(f"RabbitMQ in the chroot {self.root} can only be run by root")
+
+    def major_version(self) -> int:
+        """RabbitMQ's major version, from the name of its library's folder; 0 when that is odd."""
+        base = (self.root or Path("/")) / LIBRARY
+        for folder in base.glob("rabbitmq_server-*"):
+            major = folder.name.removeprefix("rabbitmq_server-").partition(".")[0]
+            if major.isdecimal():
+                return int(major)
+        return 0
+
+    def make_data_dir(self) -> Path:
+        """A new folder, readable by this user alone, that the installation can see."""
+        parent = None if self.root is None else self.root / "tmp"
+        return Path(tempfile.mkdtemp(prefix="nuropb-", dir=parent))
+
+    def inside(self, path: Path) -> str:
+        """`path` as the installation sees it."""
+        return str(path) if self.root is None else f"/{path.relative_to(self.root)}"
+
+    def command(self, *argv: str) -> list[str]:
+        """How to run `argv` of the installation. The process id does not change on the way."""
+        if self.root is None:
+            return list(argv)
+        namespace = ["unshare", "--mount", "--propagation", "private"]
+        return [*namespace, "sh", "-c", IN_CHROOT, str(self.root), *argv]
+
+    def epmd(self) -> str:
+        """Erlang's port mapper, as the installation sees it."""
+        found = "/usr/bin/epmd" if self.root is not None else shutil.which("epmd")
+        if found is None:
+            raise BrokerNotInstalled("epmd is missing: apt-get install erlang-base")
+        return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct TCP ports that nobody listens on, on 127.0.0.1.
+
+    They lie below the range that the kernel gives to outgoing connections where there is room:
+    a client that keeps trying to reach a stopped node would otherwise, once in a while, be given
+    the node's own port, and connect to itself.
+    """
+    first = _first_ephemeral_port()
+    choice = random.Random()
+    ports: list[int] = []
+    with ExitStack() as held:
+        for attempt in range(100 * count):
+            outside = first > 20_000 and attempt < 90 * count
+            wanted = choice.randrange(15_000, first) if outside else 0
+            listener = held.enter_context(socket.socket())
+            try:
+                listener.bind(("127.0.0.1", wanted))
+            except OSError:
+                continue
+            ports.append(int(listener.getsockname()[1]))
+            if len(ports) == count:
+                return ports
+    raise BrokerError(f"no {count} free ports on 127.0.0.1")
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def amqp_greeting(port: int, timeout: float = 2.0) -> str | None:
+    """The version of the broker that greets on `port`, None when none does within `timeout` s.
+
+    Sends the protocol header (AMQP 0-9-1, section 4.2.2) and reads Connection.Start, whose
+    server-properties hold it.
+    """
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout) as connection:
+            connection.settimeout(timeout)
+            connection.sendall(b"AMQP\x00\x00\x09\x01")
+            with connection.makefile("rb") as stream:
+                header = stream.read(7)
+                body = stream.read(int.from_bytes(header[3:7], "big"))
+    except OSError:
+        return None
+    _, found, rest = body.partition(b"\x07versionS")
+    if body[:4] != b"\x00\x0a\x00\x0a" or not found:
+        return None
+    return rest[4 : 4 + int.from_bytes(rest[:4], "big")].decode()

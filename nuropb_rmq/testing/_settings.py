@@ -1,0 +1,135 @@
+"""What a node is told: rabbitmq.conf, its files, and its environment."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ._install import Installation
+
+__all__ = ["LOOPBACK", "MANAGEMENT", "Ports", "Settings", "TLSFiles"]
+
+LOOPBACK = "127.0.0.1"
+MANAGEMENT = "rabbitmq_management"
+
+# Two schedulers of each kind, and none that spins while it waits: several nodes, and the tests
+# themselves, share a machine.
+EMULATOR_ARGS = (
+    "+S 2:2 +SDcpu 1:1 +SDio 2 +sbwt none +sbwtdcpu none +sbwtdio none "
+    "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """PEM files for the TLS listener; `verify_peer`: clients must show a certificate of the CA."""
+
+    cafile: str | Path
+    certfile: str | Path
+    keyfile: str | Path
+    verify_peer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports of one node, all on 127.0.0.1."""
+
+    amqp: int
+    tls: int
+    management: int
+    distribution: int
+    epmd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What stays the same over all starts of one node."""
+
+    name: str
+    install: Installation
+    tls: TLSFiles | None
+    extra_config: str | Mapping[str, str]
+    plugins: Sequence[str]
+
+    def write(self, folder: Path, ports: Ports) -> None:
+        """Fill the node's `folder`: configuration, plugins, certificates, Erlang cookie."""
+        for name in ("log", "mnesia", "config"):
+            (folder / name).mkdir(exist_ok=True)
+        cookie = folder / ".erlang.cookie"
+        if not cookie.exists():  # the first start; later ones find the files as they were
+            _write_private(cookie, secrets.token_hex(20).encode())
+            (folder / "enabled_plugins").write_text(f"[{','.join(self.plugins)}].\n")
+            if self.tls is not None:
+                (folder / "tls").mkdir(mode=0o700)
+                shutil.copyfile(self.tls.cafile, folder / "tls/ca.pem")
+                shutil.copyfile(self.tls.certfile, folder / "tls/cert.pem")
+                _write_private(folder / "tls/key.pem", Path(self.tls.keyfile).read_bytes())
+        lines = self._configuration(self.install.inside(folder), ports)
+        (folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+
+    def _configuration(self, folder: str, ports: Ports) -> list[str]:
+        lines = [
+            f"listeners.tcp.1 = {LOOPBACK}:{ports.amqp}",
+            # Far below any real disk: an alarm would block publishers in the middle of a test.
+            "disk_free_limit.absolute = 50MB",
+            "log.console = false",
+            "log.file.level = info",
+        ]
+        if MANAGEMENT in self.plugins:
+            lines.append(f"management.tcp.ip = {LOOPBACK}")
+            lines.append(f"management.tcp.port = {ports.management}")
+        if self.tls is not None:
+            asked = self.tls.verify_peer
+            lines += [
+                f"listeners.ssl.1 = {LOOPBACK}:{ports.tls}",
+                f"ssl_options.cacertfile = {folder}/tls/ca.pem",
+                f"ssl_options.certfile = {folder}/tls/cert.pem",
+                f"ssl_options.keyfile = {folder}/tls/key.pem",
+                f"ssl_options.verify = {'verify_peer' if asked else 'verify_none'}",
+                f"ssl_options.fail_if_no_peer_cert = {str(asked).lower()}",
+            ]
+        if self.install.major_version() >= 4:
+            # What a careful operator of 4.x sets, and a later release will: nothing of ours may
+            # need transient non-exclusive queues.
+            lines.append("deprecated_features.permit.transient_nonexcl_queues = false")
+        if isinstance(self.extra_config, str):
+            lines.append(self.extra_config)
+        else:
+            lines += [f"{key} = {value}" for key, value in self.extra_config.items()]
+        return lines
+
+    def environment(self, folder: Path, ports: Ports) -> dict[str, str]:
+        """All the variables of the node's programs; nothing of ours is passed on but PATH."""
+        inside = self.install.inside(folder)
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {
+            "PATH": path if self.install.root is not None else os.environ.get("PATH", path),
+            "HOME": inside,
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_PORT": str(ports.epmd),
+            "ERL_EPMD_ADDRESS": LOOPBACK,
+            # rabbitmq-server then becomes the emulator, rather than waiting for it as its child.
+            "detached": "1",
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
+            "RABBITMQ_NODE_PORT": str(ports.amqp),
+            "RABBITMQ_DIST_PORT": str(ports.distribution),
+            "RABBITMQ_MNESIA_BASE": f"{inside}/mnesia",
+            "RABBITMQ_LOG_BASE": f"{inside}/log",
+            "RABBITMQ_CONFIG_FILE": f"{inside}/rabbitmq.conf",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{inside}/advanced.config",
+            "RABBITMQ_GENERATED_CONFIG_DIR": f"{inside}/config",
+            "RABBITMQ_CONF_ENV_FILE": f"{inside}/rabbitmq-env.conf",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{inside}/enabled_plugins",
+            "RABBITMQ_PID_FILE": f"{inside}/pid",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": EMULATOR_ARGS,
+        }
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)

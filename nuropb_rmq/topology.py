@@ -1,0 +1,104 @@
+"""Exchanges, queues and bindings as data: what a transport needs on the broker.
+
+Names and arguments are nuropb 0.1.8's, read off a broker: a queue declared with anything else is
+refused with 406 beside an old peer. Ours differ where no peer can notice: the response queue is
+exclusive, and the dead-letter queue has a name of its own and is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .config import TransportConfig
+
+__all__ = ["Binding", "Exchange", "Queue", "Topology"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An exchange; `kind` is direct, topic or fanout."""
+
+    name: str
+    kind: str
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue, with the arguments of Queue.Declare (AMQP 0-9-1, section 1.7.2.1)."""
+
+    name: str
+    durable: bool
+    exclusive: bool = False
+    auto_delete: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Messages of `exchange` with `routing_key` go to `queue`; all three are names."""
+
+    queue: str
+    exchange: str
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """All that one instance needs. A client has no service queue, no dead letters, no bindings."""
+
+    rpc_exchange: Exchange
+    events_exchange: Exchange
+    dl_exchange: Exchange
+    service_queue: Queue | None
+    response_queue: Queue
+    dl_queue: Queue | None
+    bindings: tuple[Binding, ...]
+    """Of the service queue: made again at every start and recovery."""
+
+    @classmethod
+    def of(cls, config: TransportConfig, instance_id: str) -> Topology:
+        """The topology of this configuration, for the instance with this id."""
+        # Exclusive, so that it dies with its connection; auto-delete would drop the answers in it
+        # when only the channel that consumes it is renewed.
+        response_queue = Queue(
+            config.response_queue_name(instance_id), durable=False, exclusive=True
+        )
+        serves = not config.client_only
+        return cls(
+            rpc_exchange=Exchange(config.rpc_exchange, "direct"),
+            events_exchange=Exchange(config.events_exchange, "topic"),
+            dl_exchange=Exchange(config.dl_exchange, "fanout"),
+            service_queue=_service_queue(config) if serves else None,
+            response_queue=response_queue,
+            dl_queue=Queue(config.dl_queue_name, durable=True) if serves else None,
+            bindings=_service_bindings(config) if serves else (),
+        )
+
+    @property
+    def exchanges(self) -> tuple[Exchange, Exchange, Exchange]:
+        """The three exchanges, in the order in which they are made."""
+        return self.rpc_exchange, self.events_exchange, self.dl_exchange
+
+    @property
+    def dl_binding(self) -> Binding | None:
+        """Of the dead-letter queue: made with that queue, and not by start()."""
+        if self.dl_queue is None:
+            return None
+        # A fanout ignores the key; nuropb's is the queue's name.
+        return Binding(self.dl_queue.name, self.dl_exchange.name, self.dl_queue.name)
+
+
+def _service_queue(config: TransportConfig) -> Queue:
+    arguments = {"x-dead-letter-exchange": config.dl_exchange}
+    return Queue(config.service_queue_name, durable=True, arguments=arguments)
+
+
+def _service_bindings(config: TransportConfig) -> tuple[Binding, ...]:
+    queue = config.service_queue_name
+    rpc = [config.service_name, *config.rpc_bindings]
+    bindings = [Binding(queue, config.rpc_exchange, key) for key in rpc]
+    bindings += [Binding(queue, config.events_exchange, key) for key in config.event_bindings]
+    return tuple(dict.fromkeys(bindings))

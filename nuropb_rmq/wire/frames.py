@@ -1,0 +1,346 @@
+"""AMQP 0-9-1 frames of the data plane, packed and read; no I/O.
+
+Only what is frequent has its place here: Basic.Publish with its content, acknowledgements, and
+what the router must read of a delivery. All else is packed by aiormq. Layouts follow the AMQP
+0-9-1 specification: 2.3.5 (frames), 4.2.5 (values, in RabbitMQ's dialect) and 4.2.6 (content).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct, error
+from typing import Any, Final
+
+import pamqp.decode
+
+from ..exceptions import AMQPProtocolError
+
+FRAME_METHOD: Final = 1
+FRAME_HEADER: Final = 2
+FRAME_BODY: Final = 3
+FRAME_END: Final = 0xCE
+FRAME_OVERHEAD: Final = 8
+"""Bytes around a frame's payload: type, channel, size, and the end octet."""
+HEARTBEAT_FRAME: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+
+# Class and method numbers as one 32-bit word, as they stand at the start of a method frame.
+CONNECTION_TUNE: Final = 10 << 16 | 30
+CONNECTION_CLOSE: Final = 10 << 16 | 50
+CONNECTION_BLOCKED: Final = 10 << 16 | 60
+CONNECTION_UNBLOCKED: Final = 10 << 16 | 61
+CONNECTION_UPDATE_SECRET_OK: Final = 10 << 16 | 71
+CHANNEL_CLOSE: Final = 20 << 16 | 40
+CHANNEL_CLOSE_OK: Final = 20 << 16 | 41
+BASIC_CANCEL: Final = 60 << 16 | 30
+BASIC_CANCEL_OK: Final = 60 << 16 | 31
+BASIC_PUBLISH: Final = 60 << 16 | 40
+BASIC_RETURN: Final = 60 << 16 | 50
+BASIC_DELIVER: Final = 60 << 16 | 60
+BASIC_ACK: Final = 60 << 16 | 80
+BASIC_REJECT: Final = 60 << 16 | 90
+BASIC_NACK: Final = 60 << 16 | 120
+
+FRAME_START: Final = Struct(">BHI")
+METHOD_ID: Final = Struct(">I")
+DELIVERY_TAG: Final = Struct(">Q")
+CONTENT_HEADER: Final = Struct(">HHQ")
+
+_SHORT = Struct(">H")
+_LONG = Struct(">I")
+_LONGLONG = Struct(">Q")
+_SIGNED_LONG = Struct(">i")
+_SIGNED_LONGLONG = Struct(">q")
+# The end of one frame and the start of the next are packed in one go.
+_METHOD_TO_HEADER = Struct(">BBHIHHQ")
+_TO_BODY = Struct(">BBHI")
+_TAG_METHOD = Struct(">BHIIQBB")
+
+DELIVERY_MODE_TRANSIENT: Final = 1
+DELIVERY_MODE_PERSISTENT: Final = 2
+
+
+class FieldError(ValueError):
+    """A value that AMQP cannot carry; the text names it."""
+
+
+def shortstr(value: str) -> bytes:
+    """A short string (4.2.5.3): a length octet and at most 255 bytes of UTF-8.
+
+    Bytes that came in as something other than UTF-8 go out as they came (surrogateescape).
+    """
+    data = value.encode("utf-8", "surrogateescape")
+    if len(data) > 255:
+        raise FieldError(f"longer than the 255 bytes that AMQP allows: {value[:40]!r}…")
+    return bytes((len(data),)) + data
+
+
+def table_entry(name: str, value: str | int | bool) -> bytes:
+    """One entry of a field table: strings as S, booleans as t, integers as I or l."""
+    key = shortstr(name)
+    match value:
+        case bool():
+            return key + (b"t\x01" if value else b"t\x00")
+        case int():
+            if -(2**31) <= value < 2**31:
+                return key + b"I" + _SIGNED_LONG.pack(value)
+            return key + b"l" + _SIGNED_LONGLONG.pack(value)
+        case str():
+            data = value.encode("utf-8", "surrogateescape")
+            return key + b"S" + _LONG.pack(len(data)) + data
+
+
+def decode_table(entries: bytes) -> dict[str, Any]:
+    """A header table's entries (without the length in front) as a dict.
+
+    Raises AMQPProtocolError for whatever cannot be read: the message is bad, not the connection.
+    """
+    try:
+        simple = _decode_strings(entries)
+        if simple is not None:
+            return simple
+        return pamqp.decode.field_table(_LONG.pack(len(entries)) + entries)[1]
+    except (ValueError, LookupError, OverflowError, OSError, error, RecursionError) as e:
+        raise AMQPProtocolError(f"header table cannot be decoded: {e}") from e
+
+
+def _decode_strings(entries: bytes) -> dict[str, Any] | None:
+    """The table when it holds nothing but strings, as NuroPb's do; None when it holds more."""
+    table: dict[str, Any] = {}
+    at, end = 0, len(entries)
+    while at < end:
+        key_end = at + 1 + entries[at]
+        if entries[key_end] != 0x53:  # "S", long string
+            return None
+        value_at = key_end + 5
+        (size,) = _LONG.unpack_from(entries, key_end + 1)
+        value_end = value_at + size
+        if value_end > end:
+            raise ValueError("a value runs past the end of the table")
+        table[entries[at + 1 : key_end].decode()] = entries[value_at:value_end].decode()
+        at = value_end
+    return table
+
+
+@dataclass(slots=True)
+class Properties:
+    """The properties of one message (class basic, 1.8). `headers` is the undecoded table."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: bytes | None = None
+    delivery_mode: int | None = None
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expiration: str | None = None
+    message_id: str | None = None
+    timestamp: int | None = None
+    type: str | None = None
+    user_id: str | None = None
+    app_id: str | None = None
+    cluster_id: str | None = None
+
+
+# (flag, attribute, kind) in the order in which they stand in the frame.
+_FIELDS: Final = (
+    (0x8000, "content_type", "s"),
+    (0x4000, "content_encoding", "s"),
+    (0x2000, "headers", "F"),
+    (0x1000, "delivery_mode", "o"),
+    (0x0800, "priority", "o"),
+    (0x0400, "correlation_id", "s"),
+    (0x0200, "reply_to", "s"),
+    (0x0100, "expiration", "s"),
+    (0x0080, "message_id", "s"),
+    (0x0040, "timestamp", "T"),
+    (0x0020, "type", "s"),
+    (0x0010, "user_id", "s"),
+    (0x0008, "app_id", "s"),
+    (0x0004, "cluster_id", "s"),
+)
+
+
+def encode_properties(properties: Properties) -> bytes:
+    """The property flags and values of a content header, as they follow the body size."""
+    flags = 0
+    parts = [b""]
+    for flag, name, kind in _FIELDS:
+        value = getattr(properties, name)
+        if value is None:
+            continue
+        flags |= flag
+        if kind == "s":
+            parts.append(shortstr(value))
+        elif kind == "F":
+            parts.append(_LONG.pack(len(value)))
+            parts.append(value)
+        elif kind == "o":
+            parts.append(bytes((value,)))
+        else:
+            parts.append(_LONGLONG.pack(value))
+    parts[0] = _SHORT.pack(flags)
+    return b"".join(parts)
+
+
+def decode_properties(raw: bytes) -> Properties:
+    """Read property flags and values; strings that are not UTF-8 keep their bytes as surrogates.
+
+    Raises AMQPProtocolError when the values do not fill the frame exactly.
+    """
+    properties = Properties()
+    try:
+        (flags,) = _SHORT.unpack_from(raw)
+        at = 2
+        for flag, name, kind in _FIELDS:
+            if not flags & flag:
+                continue
+            if kind == "s":
+                start = at + 1
+                at = start + raw[at]
+                setattr(properties, name, raw[start:at].decode("utf-8", "surrogateescape"))
+            elif kind == "F":
+                start = at + 4
+                at = start + _LONG.unpack_from(raw, at)[0]
+                properties.headers = raw[start:at]
+            elif kind == "o":
+                setattr(properties, name, raw[at])
+                at += 1
+            else:
+                properties.timestamp = _LONGLONG.unpack_from(raw, at)[0]
+                at += 8
+    except (IndexError, error) as e:
+        raise AMQPProtocolError("message properties end too early") from e
+    if at != len(raw) or flags & 3:
+        raise AMQPProtocolError("message properties do not fill their frame")
+    return properties
+
+
+def publish_method(exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
+    """The payload of a Basic.Publish method frame; constant for a destination."""
+    return b"".join(
+        (
+            METHOD_ID.pack(BASIC_PUBLISH),
+            b"\x00\x00",
+            shortstr(exchange),
+            shortstr(routing_key),
+            b"\x01" if mandatory else b"\x00",
+        )
+    )
+
+
+def pack_content(
+    channel: int, method: bytes, properties: bytes, body: bytes, frame_max: int
+) -> bytes:
+    """A whole message: its method frame, its header frame, and as many body frames as it needs."""
+    size = len(body)
+    parts = [
+        FRAME_START.pack(FRAME_METHOD, channel, len(method)),
+        method,
+        _METHOD_TO_HEADER.pack(FRAME_END, FRAME_HEADER, channel, 12 + len(properties), 60, 0, size),
+        properties,
+    ]
+    room = frame_max - FRAME_OVERHEAD
+    if 0 < size <= room:
+        parts.append(_TO_BODY.pack(FRAME_END, FRAME_BODY, channel, size))
+        parts.append(body)
+    else:
+        for start in range(0, size, room):
+            chunk = body[start : start + room]
+            parts.append(_TO_BODY.pack(FRAME_END, FRAME_BODY, channel, len(chunk)))
+            parts.append(chunk)
+    parts.append(b"\xce")
+    return b"".join(parts)
+
+
+def pack_ack(channel: int, delivery_tag: int) -> bytes:
+    """Basic.Ack of one delivery."""
+    return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_ACK, delivery_tag, 0, FRAME_END)
+
+
+def pack_nack(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
+    """Basic.Nack of one delivery."""
+    bits = 2 if requeue else 0
+    return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_NACK, delivery_tag, bits, FRAME_END)
+
+
+def pack_reject(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
+    """Basic.Reject of one delivery; without requeue it is dead-lettered."""
+    bits = 1 if requeue else 0
+    return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_REJECT, delivery_tag, bits, FRAME_END)
+
+
+def pack_cancel(channel: int, consumer_tag: str) -> bytes:
+    """Basic.Cancel, answered by Basic.CancelOk."""
+    payload = METHOD_ID.pack(BASIC_CANCEL) + shortstr(consumer_tag) + b"\x00"
+    start = FRAME_START.pack(FRAME_METHOD, channel, len(payload))
+    return b"".join((start, payload, b"\xce"))
+
+
+def read_shortstr(data: bytes, at: int) -> tuple[str, int]:
+    """A short string and the offset behind it. IndexError when the data ends before it does."""
+    end = at + 1 + data[at]
+    if end > len(data):
+        raise IndexError("short string runs past the end")
+    return data[at + 1 : end].decode("utf-8", "surrogateescape"), end
+
+
+def read_close(payload: bytes) -> tuple[int, str]:
+    """Reply code and text of Connection.Close and Channel.Close (the same layout)."""
+    (code,) = _SHORT.unpack_from(payload, 4)
+    return code, read_shortstr(payload, 6)[0]
+
+
+def read_tune_frame_max(payload: bytes) -> int:
+    """The frame_max, in bytes, of Connection.Tune; 0 means no limit."""
+    frame_max: int = _LONG.unpack_from(payload, 6)[0]
+    return frame_max
+
+
+@dataclass(slots=True)
+class Content:
+    """A message as the router puts it together, from Basic.Deliver or Basic.Return.
+
+    `tag` is the delivery tag (0 for a return), `route` the raw exchange and routing key,
+    `raw_properties` the undecoded property flags and values. When a body is larger than the
+    channel admits, `body` is empty while `body_size` tells what was announced.
+    """
+
+    tag: int
+    redelivered: bool
+    route: bytes
+    reply_code: int = 0
+    reply_text: str = ""
+    raw_properties: bytes = b""
+    body_size: int = 0
+    body: bytes = b""
+
+    @property
+    def exchange(self) -> str:
+        """The exchange that it was published to."""
+        return read_shortstr(self.route, 0)[0]
+
+    @property
+    def routing_key(self) -> str:
+        """The routing key that it was published with."""
+        return read_shortstr(self.route, 1 + self.route[0])[0]
+
+
+def read_deliver(payload: bytes) -> Content:
+    """Basic.Deliver. The consumer tag is passed over: a channel of ours has one consumer."""
+    at = 5 + payload[4]
+    (tag,) = _LONGLONG.unpack_from(payload, at)
+    route = at + 9
+    exchange_end = route + 1 + payload[route]
+    if exchange_end + 1 + payload[exchange_end] != len(payload):
+        raise IndexError("Basic.Deliver does not fill its frame")
+    return Content(tag, payload[at + 8] & 1 == 1, payload[route:])
+
+
+def read_return(payload: bytes) -> Content:
+    """Basic.Return."""
+    code, text = read_close(payload)
+    route = 7 + payload[6]
+    exchange_end = route + 1 + payload[route]
+    if exchange_end + 1 + payload[exchange_end] != len(payload):
+        raise IndexError("Basic.Return does not fill its frame")
+    return Content(0, False, payload[route:], code, text)

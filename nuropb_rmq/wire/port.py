@@ -1,0 +1,198 @@
+"""One channel's share of the byte stream: what is kept from aiormq, and the way to write.
+
+The router cuts frames and hands each frame of a registered channel to its port; the port puts
+messages together and tells its listener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..exceptions import AMQPProtocolError, ConnectionLostError
+from . import frames
+from .frames import Content
+
+
+class ChannelListener(Protocol):
+    """What a registered channel tells its owner; every call is synchronous and must not raise."""
+
+    def on_content(self, content: Content) -> None:
+        """A delivery or a return is complete."""
+
+    def on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
+        """The broker confirmed (or refused) what was published."""
+
+    def on_cancelled(self, by_broker: bool) -> None:
+        """The consumer is gone: the broker cancelled it, or answered our Basic.Cancel."""
+
+    def on_writable(self) -> None:
+        """There is room to write again after `writable` was False."""
+
+    def on_closed(self, reason: ConnectionLostError) -> None:
+        """The channel ended, with or without its connection. Nothing follows."""
+
+
+class PortOwner(Protocol):
+    """What a port needs of the router that it belongs to."""
+
+    frame_max: int
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is room to write."""
+
+    def write(self, data: bytes) -> None:
+        """Put whole frames in line."""
+
+    def end(self, port: ChannelPort, reason: ConnectionLostError, *, await_close_ok: bool) -> None:
+        """Write out what is packed, then end the registration."""
+
+
+class ChannelPort:
+    """The data plane of one channel: written to by its owner, ended by the router."""
+
+    __slots__ = (
+        "_cancelling", "_chunks", "_content", "_listener", "_max_body", "_owner", "_remaining",
+        "number", "open",
+    )  # fmt: skip
+
+    def __init__(
+        self, owner: PortOwner, number: int, listener: ChannelListener, max_body: int
+    ) -> None:
+        self._owner = owner
+        self.number = number
+        self._listener = listener
+        self._max_body = max_body
+        self.open = True
+        self._cancelling = False
+        self._content: Content | None = None
+        self._remaining = 0
+        self._chunks: list[bytes] = []
+
+    # -- for the channel's owner ------------------------------------------------------------
+
+    @property
+    def frame_max(self) -> int:
+        """Bytes of the largest frame that may be sent."""
+        return self._owner.frame_max
+
+    @property
+    def writable(self) -> bool:
+        """False while buffers are full, the broker blocks, or the channel has ended."""
+        return self.open and self._owner.writable
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames of this channel, in this tick or with the next.
+
+        Raises ConnectionLostError when the channel has ended.
+        """
+        if not self.open:
+            raise ConnectionLostError(f"channel {self.number} has ended")
+        self._owner.write(data)
+
+    def cancel(self, consumer_tag: str) -> None:
+        """Send Basic.Cancel; `on_cancelled(by_broker=False)` tells when the broker has done it."""
+        self._cancelling = True
+        self.write(frames.pack_cancel(self.number, consumer_tag))
+
+    def unregister(self, reason: str) -> None:
+        """End the registration before the channel is closed from our side.
+
+        What is packed is written first; content that still arrives is dropped until CloseOk.
+        """
+        if self.open:
+            self._owner.end(self, ConnectionLostError(reason), await_close_ok=True)
+
+    # -- for the router ---------------------------------------------------------------------
+
+    def tell_writable(self) -> None:
+        """There is room to write again."""
+        self._listener.on_writable()
+
+    def tell_closed(self, reason: ConnectionLostError) -> None:
+        """The registration has ended."""
+        self.open = False
+        self._listener.on_closed(reason)
+
+    def take(self, kind: int, payload: bytes) -> bool:
+        """Take a frame of this channel; False when aiormq is to have it.
+
+        Raises AMQPProtocolError, IndexError or struct.error for a frame that breaks the protocol.
+        """
+        if kind == frames.FRAME_BODY:
+            self._take_body(payload)
+        elif kind == frames.FRAME_HEADER:
+            self._take_header(payload)
+        elif kind == frames.FRAME_METHOD:
+            return self._take_method(payload)
+        else:
+            raise AMQPProtocolError(f"frame of unknown type {kind} on channel {self.number}")
+        return True
+
+    def _take_method(self, payload: bytes) -> bool:
+        (method,) = frames.METHOD_ID.unpack_from(payload)
+        kept = True
+        match method:
+            case frames.BASIC_DELIVER:
+                self._begin(frames.read_deliver, payload)
+            case frames.BASIC_ACK | frames.BASIC_NACK:
+                (tag,) = frames.DELIVERY_TAG.unpack_from(payload, 4)
+                multiple = payload[12] & 1 == 1
+                self._listener.on_confirm(tag, multiple, method == frames.BASIC_ACK)
+            case frames.BASIC_RETURN:
+                self._begin(frames.read_return, payload)
+            case frames.BASIC_CANCEL_OK if self._cancelling:
+                self._cancelling = False
+                self._listener.on_cancelled(False)
+            case frames.BASIC_CANCEL:
+                kept = False
+                self._listener.on_cancelled(True)
+            case frames.CHANNEL_CLOSE:
+                kept = False
+                code, text = frames.read_close(payload)
+                problem = f"the broker closed the channel: {code} {text}"
+                self._owner.end(
+                    self, ConnectionLostError(problem, code, text), await_close_ok=False
+                )
+            case frames.CHANNEL_CLOSE_OK:
+                kept = False
+                problem = f"channel {self.number} was closed"
+                self._owner.end(self, ConnectionLostError(problem), await_close_ok=False)
+            case _:
+                kept = False
+        return kept
+
+    def _begin(self, read: Callable[[bytes], Content], payload: bytes) -> None:
+        if self._content is not None:
+            raise AMQPProtocolError(f"a message within a message on channel {self.number}")
+        self._content = read(payload)
+
+    def _take_header(self, payload: bytes) -> None:
+        content = self._content
+        if content is None or self._remaining:
+            raise AMQPProtocolError(f"content header without a method on channel {self.number}")
+        _, _, size = frames.CONTENT_HEADER.unpack_from(payload)
+        content.body_size = size
+        content.raw_properties = payload[12:]
+        self._remaining = size
+        if not size:
+            self._content = None
+            self._listener.on_content(content)
+
+    def _take_body(self, payload: bytes) -> None:
+        content = self._content
+        self._remaining -= len(payload)
+        if content is None or self._remaining < 0:
+            raise AMQPProtocolError(f"more body than announced on channel {self.number}")
+        fits = content.body_size <= self._max_body
+        if self._remaining:
+            if fits:
+                self._chunks.append(payload)
+            return
+        if self._chunks:
+            payload = b"".join((*self._chunks, payload))
+            self._chunks.clear()
+        content.body = payload if fits else b""
+        self._content = None
+        self._listener.on_content(content)

@@ -1,0 +1,290 @@
+"""The frame router: an asyncio protocol between the socket and aiormq.
+
+It cuts the byte stream into frames. Content frames and publisher confirms of channels that are
+registered with it are kept and go to that channel's listener; everything else goes on to aiormq
+byte for byte and in order. Writes of ours share the socket with aiormq's, whole messages at a
+time, joined once per event-loop tick.
+
+The end of a channel is decided here, synchronously with the byte stream: what is packed is
+written out before aiormq can answer Channel.Close, and nothing of ours is written after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Callable
+
+from ..exceptions import AMQPProtocolError, ConnectionLostError
+from . import frames
+from .port import ChannelListener, ChannelPort
+
+logger = logging.getLogger(__name__)
+
+HIGH_WATER = 256 * 1024
+"""Bytes that may wait in our buffers before publishers are asked to pause."""
+UNTUNED_FRAME_MAX = 131_072
+FRAME_MAX_CAP = 16 * 2**20
+"""What we take for "no limit"."""
+HEARTBEAT_EVERY = 1.0
+"""Seconds between heartbeat frames that aiormq is shown while frames are kept from it."""
+
+
+class FrameRouter(asyncio.StreamReaderProtocol):
+    """One socket's protocol; made anew for every connection attempt."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_blocked: Callable[[str | None], None],
+        on_lost: Callable[[ConnectionLostError], None],
+    ) -> None:
+        super().__init__(reader, loop=loop)
+        self._reader = reader
+        self._event_loop = loop
+        self._on_blocked = on_blocked
+        self._on_lost = on_lost
+        self._out_transport: asyncio.Transport | None = None
+        self._ports: dict[int, ChannelPort] = {}
+        self._closing: set[int] = set()
+        self._buffer = bytearray()
+        self._need = 0
+        self._started = False
+        self._foreign = False
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._flush_due = False
+        self._full = False
+        self._held = False
+        self._last_fed = loop.time()
+        self.frame_max = UNTUNED_FRAME_MAX
+        self.blocked: str | None = None
+        self.lost: ConnectionLostError | None = None
+
+    # -- registration -----------------------------------------------------------------------
+
+    def register(
+        self, number: int, listener: ChannelListener, *, max_body: int = FRAME_MAX_CAP
+    ) -> ChannelPort:
+        """Keep the content frames of channel `number` for `listener` from now on.
+
+        `max_body` is in bytes; a larger body is dropped as it arrives, and announced as empty.
+        Raises ConnectionLostError when the connection has ended.
+        """
+        if self.lost is not None:
+            raise self.lost
+        self._closing.discard(number)
+        port = ChannelPort(self, number, listener, max_body)
+        self._ports[number] = port
+        return port
+
+    def end(self, port: ChannelPort, reason: ConnectionLostError, *, await_close_ok: bool) -> None:
+        """End a registration, synchronously: write out what is packed, then nothing more, ever.
+
+        With `await_close_ok`, content that still arrives is dropped until the broker's CloseOk.
+        """
+        self._flush()
+        self._ports.pop(port.number, None)
+        if await_close_ok:
+            self._closing.add(port.number)
+        port.tell_closed(reason)
+
+    # -- writing ----------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """False while buffers are full, the broker blocks us, or the connection has ended."""
+        return not (self._full or self._held or self.blocked is not None or self.lost is not None)
+
+    def write(self, data: bytes) -> None:
+        """Put whole frames in line; all that one tick brings leaves in one write."""
+        self._out.append(data)
+        self._out_size += len(data)
+        if self._out_size > HIGH_WATER:
+            self._full = True
+        if not self._flush_due:
+            self._flush_due = True
+            self._event_loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if not self._out:
+            return
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        self._out_size = 0
+        if self._out_transport is not None and self.lost is None:
+            self._out_transport.write(data)
+        if self._full:
+            self._full = False
+            self._tell_writable()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is above its high-water mark."""
+        super().pause_writing()
+        self._held = True
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has drained."""
+        super().resume_writing()
+        self._held = False
+        self._tell_writable()
+
+    def _tell_writable(self) -> None:
+        if self.writable:
+            for port in tuple(self._ports.values()):
+                port.tell_writable()
+
+    # -- the connection's life --------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open."""
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - narrows for mypy
+        self._out_transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed: everyone who waits on it is released."""
+        self._end(ConnectionLostError(f"connection lost: {exc or 'closed'}"))
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:
+        """The broker closed its side; half-open connections have no use in AMQP."""
+        self._end(ConnectionLostError("the broker closed the connection without a word"))
+        super().eof_received()
+        return False
+
+    def abort(self, reason: str) -> None:
+        """Close the socket at once; what is unsent is lost."""
+        self._end(ConnectionLostError(reason))
+        if self._out_transport is not None:
+            self._out_transport.abort()
+
+    def _end(self, reason: ConnectionLostError) -> None:
+        if self.lost is not None:
+            return
+        self._flush()
+        self.lost = reason
+        self._buffer.clear()
+        for port in tuple(self._ports.values()):
+            self.end(port, reason, await_close_ok=False)
+        self._on_lost(reason)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Cut what arrived into frames and send each where it belongs."""
+        if self.lost is not None:
+            return
+        if not self._started:
+            self._started = True
+            self._foreign = data[:1] == b"A"  # "AMQP…": the broker names the version it speaks
+        if self._foreign:
+            self._reader.feed_data(data)  # aiormq knows what to say
+            return
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            if len(buffer) < self._need:
+                return
+            data = bytes(buffer)
+            buffer.clear()
+        try:
+            used = self._cut(data)
+        except AMQPProtocolError as e:
+            self._fail(e)
+            return
+        except (IndexError, struct.error) as e:
+            self._fail(AMQPProtocolError(f"a frame of the broker ends too early: {e}"))
+            return
+        if used < len(data) and self.lost is None:
+            buffer += memoryview(data)[used:]
+
+    def _cut(self, data: bytes) -> int:
+        at, end = 0, len(data)
+        kept, self._need = False, 7
+        ports, closing = self._ports, self._closing
+        start = frames.FRAME_START.unpack_from
+        while end - at >= 7:
+            kind, number, size = start(data, at)
+            if size > self.frame_max - frames.FRAME_OVERHEAD:
+                raise AMQPProtocolError(
+                    f"frame of {size + frames.FRAME_OVERHEAD} bytes on channel {number}, "
+                    f"agreed were at most {self.frame_max}"
+                )
+            stop = at + size + 8
+            if stop > end:
+                self._need = size + 8
+                break
+            if data[stop - 1] != frames.FRAME_END:
+                raise AMQPProtocolError(f"frame on channel {number} has no end octet")
+            if number in ports:
+                keep = ports[number].take(kind, data[at + 7 : stop - 1])
+            elif number == 0:
+                keep = False
+                if kind == frames.FRAME_METHOD:
+                    self._watch_connection(data[at + 7 : stop - 1])
+            else:
+                keep = number in closing and self._read_closing(number, kind, data, at)
+            if keep:
+                kept = True
+            else:
+                self._reader.feed_data(data[at:stop])
+            at = stop
+        if kept:
+            self._show_life()
+        return at
+
+    def _show_life(self) -> None:
+        """aiormq judges liveness by the frames that it sees: show it one now and then."""
+        now = self._event_loop.time()
+        if now - self._last_fed >= HEARTBEAT_EVERY:
+            self._last_fed = now
+            self._reader.feed_data(frames.HEARTBEAT_FRAME)
+
+    def _read_closing(self, number: int, kind: int, data: bytes, at: int) -> bool:
+        """Frames of a channel that we are closing: content is dropped, the end is passed on."""
+        if kind != frames.FRAME_METHOD:
+            return True
+        (method,) = frames.METHOD_ID.unpack_from(data, at + 7)
+        if method in (frames.CHANNEL_CLOSE, frames.CHANNEL_CLOSE_OK):
+            self._closing.discard(number)
+            return False
+        return method in (
+            frames.BASIC_DELIVER,
+            frames.BASIC_RETURN,
+            frames.BASIC_ACK,
+            frames.BASIC_NACK,
+            frames.BASIC_CANCEL_OK,
+        )
+
+    def _watch_connection(self, payload: bytes) -> None:
+        (method,) = frames.METHOD_ID.unpack_from(payload)
+        match method:
+            case frames.CONNECTION_TUNE:
+                self.frame_max = frames.read_tune_frame_max(payload) or FRAME_MAX_CAP
+            case frames.CONNECTION_BLOCKED:
+                self.blocked = frames.read_shortstr(payload, 4)[0]
+                self._on_blocked(self.blocked)
+            case frames.CONNECTION_UNBLOCKED:
+                self.blocked = None
+                self._on_blocked(None)
+                self._tell_writable()
+            case frames.CONNECTION_CLOSE:
+                code, text = frames.read_close(payload)
+                self._end(
+                    ConnectionLostError(
+                        f"the broker closed the connection: {code} {text}", code, text
+                    )
+                )
+
+    def _fail(self, problem: AMQPProtocolError) -> None:
+        logger.error("closing the connection: %s", problem)
+        self._end(ConnectionLostError(str(problem), 501, str(problem)))
+        self._reader.set_exception(ConnectionResetError(str(problem)))
+        if self._out_transport is not None:
+            self._out_transport.abort()
