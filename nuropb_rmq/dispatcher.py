@@ -269,7 +269,7 @@ class Dispatcher:
         """A message that cannot be read: dead-lettered once, and answered when that is possible."""
         logger.warning("dead-lettered a message that cannot be read: %s", error)
         work.settlement = Settlement.REJECT
-        if head.headers.get("nuropb_type", "request") == "request":
+        if head.kind is MessageType.REQUEST:
             self._publish(work, head, [envelope.error_response(head, error.to_dict())])
         work.published()
 

@@ -7,8 +7,9 @@ properties first, so that a message whose body or headers are bad can still be a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from struct import Struct
 from typing import Any, Final
 
 from . import serialization
@@ -28,7 +29,6 @@ from .protocol import (
     HEADER_TRACE_ID,
     HEADER_TYPE,
     HEADER_VERSION,
-    NUROPB_MESSAGE_TYPES,
     NUROPB_PROTOCOL_VERSION,
     NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
     NUROPB_VERSION,
@@ -40,6 +40,18 @@ from .wire.frames import Content, Properties
 _MAX_EXPIRATION: Final = 2**32 - 1
 """Milliseconds; the broker refuses a larger per-message TTL with 406."""
 
+_CONTENT_TYPE: Final = CONTENT_TYPE.encode()
+# Flags, content_type, and the length of the header table: how every message of ours begins.
+_HEAD: Final = Struct(f">HB{len(_CONTENT_TYPE)}sI")
+_FLAGS: Final = (
+    frames.HAS_CONTENT_TYPE
+    | frames.HAS_HEADERS
+    | frames.HAS_DELIVERY_MODE
+    | frames.HAS_CORRELATION_ID
+    | frames.HAS_MESSAGE_ID
+)
+
+_KINDS: Final = {kind.value: kind for kind in MessageType}
 _REQUIRED: Final = {
     MessageType.REQUEST: (("service", str), ("method", str), ("params", dict)),
     MessageType.COMMAND: (("service", str), ("method", str), ("params", dict)),
@@ -70,11 +82,8 @@ class Head:
     properties: Properties
     headers: dict[str, Any]
     problem: MalformedMessageError | None
-
-    @property
-    def kind(self) -> MessageType:
-        """The type; only asked of a head without a problem."""
-        return MessageType(self.headers[HEADER_TYPE])
+    kind: MessageType = MessageType.REQUEST
+    """The type; a request's error is answered, so it counts as one while that is not known."""
 
     @property
     def correlation_id(self) -> str:
@@ -90,10 +99,7 @@ class Head:
     @property
     def encrypted(self) -> bool:
         """Whether the body is encrypted. Old peers may mark events so, and never encrypt them."""
-        return (
-            self.headers.get(HEADER_ENCRYPTED) == "yes"
-            and self.headers.get(HEADER_TYPE) != MessageType.EVENT
-        )
+        return self.headers.get(HEADER_ENCRYPTED) == "yes" and self.kind is not MessageType.EVENT
 
     @property
     def call_again_count(self) -> int:
@@ -124,10 +130,11 @@ def check_outgoing(payload: Mapping[str, Any], encoding: str = "json") -> Messag
     if not isinstance(payload, Mapping):
         raise NuropbValidationError(f"payload: {_type_of(payload)}, a mapping is needed")
     tag = payload.get("tag")
-    if tag not in NUROPB_MESSAGE_TYPES:
-        known = ", ".join(NUROPB_MESSAGE_TYPES)
+    kind = _KINDS.get(tag) if isinstance(tag, str) else None
+    if kind is None:
+        known = ", ".join(_KINDS)
         raise NuropbValidationError(f"payload field 'tag': {_short(tag)}, use one of {known}")
-    for name, types in _REQUIRED[MessageType(tag)]:
+    for name, types in _REQUIRED[kind]:
         if name not in payload:
             raise NuropbValidationError(f"payload field {name!r}: missing, a {tag} needs it")
         if not isinstance(payload[name], types):
@@ -139,7 +146,7 @@ def check_outgoing(payload: Mapping[str, Any], encoding: str = "json") -> Messag
             )
     if not isinstance(payload.get("context"), Mapping | None):
         raise NuropbValidationError("payload field 'context': a mapping is needed")
-    return MessageType(tag)
+    return kind
 
 
 # -- out ------------------------------------------------------------------------------------
@@ -173,27 +180,43 @@ def publish_method(exchange: str, routing_key: str, mandatory: bool) -> bytes:
 def pack_properties(packing: Packing) -> bytes:
     """The content header's properties, all but the message id, which the publisher appends.
 
-    Raises NuropbSerializationError naming the field that AMQP cannot carry.
+    This is frames.encode_properties for the fields that we send, in one line instead of a loop
+    (a fifth of its time). Raises NuropbSerializationError naming the field that AMQP cannot carry.
     """
     headers = _constant_headers(packing.kind, packing.encrypted)
     if packing.trace_id is not None:
         headers += frames.table_entry(HEADER_TRACE_ID, packing.trace_id)
-    expiration = packing.expiration
-    if expiration is not None and not 0 <= expiration <= _MAX_EXPIRATION:
-        raise NuropbSerializationError(
-            f"expiration: {expiration} ms is outside 0…{_MAX_EXPIRATION} (49 days)"
-        )
-    if packing.priority is not None and not 0 <= packing.priority <= 255:
-        raise NuropbSerializationError(f"priority: {packing.priority} is outside 0…255")
-    return _encode(
-        Properties(
-            content_type=CONTENT_TYPE,
-            headers=headers,
-            delivery_mode=2 if packing.persistent else 1,
-            priority=packing.priority,
-            correlation_id=packing.correlation_id,
-            reply_to=packing.reply_to,
-            expiration=None if expiration is None else str(expiration),
+    flags = _FLAGS
+    mode = b"\x02" if packing.persistent else b"\x01"
+    priority = packing.priority
+    if priority is not None:
+        if not 0 <= priority <= 255:
+            raise NuropbSerializationError(f"priority: {priority} is outside 0…255")
+        flags |= frames.HAS_PRIORITY
+        mode += bytes((priority,))
+    reply_to = expiration = b""
+    try:
+        if packing.reply_to is not None:
+            flags |= frames.HAS_REPLY_TO
+            reply_to = frames.shortstr(packing.reply_to)
+        if packing.expiration is not None:
+            if not 0 <= packing.expiration <= _MAX_EXPIRATION:
+                raise NuropbSerializationError(
+                    f"expiration: {packing.expiration} ms is outside 0…{_MAX_EXPIRATION} (49 days)"
+                )
+            flags |= frames.HAS_EXPIRATION
+            expiration = frames.shortstr(str(packing.expiration))
+        correlation_id = frames.shortstr(packing.correlation_id)
+    except frames.FieldError as e:
+        raise NuropbSerializationError(f"correlation_id or reply_to is {e}") from e
+    return b"".join(
+        (
+            _HEAD.pack(flags, len(_CONTENT_TYPE), _CONTENT_TYPE, len(headers)),
+            headers,
+            mode,
+            correlation_id,
+            reply_to,
+            expiration,
         )
     )
 
@@ -201,7 +224,8 @@ def pack_properties(packing: Packing) -> bytes:
 def pack_call_again(head: Head) -> bytes:
     """The properties of a message that is put back: as they came, and the count.
 
-    Header entries that we do not know go back byte for byte.
+    Header entries that we do not know go back byte for byte. As with pack_properties the message
+    id is the publisher's to append, so nothing may stand behind it.
     """
     entry = frames.table_entry
     properties = head.properties
@@ -212,27 +236,17 @@ def pack_call_again(head: Head) -> bytes:
             entry(HEADER_CALL_AGAIN_ROUTING_KEY, head.content.routing_key),
         )
     )
-    return _encode(
-        Properties(
-            content_type=properties.content_type,
-            content_encoding=properties.content_encoding,
-            headers=headers,
-            delivery_mode=properties.delivery_mode,
-            priority=properties.priority,
-            correlation_id=properties.correlation_id,
-            reply_to=properties.reply_to,
-            expiration=properties.expiration,
-        )
+    sent_back = replace(
+        properties,
+        headers=headers,
+        message_id="",
+        timestamp=None,
+        type=None,
+        user_id=None,
+        app_id=None,
+        cluster_id=None,
     )
-
-
-def _encode(properties: Properties) -> bytes:
-    """Encode with the message id's flag set and its value still to come: it stands last."""
-    properties.message_id = ""
-    try:
-        return frames.encode_properties(properties)[:-1]
-    except frames.FieldError as e:
-        raise NuropbSerializationError(f"correlation_id or reply_to is {e}") from e
+    return frames.encode_properties(sent_back)[:-1]
 
 
 # -- in -------------------------------------------------------------------------------------
@@ -250,7 +264,10 @@ def read_head(content: Content) -> Head:
         headers = frames.decode_table(properties.headers)
     except AMQPProtocolError as e:
         return Head(content, properties, {}, MalformedMessageError(str(e)))
-    return Head(content, properties, headers, _head_problem(properties, headers))
+    named = headers.get(HEADER_TYPE)
+    kind = _KINDS.get(named) if isinstance(named, str) else None
+    problem = _head_problem(properties, headers)
+    return Head(content, properties, headers, problem, kind or MessageType.REQUEST)
 
 
 def _head_problem(properties: Properties, headers: dict[str, Any]) -> MalformedMessageError | None:
@@ -261,7 +278,7 @@ def _head_problem(properties: Properties, headers: dict[str, Any]) -> MalformedM
             f"header {HEADER_PROTOCOL} is {_short(protocol)}, understood is {supported}"
         )
     kind = headers.get(HEADER_TYPE)
-    if kind not in NUROPB_MESSAGE_TYPES:
+    if not isinstance(kind, str) or kind not in _KINDS:
         return MalformedMessageError(f"header {HEADER_TYPE} is {_short(kind)}, no type of message")
     correlation_id = properties.correlation_id
     if not correlation_id:

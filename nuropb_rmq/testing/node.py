@@ -101,17 +101,16 @@ class RabbitMQNode:
         self._install.check()
         deadline = time.monotonic() + timeout
         fresh = self._data_dir is None
-        try:
-            self._start_once(deadline)
-        except BrokerStartError as error:
-            self._give_up(fresh)
-            if not PORT_CLASH.search(error.log):
-                raise
+        for last_attempt in (False, True):
+            try:
+                self._start_once(deadline)
+            except BaseException as error:
+                self._give_up(fresh)
+                if last_attempt or not _port_was_taken(error):
+                    raise
+            else:
+                return
             log.info("a port was taken between our choice and the node's start: once more")
-            self._start_again(deadline, fresh)
-        except BaseException:
-            self._give_up(fresh)
-            raise
 
     def stop(self) -> None:
         """End the node and remove its data. More than once is harmless.
@@ -327,13 +326,6 @@ class RabbitMQNode:
             self._beam.pid,
         )
 
-    def _start_again(self, deadline: float, fresh: bool) -> None:
-        try:
-            self._start_once(deadline)
-        except BaseException:
-            self._give_up(fresh)
-            raise
-
     def _wait_for(self, what: str, condition: Callable[[], bool], deadline: float) -> None:
         while not condition():
             for process in (self._epmd, self._beam):
@@ -395,6 +387,10 @@ class RabbitMQNode:
         if self._ports is None:
             raise BrokerError("the node has no ports: it has not been started")
         return self._ports
+
+
+def _port_was_taken(error: BaseException) -> bool:
+    return isinstance(error, BrokerStartError) and bool(PORT_CLASH.search(error.log))
 
 
 def _accepts(port: int) -> bool:

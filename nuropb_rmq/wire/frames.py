@@ -8,6 +8,7 @@ what the router must read of a delivery. All else is packed by aiormq. Layouts f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct, error
 from typing import Any, Final
 
@@ -55,8 +56,16 @@ _METHOD_TO_HEADER = Struct(">BBHIHHQ")
 _TO_BODY = Struct(">BBHI")
 _TAG_METHOD = Struct(">BHIIQBB")
 
-DELIVERY_MODE_TRANSIENT: Final = 1
-DELIVERY_MODE_PERSISTENT: Final = 2
+
+# Property flags (4.2.6.1), of those that envelopes are packed with.
+HAS_CONTENT_TYPE: Final = 0x8000
+HAS_HEADERS: Final = 0x2000
+HAS_DELIVERY_MODE: Final = 0x1000
+HAS_PRIORITY: Final = 0x0800
+HAS_CORRELATION_ID: Final = 0x0400
+HAS_REPLY_TO: Final = 0x0200
+HAS_EXPIRATION: Final = 0x0100
+HAS_MESSAGE_ID: Final = 0x0080
 
 
 class FieldError(ValueError):
@@ -143,21 +152,27 @@ class Properties:
 
 # (flag, attribute, kind) in the order in which they stand in the frame.
 _FIELDS: Final = (
-    (0x8000, "content_type", "s"),
+    (HAS_CONTENT_TYPE, "content_type", "s"),
     (0x4000, "content_encoding", "s"),
-    (0x2000, "headers", "F"),
-    (0x1000, "delivery_mode", "o"),
-    (0x0800, "priority", "o"),
-    (0x0400, "correlation_id", "s"),
-    (0x0200, "reply_to", "s"),
-    (0x0100, "expiration", "s"),
-    (0x0080, "message_id", "s"),
+    (HAS_HEADERS, "headers", "F"),
+    (HAS_DELIVERY_MODE, "delivery_mode", "o"),
+    (HAS_PRIORITY, "priority", "o"),
+    (HAS_CORRELATION_ID, "correlation_id", "s"),
+    (HAS_REPLY_TO, "reply_to", "s"),
+    (HAS_EXPIRATION, "expiration", "s"),
+    (HAS_MESSAGE_ID, "message_id", "s"),
     (0x0040, "timestamp", "T"),
     (0x0020, "type", "s"),
     (0x0010, "user_id", "s"),
     (0x0008, "app_id", "s"),
     (0x0004, "cluster_id", "s"),
 )
+
+
+@lru_cache(maxsize=256)
+def _fields(flags: int) -> tuple[tuple[str, str], ...]:
+    """The fields that are there; messages of one kind have the same, so they are looked up."""
+    return tuple((name, kind) for flag, name, kind in _FIELDS if flags & flag)
 
 
 def encode_properties(properties: Properties) -> bytes:
@@ -191,9 +206,7 @@ def decode_properties(raw: bytes) -> Properties:
     try:
         (flags,) = _SHORT.unpack_from(raw)
         at = 2
-        for flag, name, kind in _FIELDS:
-            if not flags & flag:
-                continue
+        for name, kind in _fields(flags):
             if kind == "s":
                 start = at + 1
                 at = start + raw[at]

@@ -1,0 +1,71 @@
+"""Fixtures for all tests. Every async test is followed by a search for what it left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from nuropb_rmq import TransportConfig, configure
+
+from .support import Mesh, eventually
+
+
+def _sockets_and_files() -> dict[str, str]:
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # the descriptor of the listing itself
+            continue
+    return found
+
+
+def _pending_futures(loop: asyncio.AbstractEventLoop) -> list[asyncio.Future[Any]]:
+    gc.collect()
+    return [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, asyncio.Future) and not each.done() and each.get_loop() is loop
+    ]
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_behind(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """After each async test: no task, socket, file descriptor or pending future that was not there.
+
+    What asyncio would only log ("exception was never retrieved") fails the test as well.
+    """
+    if "mesh_url" in request.fixturenames:
+        request.getfixturevalue("mesh_url")  # a node that is started for it stays for all tests
+    loop = asyncio.get_running_loop()
+    complaints: list[str] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(str(context)))
+    files = _sockets_and_files()
+    futures = set(map(id, _pending_futures(loop)))
+    tasks = asyncio.all_tasks()
+    yield
+    mine = asyncio.current_task()
+
+    def left() -> list[object]:
+        return [
+            *(each for each in asyncio.all_tasks() - tasks if each is not mine),
+            *(f"{fd}: {name}" for fd, name in _sockets_and_files().items() if fd not in files),
+            *(f for f in _pending_futures(loop) if id(f) not in futures and f is not mine),
+        ]
+
+    await eventually(lambda: not left(), within=5, describe=lambda: f"left behind: {left()}")
+    assert not complaints, complaints
+
+
+@pytest.fixture
+async def mesh(mesh_url: str) -> AsyncIterator[Mesh]:
+    """A configured virtual host, in which services and clients can be started."""
+    await configure(TransportConfig(amqp_url=mesh_url, service_name="orders"))
+    made = Mesh(mesh_url)
+    yield made
+    await made.stop()

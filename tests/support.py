@@ -1,0 +1,104 @@
+"""What many tests need: services, clients, payloads, and waiting for conditions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from nuropb_rmq import Message, ResponsePayloadDict, State, Transport, TransportConfig
+from nuropb_rmq.dispatcher import Handler
+from nuropb_rmq.sealing import PayloadEncryptor
+
+
+async def eventually(
+    condition: Callable[[], object],
+    *,
+    within: float = 10.0,
+    describe: Callable[[], object] | None = None,
+) -> None:
+    """Wait until the condition holds, looking often; fail with its description after `within` s."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while not condition():
+        if loop.time() > deadline:
+            raise AssertionError(describe() if describe else f"not within {within} s: {condition}")
+        await asyncio.sleep(0.01)
+
+
+def request(method: str = "echo", *, service: str = "orders", **params: Any) -> dict[str, Any]:
+    """A request payload."""
+    return {"tag": "request", "service": service, "method": method, "params": params}
+
+
+def command(method: str = "note", *, service: str = "orders", **params: Any) -> dict[str, Any]:
+    """A command payload."""
+    return {"tag": "command", "service": service, "method": method, "params": params}
+
+
+def event(topic: str, body: Any) -> dict[str, Any]:
+    """An event payload."""
+    return {"tag": "event", "topic": topic, "event": body, "target": None}
+
+
+class Recorder:
+    """A handler that answers with the parameters of a request, and remembers what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[Message] = []
+
+    async def __call__(self, message: Message) -> Any:
+        self.seen.append(message)
+        return message.payload.get("params")
+
+
+class Mesh:
+    """Starts services and clients on one virtual host, and stops them all at the end."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._started: list[Transport] = []
+
+    def config(self, service_name: str, **settings: Any) -> TransportConfig:
+        """A configuration for this virtual host, with short patience."""
+        settings.setdefault("amqp_url", self.url)
+        return TransportConfig(service_name=service_name, **settings)
+
+    def transport(
+        self,
+        service_name: str,
+        handler: Handler | None = None,
+        *,
+        encryptor: PayloadEncryptor | None = None,
+        **settings: Any,
+    ) -> Transport:
+        """A transport that is not started; stopped with the others."""
+        settings.setdefault("client_only", handler is None)
+        made = Transport(self.config(service_name, **settings), handler, encryptor=encryptor)
+        self._started.append(made)
+        return made
+
+    async def service(
+        self, handler: Handler, service_name: str = "orders", **settings: Any
+    ) -> Transport:
+        """A started service."""
+        made = self.transport(service_name, handler, **settings)
+        await made.start()
+        return made
+
+    async def client(self, service_name: str = "client", **settings: Any) -> Transport:
+        """A started client."""
+        made = self.transport(service_name, **settings)
+        await made.start()
+        return made
+
+    async def stop(self) -> None:
+        """Stop everything."""
+        await asyncio.gather(*(each.stop(grace=1) for each in self._started))
+        assert all(each.state in (State.STOPPED, State.FAILED) for each in self._started)
+
+
+def result_of(response: ResponsePayloadDict) -> Any:
+    """The result of a response that carries no error."""
+    assert response["error"] is None, response
+    return response["result"]

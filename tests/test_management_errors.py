@@ -1,0 +1,346 @@
+"""nuropb_rmq.management against servers that misbehave, and what it takes for settings."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime
+import ipaddress
+import json
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from nuropb_rmq.exceptions import (
+    BrokerAuthenticationError,
+    BrokerUnreachableError,
+    NuropbConfigurationError,
+    NuropbException,
+    NuropbTransportError,
+    ServiceNotConfigured,
+    TransportClosedError,
+)
+from nuropb_rmq.management import ManagementAPI
+
+SECRET = "correct-horse"
+SECRET_HEADER = base64.b64encode(f"guest:{SECRET}".encode()).decode()
+
+
+@dataclass(slots=True)
+class Server:
+    """A server on loopback; `heads` are the requests that it got, without their bodies."""
+
+    url: str = ""
+    heads: list[str] = field(default_factory=list)
+
+    def api(self, *, timeout: float = 5.0, proxy: str | None = None) -> ManagementAPI:
+        return ManagementAPI(
+            self.url, username="guest", password=SECRET, timeout=timeout, proxy=proxy
+        )
+
+
+Answer = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    """A server that hands the head of each connection's only request to `answer`."""
+    server = Server()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            server.heads.append(head)
+            await answer(head, reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has gone
+        finally:
+            writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    scheme = "http" if tls is None else "https"
+    server.url = f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with listener:
+        yield server
+
+
+def reply(status: str, body: bytes | str = b"", *headers: str) -> Answer:
+    """Answers every request with this."""
+    content = body.encode() if isinstance(body, str) else body
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", "Connection: close", *headers]
+
+    async def answer(
+        _head: str, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write("\r\n".join([*lines, "", ""]).encode() + content)
+        await writer.drain()
+
+    return answer
+
+
+async def silence(_head: str, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    """Keeps the connection and says nothing, until the client goes."""
+    await reader.read()
+
+
+async def drip(_head: str, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Never silent for long, and never done."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.02)  # the pace of the server, not a wait of the test
+
+
+async def rubbish(_head: str, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"AMQP\x00\x00\x09\x01")
+    await writer.drain()
+
+
+async def hang_up(_head: str, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def echo(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Tells the client all that it said, and more."""
+    body = json.dumps({"error": "debug", "reason": f"{head} {SECRET}"})
+    await reply("500 Internal Server Error", body)(head, reader, writer)
+
+
+def assert_no_secret(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the password nor the header made of it: not in errors, causes, or any record."""
+    texts = [record.getMessage() for record in caplog.records]
+    cause: BaseException | None = error
+    while cause is not None:
+        texts += [str(cause), repr(cause)]
+        cause = cause.__cause__
+    for text in texts:
+        assert SECRET not in text
+        assert SECRET_HEADER not in text
+
+
+@pytest.mark.parametrize("answer", [silence, drip])
+async def test_no_answer_in_time(answer: Answer) -> None:
+    """The timeout is that of the whole call."""
+    async with serving(answer) as server, server.api(timeout=0.2) as api:
+        before = time.monotonic()
+        with pytest.raises(BrokerUnreachableError, match=r"within 0\.2 s"):
+            await api.overview()
+        assert time.monotonic() - before < 2
+
+
+async def test_nobody_listens() -> None:
+    async with serving(silence) as server:
+        pass
+    async with server.api() as api:
+        with pytest.raises(BrokerUnreachableError, match="127") as caught:
+            await api.overview()
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "text"),
+    [
+        (reply("401 Unauthorized"), BrokerAuthenticationError, "401 Unauthorized"),
+        (
+            reply("403 Forbidden", '{"error":"not_authorised","reason":"no tag"}'),
+            BrokerAuthenticationError,
+            "403 not_authorised: no tag",
+        ),
+        (reply("404 Not Found", "<html>"), ServiceNotConfigured, "404 Not Found"),
+        (
+            reply("500 Internal Server Error", '{"error":"oops","reason":"disk"}'),
+            NuropbTransportError,
+            "500 oops: disk",
+        ),
+        (reply("500 Internal Server Error", "<html>"), NuropbTransportError, "500 Internal"),
+        (reply("502 Bad Gateway", "[1]"), NuropbTransportError, "502 Bad Gateway"),
+        (reply("302 Found", b"", "Location: /"), NuropbTransportError, "302 Found"),
+        (reply("200 OK", "<html>"), NuropbTransportError, "not JSON"),
+        (reply("200 OK", b"\xff\xfe\xfa"), NuropbTransportError, "not JSON"),
+        (reply("200 OK", "[" * 200_000), NuropbTransportError, "not JSON"),
+        (reply("200 OK", "[]"), NuropbTransportError, "not a JSON object"),
+        (reply("200 OK"), NuropbTransportError, "not a JSON object"),
+        (rubbish, NuropbTransportError, "RemoteProtocolError"),
+        (hang_up, NuropbTransportError, "127"),
+    ],
+)
+async def test_bad_answers(answer: Answer, kind: type[NuropbException], text: str) -> None:
+    async with serving(answer) as server, server.api() as api:
+        with pytest.raises(kind) as caught:
+            await api.overview()
+    assert text in str(caught.value)
+    assert isinstance(caught.value, NuropbTransportError)
+
+
+async def test_queues_wants_a_list() -> None:
+    async with serving(reply("200 OK", "{}")) as server, server.api() as api:
+        with pytest.raises(NuropbTransportError, match="list"):
+            await api.queues("/")
+    async with serving(reply("200 OK", "[1]")) as server, server.api() as api:
+        with pytest.raises(NuropbTransportError, match="object"):
+            await api.queues("/")
+
+
+async def test_no_secret_in_errors_or_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even when the server sends back what it was sent, and everything is logged."""
+    caplog.set_level(logging.DEBUG)
+    async with serving(echo) as server:
+        url = server.url.replace("http://", f"http://guest:{SECRET}@")
+        async with ManagementAPI(url) as api:
+            with pytest.raises(NuropbTransportError) as caught:
+                await api.overview()
+            assert repr(api) == f"ManagementAPI({server.url!r}, username='guest')"
+    assert f"Basic {SECRET_HEADER}" in server.heads[0]
+    assert caplog.records
+    assert_no_secret(caught.value, caplog)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "path"),
+    [
+        ("", "/api/overview"),
+        ("/", "/api/overview"),
+        ("/api", "/api/overview"),
+        ("/api/", "/api/overview"),
+        ("/rabbit/api", "/rabbit/api/overview"),
+        ("/rabbit", "/rabbit/api/overview"),
+    ],
+)
+async def test_base_url(suffix: str, path: str) -> None:
+    async with serving(reply("200 OK", "{}")) as server:
+        server.url += suffix
+        async with server.api() as api:
+            assert await api.overview() == {}
+    assert server.heads[0].startswith(f"GET {path} HTTP/1.1")
+
+
+async def test_names_are_one_segment() -> None:
+    async with serving(reply("404 Not Found")) as server, server.api() as api:
+        await api.delete_queue("/", "../vhosts?a=b#c")
+        assert "DELETE /api/queues/%2F/..%2Fvhosts%3Fa%3Db%23c HTTP" in server.heads[0]
+        for name in ("", ".", ".."):
+            with pytest.raises(NuropbConfigurationError, match="name"):
+                await api.delete_vhost(name)
+    assert len(server.heads) == 1
+
+
+async def test_proxies_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(reply("200 OK", "{}")) as server, serving(silence) as trap:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, trap.url)
+        async with server.api() as api:
+            await api.overview()
+        assert len(server.heads) == 1
+
+        async with Server("http://broker.invalid:15672").api(proxy=server.url) as api:
+            await api.overview()
+        assert server.heads[1].startswith("GET http://broker.invalid:15672/api/overview ")
+    assert trap.heads == []
+
+
+async def test_closed() -> None:
+    async with serving(reply("200 OK", "{}")) as server:
+        async with server.api() as api:
+            pass
+        await api.aclose()
+        with pytest.raises(TransportClosedError):
+            await api.overview()
+    assert server.heads == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:15672",
+        "amqp://localhost",
+        "http://",
+        "http://localhost:port",
+        "http://localhost:0",
+        "http://localhost:99999",
+        "http://[::1",
+        "http://localhost/?vhost=x",
+        "http://localhost/#x",
+        f"http://guest:{SECRET}/x@localhost",
+        f"http://guest:1/{SECRET}@localhost",
+        "http://loc\x01alhost",
+    ],
+)
+def test_bad_url(url: str) -> None:
+    with pytest.raises(NuropbConfigurationError) as caught:
+        ManagementAPI(url, username="guest", password=SECRET)
+    assert caught.value.field == "base_url"
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_incomplete_credentials() -> None:
+    url = "http://localhost:15672"
+    for username, password in ((None, None), ("guest", None), (None, SECRET)):
+        with pytest.raises(NuropbConfigurationError, match="username, password"):
+            ManagementAPI(url, username=username, password=password)
+    with pytest.raises(NuropbConfigurationError, match="missing"):
+        ManagementAPI("http://guest@localhost:15672")
+
+
+def test_bad_proxy() -> None:
+    with pytest.raises(NuropbConfigurationError) as caught:
+        ManagementAPI("http://guest:guest@localhost", proxy=f"ftp://guest:{SECRET}@localhost")
+    assert caught.value.field == "proxy"
+    assert SECRET not in str(caught.value)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of nobody's authority for 127.0.0.1, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "broker.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+async def test_tls_is_verified(certificate: Path) -> None:
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(certificate)
+    ours = ssl.create_default_context(cafile=certificate)
+    async with serving(reply("200 OK", "{}"), theirs) as server:
+        async with server.api() as api:
+            with pytest.raises(BrokerUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+                await api.overview()
+        assert server.heads == []
+        for verify in (ours, False):
+            async with ManagementAPI(
+                server.url, username="guest", password=SECRET, verify=verify
+            ) as api:
+                assert await api.overview() == {}

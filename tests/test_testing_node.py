@@ -1,0 +1,219 @@
+"""The private RabbitMQ node: it comes up, it can be hurt, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from nuropb_rmq.testing import (
+    BrokerError,
+    BrokerNotInstalled,
+    BrokerStartError,
+    RabbitMQCtlError,
+    RabbitMQNode,
+    TLSFiles,
+)
+from nuropb_rmq.testing._install import amqp_greeting, free_ports
+from nuropb_rmq.testing._process import Processes, session_members
+
+from .certificates import CertificatePaths, make_ca_and_cert
+
+needs_broker = pytest.mark.broker
+
+# Dies by SIGKILL, with a program of its own running: nobody is left to call stop().
+DOOMED = """
+import os, signal, sys
+from pathlib import Path
+from nuropb_rmq.testing._process import Processes
+folder = Path(sys.argv[1])
+with open(folder / "out", "wb") as out:
+    child = Processes(folder).spawn(["sleep", "600"], {"PATH": os.environ["PATH"]}, out)
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> CertificatePaths:
+    return make_ca_and_cert(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def node(certificates: CertificatePaths) -> Iterator[RabbitMQNode]:
+    tls = TLSFiles(certificates.cafile, certificates.certfile, certificates.keyfile)
+    with RabbitMQNode(tls=tls, extra_config={"channel_max": "128"}) as node:
+        yield node
+
+
+@needs_broker
+def test_it_is_up_on_loopback_only(node: RabbitMQNode) -> None:
+    assert node.running
+    assert node.version == node.api("GET", "/api/overview")["rabbitmq_version"]
+    assert node.amqp_url == f"amqp://guest:guest@127.0.0.1:{node.port}/"
+    listeners = node.api("GET", "/api/overview")["listeners"]
+    assert {item["ip_address"] for item in listeners if item["protocol"] != "clustering"} == {
+        "127.0.0.1"
+    }
+    assert f"127.0.0.1:{node.port}" in node.log_text()
+
+
+@needs_broker
+def test_it_has_a_tls_listener(node: RabbitMQNode, certificates: CertificatePaths) -> None:
+    context = ssl.create_default_context(cafile=str(certificates.cafile))
+    raw = socket.create_connection(("127.0.0.1", node.tls_port), 5)
+    with raw, context.wrap_socket(raw, server_hostname="localhost") as connection:
+        connection.sendall(b"AMQP\x00\x00\x09\x01")
+        assert connection.recv(1) == b"\x01"
+    key = node.data_dir / "tls/key.pem"
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+@needs_broker
+def test_rabbitmqctl_asks_this_node(node: RabbitMQNode) -> None:
+    assert "channel_max,128" in node.rabbitmqctl("environment").replace(" ", "")
+    with pytest.raises(RabbitMQCtlError) as caught:
+        node.rabbitmqctl("list_queues", "--vhost", "no-such-vhost")
+    assert caught.value.returncode != 0
+    assert "no-such-vhost" in caught.value.stderr
+
+
+@needs_broker
+def test_the_api_says_what_is_wrong(node: RabbitMQNode) -> None:
+    with pytest.raises(httpx.HTTPStatusError):
+        node.api("GET", "/api/queues/%2F/missing")
+
+
+@needs_broker
+def test_suspended_it_accepts_and_does_not_answer(node: RabbitMQNode) -> None:
+    node.suspend()
+    try:
+        assert node.running
+        assert amqp_greeting(node.port, timeout=0.3) is None
+    finally:
+        node.resume()
+    assert amqp_greeting(node.port, timeout=10) == node.version
+
+
+@needs_broker
+def test_durable_things_survive_kill_and_start(node: RabbitMQNode) -> None:
+    node.api("PUT", "/api/queues/%2F/kept", {"durable": True})
+    # The metadata store flushes in its own time; a broker that was asked again has flushed.
+    assert node.api("GET", "/api/queues/%2F/kept")["durable"]
+    pid, port = node.pid, node.port
+    node.kill()
+    assert not node.running
+    assert not Path(f"/proc/{pid}").exists()
+    assert session_members(pid) == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 1)
+    with pytest.raises(BrokerError):
+        _ = node.pid
+    node.restart()
+    assert (node.port, node.running) == (port, True)
+    assert node.pid != pid
+    assert [queue["name"] for queue in node.api("GET", "/api/queues/%2F")] == ["kept"]
+
+
+@needs_broker
+async def test_nothing_is_left_after_stop() -> None:
+    async with RabbitMQNode(plugins=()) as node:
+        folder, leaders = node.data_dir, [node.pid, _epmd_pid(node)]
+        assert folder.is_dir()
+        assert all(session_members(leader) for leader in leaders)
+        with pytest.raises(BrokerError, match="already"):
+            await node.astart()
+        with pytest.raises(BrokerError, match="TLS"):
+            _ = node.tls_port
+    assert not folder.exists()
+    assert [session_members(leader) for leader in leaders] == [[], []]
+    assert "RabbitMQ" in node.log_text()
+    await node.astop()
+
+
+@needs_broker
+async def test_a_cancelled_start_leaves_nothing() -> None:
+    node = RabbitMQNode(plugins=())
+    starting = asyncio.create_task(node.astart())
+    await asyncio.to_thread(_until, lambda: node.running or starting.done())
+    folder, leaders = node.data_dir, [node.pid, _epmd_pid(node)]
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not node.running
+    assert not folder.exists()
+    assert [session_members(leader) for leader in leaders] == [[], []]
+
+
+@needs_broker
+def test_a_start_that_fails_says_why_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    node = RabbitMQNode(extra_config="no_such_setting = 1")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(BrokerStartError) as caught:
+        node.start()
+    assert "no_such_setting" in caught.value.log
+    assert not node.running
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_server_the_error_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(BrokerNotInstalled, match=r"scripts/broker-4\.3"):
+        RabbitMQNode(server_root=tmp_path).start()
+    monkeypatch.delenv("NUROPB_RMQ_SERVER_ROOT", raising=False)
+    monkeypatch.setattr("nuropb_rmq.testing._install.SERVER", "/nonexistent/rabbitmq-server")
+    with pytest.raises(BrokerNotInstalled, match="apt-get install rabbitmq-server"):
+        RabbitMQNode().start()
+
+
+def test_what_runs_dies_with_the_program_that_started_it(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", DOOMED, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    _until(lambda: session_members(int(done.stdout)) == [] and not folder.exists())
+
+
+def test_processes_can_be_closed_twice(tmp_path: Path) -> None:
+    processes = Processes(tmp_path)
+    with open(tmp_path / "out", "wb") as out:
+        child = processes.spawn(["sleep", "600"], {"PATH": os.environ["PATH"]}, out)
+    processes.close()
+    processes.close()
+    assert child.returncode == -signal.SIGKILL
+    assert tmp_path.exists()
+
+
+def test_free_ports_are_distinct_and_free() -> None:
+    ports = free_ports(20)
+    assert len(set(ports)) == 20
+    for port in ports:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+
+
+def _epmd_pid(node: RabbitMQNode) -> int:
+    assert node._epmd is not None
+    return node._epmd.pid
+
+
+def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
