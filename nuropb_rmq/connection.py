@@ -230,7 +230,8 @@ class BrokerConnection(RobustConnection):
             self._fatal = error
             self._up_or_fatal.set()
         elif not self._close_called:
-            logger.warning("%s: %s", self._config.broker, error)
+            # The link has told of the loss, and aio-pika tells of each attempt that fails.
+            logger.debug("%s", error)
 
     def _translate(self, error: BaseException | None) -> NuropbTransportError:
         """What happened, from the broker's own words when it said any."""

@@ -131,12 +131,16 @@ class Dispatcher:
         try:
             head = envelope.read_head(work.content)
             try:
-                message = await self._open(head)
+                message = await self._open(work, head)
             except (MalformedMessageError, EncryptionError) as e:
                 self._refuse(work, head, e)
                 return
-            outcome, messages = await self._handle(message, head)
-            self._conclude(work, head, message, outcome, messages)
+            try:
+                outcome, messages = await self._handle(message, head)
+                self._conclude(work, head, message, outcome, messages)
+            finally:
+                if work.decrypted:  # and no answer was encrypted
+                    self._sealing.forget_received(message.correlation_id)
         except asyncio.CancelledError:
             work.settle(None)
             raise
@@ -147,7 +151,7 @@ class Dispatcher:
             if self._waiters:
                 self._loop.call_soon(self._wake)
 
-    async def _open(self, head: Head) -> Message:
+    async def _open(self, work: _Work, head: Head) -> Message:
         if head.problem is not None:
             raise head.problem
         kind = head.kind
@@ -156,6 +160,7 @@ class Dispatcher:
         body = whole_body(head.content)
         if head.encrypted:
             body = await self._sealing.unseal(body, head.correlation_id)
+            work.decrypted = True
         payload = envelope.read_payload(
             head, body, max_depth=self._config.max_json_depth, decrypted=head.encrypted
         )
@@ -243,7 +248,8 @@ class Dispatcher:
                 reply_to = self._reply_to(head)
                 if reply_to is None:
                     continue
-                sends.append(self._outbound.reply(head, payload, reply_to))
+                encrypted, work.decrypted = work.decrypted, False
+                sends.append(self._outbound.reply(head, payload, reply_to, encrypted=encrypted))
             else:
                 sends.append(self._outbound.event(payload))
         for send in sends:
@@ -266,18 +272,22 @@ class Dispatcher:
         return reply_to
 
     def _refuse(self, work: _Work, head: Head, error: NuropbException) -> None:
-        """A message that cannot be read: dead-lettered once, and answered when that is possible."""
+        """A message that cannot be read: dead-lettered once, and answered when that is possible.
+
+        The answer is plain when the message could not be decrypted: no key is known for it.
+        """
         logger.warning("dead-lettered a message that cannot be read: %s", error)
         work.settlement = Settlement.REJECT
-        if head.kind is MessageType.REQUEST:
-            self._publish(work, head, [envelope.error_response(head, error.to_dict())])
+        self._publish(work, head, [envelope.error_response(head, error.to_dict())])
         work.published()
 
 
 class _Work:
     """One delivery until it is settled: after its messages are confirmed, and once."""
 
-    __slots__ = ("_consumer", "_dispatcher", "_done", "_outstanding", "content", "settlement")
+    __slots__ = (
+        "_consumer", "_dispatcher", "_done", "_outstanding", "content", "decrypted", "settlement",
+    )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher, consumer: Consumer, content: Content) -> None:
         self._dispatcher = dispatcher
@@ -285,6 +295,8 @@ class _Work:
         self._outstanding = 1
         self._done = False
         self.content = content
+        self.decrypted = False
+        """An answer can be encrypted, once, with the key that this delivery came with."""
         self.settlement = Settlement.REJECT
 
     def expect(self) -> OnDone:

@@ -112,24 +112,30 @@ class Link:
             raise BrokerUnreachableError(
                 f"{self._config.broker}: no answer in {timeout:g} s (connect_timeout)"
             ) from e
+        _heed_cancellation()
 
     async def _live(self, connection: BrokerConnection) -> None:
         """One session, from setup to its end, or one failed try at it."""
         session = self._session = self._new_session(connection, self.role)
+        final = False
         try:
             await self._set_up(session)
             connection.settled()
             self._ready(connection)
-            reason = await session.ended
-            self._recovering(reason)
+            trouble: NuropbTransportError = await session.ended
         except NuropbTransportError as e:
-            if self._is_final(e):
-                raise
-            self._recovering(e)
-            await asyncio.sleep(SETUP_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-        finally:
-            self._session = None
-            await session.close("the session ended")
+            trouble = e
+            final = self._is_final(e)
+        except asyncio.CancelledError:
+            await session.close("stopped", with_connection=True)
+            raise
+        self._session = None
+        if not final:
+            self._recovering(trouble)
+        await session.close("the session ended", with_connection=final)
+        if final:
+            raise trouble
+        await asyncio.sleep(SETUP_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
 
     async def _set_up(self, session: Session) -> None:
         timeout = self._config.connect_timeout
@@ -140,6 +146,7 @@ class Link:
             raise ConnectionLostError(
                 f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
             ) from e
+        _heed_cancellation()
 
     def _is_final(self, error: NuropbTransportError) -> bool:
         """Whether trying again has no sense.
@@ -210,3 +217,13 @@ class Link:
         self.error = error
         if changed:
             self._on_change(self)
+
+
+def _heed_cancellation() -> None:
+    """Raise the CancelledError that asyncio.wait_for, deep in aiormq, may have swallowed.
+
+    Before Python 3.12 it does so when what it waits for is done in the same moment.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

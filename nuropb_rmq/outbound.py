@@ -75,13 +75,11 @@ class Outbound:
                 service = routing_key
                 mandatory = True
         body = serialization.encode(payload)
+        self._check_size(len(body) * 16 // 9 if encrypted else len(body))  # base64, twice
         if encrypted:
             body = self._sealing.seal(body, correlation_id, service)
-        if len(body) > self._config.max_body_bytes:
-            raise NuropbSerializationError(
-                f"the body of {len(body)} bytes is larger than max_body_bytes "
-                f"({self._config.max_body_bytes})"
-            )
+            if kind is MessageType.COMMAND:
+                self._sealing.forget_sent(correlation_id)
         properties = envelope.pack_properties(
             Packing(
                 kind=kind,
@@ -104,8 +102,17 @@ class Outbound:
             resend=kind is MessageType.RESPONSE,
         )
 
-    def reply(self, head: Head, payload: Mapping[str, Any], reply_to: str) -> Send:
-        """The response to a request, encrypted as the request was.
+    def _check_size(self, size: int) -> None:
+        limit = self._config.max_body_bytes
+        if size > limit:
+            raise NuropbSerializationError(
+                f"the body of {size} bytes is larger than max_body_bytes ({limit})"
+            )
+
+    def reply(
+        self, head: Head, payload: Mapping[str, Any], reply_to: str, *, encrypted: bool
+    ) -> Send:
+        """The response to a request.
 
         It waits for the broker up to the request's expiry, and is written again when its channel
         dies before the confirm.
@@ -120,7 +127,7 @@ class Outbound:
             },
             _nobody,
             kind=MessageType.RESPONSE,
-            encrypted=head.encrypted and head.problem is None,
+            encrypted=encrypted,
             deadline=None if ttl is None else self._loop.time() + ttl / 1000,
             reply_to=reply_to,
         )

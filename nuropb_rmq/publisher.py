@@ -45,7 +45,8 @@ class Stage(Enum):
 class Outgoing:
     """One message on its way out.
 
-    `deadline` is in loop time: a message that is still in the outbox then is never sent.
+    `deadline` is in loop time: a message that is still in the outbox then is never sent. Without
+    one, whoever waits for it discards it in time.
     `resend` tells what happens when its channel dies before the confirm: written again (replies:
     someone waits, and a second answer is harmless), or reported as NuropbOutcomeUnknownError.
     """

@@ -98,7 +98,7 @@ class Replies:
         if pending.timer is not None:
             pending.timer.cancel()
         if pending.encrypted:
-            self._sealing.forget(pending.correlation_id)
+            self._sealing.forget_sent(pending.correlation_id)
 
     # -- responses --------------------------------------------------------------------------
 

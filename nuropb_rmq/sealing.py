@@ -68,10 +68,15 @@ class Sealing:
             return self.unseal_now(body, correlation_id)
         return await asyncio.to_thread(self.unseal_now, body, correlation_id)
 
-    def forget(self, correlation_id: str) -> None:
-        """The call has ended: its key is not needed any more."""
+    def forget_sent(self, correlation_id: str) -> None:
+        """A message of ours expects no response any more: its key is not needed."""
         if self._ours is not None:
-            self._ours.forget(correlation_id)
+            self._ours.forget(correlation_id, received=False)
+
+    def forget_received(self, correlation_id: str) -> None:
+        """What came in is settled, answered or not: its key is not needed."""
+        if self._ours is not None:
+            self._ours.forget(correlation_id, sent=False)
 
 
 def whole_body(content: Content) -> bytes:

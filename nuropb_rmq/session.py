@@ -148,26 +148,30 @@ class Session:
         if not self.ended.done():
             self.ended.set_result(reason)
 
-    async def close(self, reason: str) -> None:
-        """End the data plane of every channel, then close the channels themselves."""
+    async def close(self, reason: str, *, with_connection: bool) -> None:
+        """End the data plane of every channel, then close the channels themselves.
+
+        With the connection about to be closed, its channels need not be closed one by one.
+        """
+        self._end(ConnectionLostError(reason))
         for port in self._ports:
             port.unregister(reason)
         for consumer in self._consumers:
             if consumer.acks:
                 consumer.task.cancel()
+        await asyncio.gather(*(each.task for each in self._consumers), return_exceptions=True)
+        if not with_connection and self._router.lost is None:
+            await self._close_channels()
+
+    async def _close_channels(self) -> None:
         try:
             async with asyncio.timeout(CLOSE_WITHIN):
-                await asyncio.gather(
-                    *(each.task for each in self._consumers), return_exceptions=True
-                )
-                if self._router.lost is None:
-                    for channel in self._channels:
-                        await channel.close()
+                for channel in self._channels:
+                    await channel.close()
         except (AMQPError, OSError, RuntimeError) as e:
             # A connection whose channels cannot be closed is not fit for another session.
             logger.debug("channels could not be closed: %r", e)
             self._router.abort("channels could not be closed")
-        self._channels.clear()
 
 
 async def _probe(channel: Channel, exchange: Exchange) -> None:

@@ -288,7 +288,6 @@ class Transport:
             ttl=None if ttl is None else _seconds("ttl", ttl),
             priority=priority,
             encrypted=encrypted,
-            deadline=deadline,
         )
         await self._confirmed(message, done, deadline, timeout)
 
@@ -347,7 +346,6 @@ class Transport:
                 ttl=timeout,
                 priority=priority,
                 encrypted=encrypted,
-                deadline=deadline,
             )
             self._publisher.publish(message)
             try:

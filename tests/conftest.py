@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
+import logging
 import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from _pytest.logging import LogCaptureHandler
 
 from nuropb_rmq import TransportConfig, configure
 
@@ -34,14 +37,33 @@ def _pending_futures(loop: asyncio.AbstractEventLoop) -> list[asyncio.Future[Any
     ]
 
 
-@pytest.fixture(autouse=True)
-async def nothing_left_behind(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """After each async test: no task, socket, file descriptor or pending future that was not there.
+def _forget_log_records(caplog: pytest.LogCaptureFixture) -> None:
+    """pytest keeps log records, they hold exceptions, and those hold frames and all in them."""
+    for phase in ("setup", "call", "teardown"):
+        caplog.get_records(phase).clear()
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogCaptureHandler):
+            handler.records.clear()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every async test is followed by a search for what it left behind."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.fixturenames.insert(0, "nothing_left_behind")
+
+
+@pytest.fixture
+async def nothing_left_behind(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[None]:
+    """After the test: no task, socket, file descriptor or pending future that was not there before.
 
     What asyncio would only log ("exception was never retrieved") fails the test as well.
     """
-    if "mesh_url" in request.fixturenames:
-        request.getfixturevalue("mesh_url")  # a node that is started for it stays for all tests
+    for node in {"mesh_url", "mortal_node"}.intersection(request.fixturenames):
+        request.getfixturevalue(node)  # a node that is started for one test stays for all
     loop = asyncio.get_running_loop()
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(str(context)))
@@ -52,6 +74,7 @@ async def nothing_left_behind(request: pytest.FixtureRequest) -> AsyncIterator[N
     mine = asyncio.current_task()
 
     def left() -> list[object]:
+        _forget_log_records(caplog)
         return [
             *(each for each in asyncio.all_tasks() - tasks if each is not mine),
             *(f"{fd}: {name}" for fd, name in _sockets_and_files().items() if fd not in files),

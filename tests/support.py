@@ -52,6 +52,27 @@ class Recorder:
         return message.payload.get("params")
 
 
+class Watch:
+    """Every state that a transport goes through from now on, however short."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.states: list[State] = []
+        transport.on_state_change(lambda state, _: self.states.append(state))
+
+    async def left(self, within: float = 5) -> None:
+        """Wait until it was not ready for a moment."""
+        await eventually(lambda: State.RECOVERING in self.states, within=within)
+
+    async def recovered(self, within: float = 10) -> None:
+        """Wait until it was recovering and is ready again; begin anew."""
+        await eventually(
+            lambda: State.RECOVERING in self.states and self.states[-1] is State.READY,
+            within=within,
+            describe=lambda: f"not ready again within {within} s: {self.states}",
+        )
+        self.states.clear()
+
+
 class Mesh:
     """Starts services and clients on one virtual host, and stops them all at the end."""
 
@@ -96,6 +117,7 @@ class Mesh:
         """Stop everything."""
         await asyncio.gather(*(each.stop(grace=1) for each in self._started))
         assert all(each.state in (State.STOPPED, State.FAILED) for each in self._started)
+        self._started.clear()  # pytest keeps this object: what they hold must not look like a leak
 
 
 def result_of(response: ResponsePayloadDict) -> Any:

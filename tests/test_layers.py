@@ -19,7 +19,6 @@ LAYERS: tuple[str, ...] = (
     # pure: values and decisions
     "exceptions",
     "protocol",
-    "state",
     "broker",  # the half of config that says where the broker is
     "config",
     "serialization",
@@ -33,14 +32,17 @@ LAYERS: tuple[str, ...] = (
     "wire.port",
     "wire.router",
     # I/O
+    "state",  # low, but not pure: a change of state is awaited
     "connection",
     "management",  # beside connection, and independent of it: HTTP, not AMQP
+    "setup",  # what an operator would make, over both
     "publisher",
     "consumer",
     "session",  # above both: it gives each epoch's channels to them
     "link",
     # flow
     "sealing",  # not pure: a private key's work leaves the event loop
+    "outbound",
     "replies",
     "dispatcher",
     "transport",
@@ -64,7 +66,8 @@ IO_LIBRARIES = frozenset({"asyncio", "socket", "ssl", "aio_pika", "aiormq", "htt
 IMPURE = {
     "ssl": frozenset({"broker", "config"}),  # the TLS context is a setting; it opens nothing
 }
-CONTROL_PLANE = frozenset({"connection", "session"})
+# The control plane. `setup` is in it because declaring what is missing is all that it does.
+CONTROL_PLANE = frozenset({"connection", "session", "setup"})
 ONLY_IN = {
     "aio_pika": CONTROL_PLANE,
     "aiormq": CONTROL_PLANE,

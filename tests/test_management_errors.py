@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
-import ipaddress
 import json
 import logging
 import ssl
@@ -16,9 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from nuropb_rmq.exceptions import (
     BrokerAuthenticationError,
@@ -30,6 +25,8 @@ from nuropb_rmq.exceptions import (
     TransportClosedError,
 )
 from nuropb_rmq.management import ManagementAPI
+
+from .certificates import CertificatePaths, make_ca_and_cert
 
 SECRET = "correct-horse"
 SECRET_HEADER = base64.b64encode(f"guest:{SECRET}".encode()).decode()
@@ -300,47 +297,32 @@ def test_bad_proxy() -> None:
     assert SECRET not in str(caught.value)
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate of nobody's authority for 127.0.0.1, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "broker.pem"
-    path.write_bytes(
-        signed.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
+async def test_tls_is_verified(tmp_path: Path) -> None:
+    """By default against the system's authorities, and for the host's name."""
+    good = make_ca_and_cert(tmp_path / "good")
+    for faulty in (
+        make_ca_and_cert(tmp_path / "other name", hostname="elsewhere", addresses=()),
+        make_ca_and_cert(tmp_path / "expired", days=-1),
+    ):
+        with pytest.raises(BrokerUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+            await overview_over_tls(faulty, ssl.create_default_context(cafile=faulty.cafile))
+    with pytest.raises(BrokerUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+        await overview_over_tls(good, True)
+    assert await overview_over_tls(good, ssl.create_default_context(cafile=good.cafile)) == 1
+    assert await overview_over_tls(good, False) == 1
 
 
-async def test_tls_is_verified(certificate: Path) -> None:
-    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    theirs.load_cert_chain(certificate)
-    ours = ssl.create_default_context(cafile=certificate)
-    async with serving(reply("200 OK", "{}"), theirs) as server:
-        async with server.api() as api:
-            with pytest.raises(BrokerUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
-                await api.overview()
-        assert server.heads == []
-        for verify in (ours, False):
+async def overview_over_tls(theirs: CertificatePaths, verify: ssl.SSLContext | bool) -> int:
+    """Asks a server with this certificate; how many requests it got."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(theirs.certfile, theirs.keyfile)
+    async with serving(reply("200 OK", "{}"), context) as server:
+        try:
             async with ManagementAPI(
                 server.url, username="guest", password=SECRET, verify=verify
             ) as api:
-                assert await api.overview() == {}
+                await api.overview()
+        except BrokerUnreachableError:
+            assert server.heads == []
+            raise
+    return len(server.heads)

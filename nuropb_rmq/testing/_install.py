@@ -26,6 +26,7 @@ __all__ = [
     "BrokerStartError",
     "Installation",
     "RabbitMQCtlError",
+    "accepts",
     "amqp_greeting",
     "free_ports",
 ]
@@ -151,6 +152,15 @@ def _first_ephemeral_port() -> int:
         return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens on `port` of 127.0.0.1."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def amqp_greeting(port: int, timeout: float = 2.0) -> str | None:

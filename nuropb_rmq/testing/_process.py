@@ -23,7 +23,7 @@ log = logging.getLogger("nuropb_rmq.testing.node")
 # without our having said that there are none, it kills them and removes the folder.
 KEEPER = """
 pids=; while read -r line; do pids=$line; done
-[ -z "$pids" ] || { kill -KILL $pids; sleep 0.2; [ -z "$0" ] || rm -rf "$0"; } 2>/dev/null
+[ -z "$pids" ] || { kill -s KILL -- $pids; sleep 0.2; [ -z "$0" ] || rm -rf "$0"; } 2>/dev/null
 """
 
 _alive: weakref.WeakSet[Processes] = weakref.WeakSet()
@@ -112,7 +112,7 @@ class Processes:
         # A negative id is a process group: each was started as the leader of its own.
         line = " ".join(f"-{process.pid}" for process in self._running)
         try:
-            pipe.write(f"{'-- ' if line else ''}{line}\n".encode())
+            pipe.write(f"{line}\n".encode())
             pipe.flush()
         except BrokenPipeError:
             log.warning("the keeper of the node's processes is gone")

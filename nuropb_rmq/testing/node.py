@@ -9,11 +9,11 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from subprocess import Popen
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from ._install import (
     BrokerStartError,
     Installation,
     RabbitMQCtlError,
+    accepts,
     amqp_greeting,
     free_ports,
 )
@@ -38,7 +39,7 @@ log = logging.getLogger("nuropb_rmq.testing.node")
 
 STOP_GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 POLL = 0.05  # seconds between two looks at a condition
-TAIL = 4_000  # characters of the log in a BrokerStartError
+TAIL = 16_000  # characters of the log in a BrokerStartError: the cause precedes its traces
 PORT_CLASH = re.compile(r"eaddrinuse|address (is )?already in use|in use by", re.IGNORECASE)
 
 
@@ -82,8 +83,8 @@ class RabbitMQNode:
         self._ports: Ports | None = None
         self._data_dir: Path | None = None
         self._processes: Processes | None = None
-        self._beam: subprocess.Popen[bytes] | None = None
-        self._epmd: subprocess.Popen[bytes] | None = None
+        self._beam: Popen[bytes] | None = None
+        self._epmd: Popen[bytes] | None = None
         self._version: str | None = None
         self._last_log = ""
         self._abandoned = False
@@ -314,7 +315,7 @@ class RabbitMQNode:
                 self._install.epmd(), "-port", environment["ERL_EPMD_PORT"], "-address", LOOPBACK
             )
             self._epmd = self._processes.spawn(epmd, environment, console)
-            self._wait_for("epmd", lambda: _accepts(self._chosen().epmd), deadline)
+            self._wait_for("epmd", lambda: accepts(self._chosen().epmd), deadline)
             server = self._install.command(SERVER)
             self._beam = self._processes.spawn(server, environment, console)
         self._wait_for("the node", self._is_up, deadline)
@@ -342,7 +343,7 @@ class RabbitMQNode:
         self._version = amqp_greeting(ports.amqp)
         if self._version is None:
             return False
-        if self._settings.tls is not None and not _accepts(ports.tls):
+        if self._settings.tls is not None and not accepts(ports.tls):
             return False
         if MANAGEMENT not in self._settings.plugins:
             return True
@@ -378,7 +379,7 @@ class RabbitMQNode:
         self._data_dir = None
         self._ports = None
 
-    def _running_beam(self) -> subprocess.Popen[bytes]:
+    def _running_beam(self) -> Popen[bytes]:
         if self._beam is None or self._beam.poll() is not None:
             raise BrokerError("the node does not run")
         return self._beam
@@ -391,11 +392,3 @@ class RabbitMQNode:
 
 def _port_was_taken(error: BaseException) -> bool:
     return isinstance(error, BrokerStartError) and bool(PORT_CLASH.search(error.log))
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection((LOOPBACK, port), 1.0).close()
-    except OSError:
-        return False
-    return True

@@ -30,6 +30,7 @@ CONNECTION_CLOSE: Final = 10 << 16 | 50
 CONNECTION_BLOCKED: Final = 10 << 16 | 60
 CONNECTION_UNBLOCKED: Final = 10 << 16 | 61
 CONNECTION_UPDATE_SECRET_OK: Final = 10 << 16 | 71
+CHANNEL_OPEN_OK: Final = 20 << 16 | 11
 CHANNEL_CLOSE: Final = 20 << 16 | 40
 CHANNEL_CLOSE_OK: Final = 20 << 16 | 41
 BASIC_CANCEL: Final = 60 << 16 | 30
@@ -51,11 +52,17 @@ _LONG = Struct(">I")
 _LONGLONG = Struct(">Q")
 _SIGNED_LONG = Struct(">i")
 _SIGNED_LONGLONG = Struct(">q")
+# Field types of a fixed size (4.2.1, in RabbitMQ's dialect) are few in headers: pamqp reads them.
+_FIXED: Final = {
+    kind: (pamqp.decode.TABLE_MAPPING[bytes((kind,))], size)
+    for size, kinds in ((0, b"V"), (1, b"tbB"), (2, b"su"), (4, b"Iif"), (5, b"D"), (8, b"lLdT"))
+    for kind in kinds
+}
+TABLE_DEPTH: Final = 32  # tables and arrays within each other; the broker's own x-death is 3
 # The end of one frame and the start of the next are packed in one go.
 _METHOD_TO_HEADER = Struct(">BBHIHHQ")
 _TO_BODY = Struct(">BBHI")
 _TAG_METHOD = Struct(">BHIIQBB")
-
 
 # Property flags (4.2.6.1), of those that envelopes are packed with.
 HAS_CONTENT_TYPE: Final = 0x8000
@@ -73,14 +80,19 @@ class FieldError(ValueError):
 
 
 def shortstr(value: str) -> bytes:
-    """A short string (4.2.5.3): a length octet and at most 255 bytes of UTF-8.
-
-    Bytes that came in as something other than UTF-8 go out as they came (surrogateescape).
-    """
-    data = value.encode("utf-8", "surrogateescape")
+    """A short string (4.2.5.3): a length octet and at most 255 bytes of UTF-8."""
+    data = _utf8(value)
     if len(data) > 255:
         raise FieldError(f"longer than the 255 bytes that AMQP allows: {value[:40]!r}…")
     return bytes((len(data),)) + data
+
+
+def _utf8(value: str) -> bytes:
+    """Bytes that came in as something other than UTF-8 go out as they came (surrogateescape)."""
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as e:
+        raise FieldError(f"not text that UTF-8 can carry: {value[:40]!r}") from e
 
 
 def table_entry(name: str, value: str | int | bool) -> bytes:
@@ -94,7 +106,7 @@ def table_entry(name: str, value: str | int | bool) -> bytes:
                 return key + b"I" + _SIGNED_LONG.pack(value)
             return key + b"l" + _SIGNED_LONGLONG.pack(value)
         case str():
-            data = value.encode("utf-8", "surrogateescape")
+            data = _utf8(value)
             return key + b"S" + _LONG.pack(len(data)) + data
 
 
@@ -104,30 +116,60 @@ def decode_table(entries: bytes) -> dict[str, Any]:
     Raises AMQPProtocolError for whatever cannot be read: the message is bad, not the connection.
     """
     try:
-        simple = _decode_strings(entries)
-        if simple is not None:
-            return simple
-        return pamqp.decode.field_table(_LONG.pack(len(entries)) + entries)[1]
-    except (ValueError, LookupError, OverflowError, OSError, error, RecursionError) as e:
+        return _table(entries, 0, len(entries), TABLE_DEPTH)
+    except (ValueError, LookupError, OverflowError, OSError, error) as e:
         raise AMQPProtocolError(f"header table cannot be decoded: {e}") from e
 
 
-def _decode_strings(entries: bytes) -> dict[str, Any] | None:
-    """The table when it holds nothing but strings, as NuroPb's do; None when it holds more."""
+def _table(data: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
     table: dict[str, Any] = {}
-    at, end = 0, len(entries)
     while at < end:
-        key_end = at + 1 + entries[at]
-        if entries[key_end] != 0x53:  # "S", long string
-            return None
-        value_at = key_end + 5
-        (size,) = _LONG.unpack_from(entries, key_end + 1)
-        value_end = value_at + size
-        if value_end > end:
-            raise ValueError("a value runs past the end of the table")
-        table[entries[at + 1 : key_end].decode()] = entries[value_at:value_end].decode()
-        at = value_end
+        key_at, key_end = at + 1, at + 1 + data[at]
+        value, at = _value(data, key_end, depth)
+        table[data[key_at:key_end].decode()] = value
+    if at != end:
+        raise ValueError("a value runs past the end of its table")
     return table
+
+
+def _array(data: bytes, at: int, end: int, depth: int) -> list[Any]:
+    items = []
+    while at < end:
+        item, at = _value(data, at, depth)
+        items.append(item)
+    if at != end:
+        raise ValueError("a value runs past the end of its array")
+    return items
+
+
+def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    """The field value whose type octet stands at `at`, and the offset behind it."""
+    kind = data[at]
+    if fixed := _FIXED.get(kind):
+        decode, size = fixed
+        return decode(data[at + 1 : at + 1 + size])[1], at + 1 + size
+    start = at + 5
+    stop = start + _LONG.unpack_from(data, at + 1)[0]
+    if kind == 0x53:  # "S", long string
+        return _text(data[start:stop]), stop
+    if not depth:
+        raise ValueError(f"nested deeper than {TABLE_DEPTH} levels")
+    match kind:
+        case 0x46:  # "F", table
+            return _table(data, start, stop, depth - 1), stop
+        case 0x41:  # "A", array
+            return _array(data, start, stop, depth - 1), stop
+        case 0x78:  # "x", bytes
+            return data[start:stop], stop
+    raise ValueError(f"unknown field type {kind}")
+
+
+def _text(raw: bytes) -> str | bytes:
+    """A long string is any bytes (4.2.5.3); as text where it is."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 @dataclass(slots=True)
@@ -285,8 +327,7 @@ def pack_reject(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
 def pack_cancel(channel: int, consumer_tag: str) -> bytes:
     """Basic.Cancel, answered by Basic.CancelOk."""
     payload = METHOD_ID.pack(BASIC_CANCEL) + shortstr(consumer_tag) + b"\x00"
-    start = FRAME_START.pack(FRAME_METHOD, channel, len(payload))
-    return b"".join((start, payload, b"\xce"))
+    return FRAME_START.pack(FRAME_METHOD, channel, len(payload)) + payload + b"\xce"
 
 
 def read_shortstr(data: bytes, at: int) -> tuple[str, int]:
@@ -305,8 +346,7 @@ def read_close(payload: bytes) -> tuple[int, str]:
 
 def read_tune_frame_max(payload: bytes) -> int:
     """The frame_max, in bytes, of Connection.Tune; 0 means no limit."""
-    frame_max: int = _LONG.unpack_from(payload, 6)[0]
-    return frame_max
+    return int(_LONG.unpack_from(payload, 6)[0])
 
 
 @dataclass(slots=True)

@@ -13,6 +13,9 @@ from ..exceptions import AMQPProtocolError, ConnectionLostError
 from . import frames
 from .frames import Content
 
+_HEADER_DUE = -1
+"""Stands for what remains of a body whose size is not known yet."""
+
 
 class ChannelListener(Protocol):
     """What a registered channel tells its owner; every call is synchronous and must not raise."""
@@ -45,7 +48,7 @@ class PortOwner(Protocol):
     def write(self, data: bytes) -> None:
         """Put whole frames in line."""
 
-    def end(self, port: ChannelPort, reason: ConnectionLostError, *, await_close_ok: bool) -> None:
+    def end(self, port: ChannelPort, reason: ConnectionLostError) -> None:
         """Write out what is packed, then end the registration."""
 
 
@@ -99,10 +102,10 @@ class ChannelPort:
     def unregister(self, reason: str) -> None:
         """End the registration before the channel is closed from our side.
 
-        What is packed is written first; content that still arrives is dropped until CloseOk.
+        What is packed is written first; content that still arrives is dropped.
         """
         if self.open:
-            self._owner.end(self, ConnectionLostError(reason), await_close_ok=True)
+            self._owner.end(self, ConnectionLostError(reason))
 
     # -- for the router ---------------------------------------------------------------------
 
@@ -152,13 +155,11 @@ class ChannelPort:
                 kept = False
                 code, text = frames.read_close(payload)
                 problem = f"the broker closed the channel: {code} {text}"
-                self._owner.end(
-                    self, ConnectionLostError(problem, code, text), await_close_ok=False
-                )
+                self._owner.end(self, ConnectionLostError(problem, code, text))
             case frames.CHANNEL_CLOSE_OK:
                 kept = False
                 problem = f"channel {self.number} was closed"
-                self._owner.end(self, ConnectionLostError(problem), await_close_ok=False)
+                self._owner.end(self, ConnectionLostError(problem))
             case _:
                 kept = False
         return kept
@@ -167,10 +168,11 @@ class ChannelPort:
         if self._content is not None:
             raise AMQPProtocolError(f"a message within a message on channel {self.number}")
         self._content = read(payload)
+        self._remaining = _HEADER_DUE
 
     def _take_header(self, payload: bytes) -> None:
         content = self._content
-        if content is None or self._remaining:
+        if content is None or self._remaining != _HEADER_DUE:
             raise AMQPProtocolError(f"content header without a method on channel {self.number}")
         _, _, size = frames.CONTENT_HEADER.unpack_from(payload)
         content.body_size = size

@@ -81,15 +81,15 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         self._ports[number] = port
         return port
 
-    def end(self, port: ChannelPort, reason: ConnectionLostError, *, await_close_ok: bool) -> None:
+    def end(self, port: ChannelPort, reason: ConnectionLostError) -> None:
         """End a registration, synchronously: write out what is packed, then nothing more, ever.
 
-        With `await_close_ok`, content that still arrives is dropped until the broker's CloseOk.
+        Content that still arrives is dropped until the number is opened again: the broker sends
+        some behind its own Channel.Close, too.
         """
+        self._ports.pop(port.number, None)  # first: it must not be asked for more by the flush
         self._flush()
-        self._ports.pop(port.number, None)
-        if await_close_ok:
-            self._closing.add(port.number)
+        self._closing.add(port.number)
         port.tell_closed(reason)
 
     # -- writing ----------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         self.lost = reason
         self._buffer.clear()
         for port in tuple(self._ports.values()):
-            self.end(port, reason, await_close_ok=False)
+            self.end(port, reason)
         self._on_lost(reason)
 
     # -- reading ----------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         kept, self._need = False, 7
         ports, closing = self._ports, self._closing
         start = frames.FRAME_START.unpack_from
-        while end - at >= 7:
+        while end - at >= 7 and self.lost is None:  # nothing counts behind Connection.Close
             kind, number, size = start(data, at)
             if size > self.frame_max - frames.FRAME_OVERHEAD:
                 raise AMQPProtocolError(
@@ -247,13 +247,12 @@ class FrameRouter(asyncio.StreamReaderProtocol):
             self._reader.feed_data(frames.HEARTBEAT_FRAME)
 
     def _read_closing(self, number: int, kind: int, data: bytes, at: int) -> bool:
-        """Frames of a channel that we are closing: content is dropped, the end is passed on."""
+        """Frames of a channel that has ended: content is dropped, all else is passed on."""
         if kind != frames.FRAME_METHOD:
             return True
         (method,) = frames.METHOD_ID.unpack_from(data, at + 7)
-        if method in (frames.CHANNEL_CLOSE, frames.CHANNEL_CLOSE_OK):
+        if method == frames.CHANNEL_OPEN_OK:
             self._closing.discard(number)
-            return False
         return method in (
             frames.BASIC_DELIVER,
             frames.BASIC_RETURN,

@@ -1,0 +1,41 @@
+"""Fixtures of the fault tests: a broker that may be killed, and a wire that may be cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from nuropb_rmq import TransportConfig, configure
+from nuropb_rmq.testing import RabbitMQNode
+
+from ..support import Mesh
+from .proxy import Proxy
+
+
+@pytest.fixture(scope="session")
+def mortal_node() -> Iterator[RabbitMQNode]:
+    """A node that tests may kill; they leave it running."""
+    with RabbitMQNode() as node:
+        yield node
+
+
+@pytest.fixture
+async def mortal_mesh(mortal_node: RabbitMQNode) -> AsyncIterator[Mesh]:
+    """A configured virtual host on the mortal node."""
+    vhost = f"mortal-{os.urandom(4).hex()}"
+    url = f"{mortal_node.amqp_url}{vhost}"
+    await configure(
+        TransportConfig(amqp_url=url, service_name="orders"), api_url=mortal_node.management_url
+    )
+    mesh = Mesh(url)
+    yield mesh
+    await mesh.stop()
+
+
+@pytest.fixture
+async def proxy(mesh: Mesh) -> AsyncIterator[Proxy]:
+    """A proxy in front of the shared node, to the mesh's virtual host."""
+    async with Proxy(mesh.url) as made:
+        yield made

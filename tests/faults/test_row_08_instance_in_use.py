@@ -1,0 +1,49 @@
+"""Row 8: a second instance with the same instance_id."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nuropb_rmq import InstanceInUseError, State
+
+from ..support import Mesh, Recorder, request, result_of
+from .proxy import Proxy, Wire
+
+
+async def test_row_08_the_second_is_refused_and_the_first_never_notices(mesh: Mesh) -> None:
+    first = await mesh.service(Recorder(), instance_id="one")
+    states: list[State] = []
+    first.on_state_change(lambda state, _: states.append(state))
+    second = mesh.transport("orders", Recorder(), instance_id="one", instance_retry=0.5)
+    with pytest.raises(InstanceInUseError, match="same instance_id") as refused:
+        await second.start()
+    assert refused.value.close_connection
+    assert second.state is State.STOPPED
+    client = await mesh.client()
+    assert result_of(await client.request(request(n=1))) == {"n": 1}
+    assert states == []
+
+
+async def test_row_08_a_predecessor_that_goes_away_in_time_is_waited_for(mesh: Mesh) -> None:
+    first = await mesh.service(Recorder(), instance_id="one")
+    second = mesh.transport("orders", Recorder(), instance_id="one")
+    starting = asyncio.create_task(second.start())
+    await asyncio.sleep(0.5)  # it is refused at least once; nothing to wait for tells so
+    assert not starting.done()
+    await first.stop()
+    await starting
+    assert second.state is State.READY
+
+
+async def test_row_09_our_own_lost_connection_is_waited_for(mesh: Mesh, proxy: Proxy) -> None:
+    """The broker has not noticed that our connection is gone: the queue is locked by ourselves."""
+    client = await mesh.client(amqp_url=proxy.url, instance_id="one", heartbeat=2)
+    await mesh.service(Recorder())
+    proxy.set(Wire.HOLE)  # the broker's side stays open; ours is cut
+    client._links[0]._session._router.abort("cut")  # type: ignore[union-attr]
+    await client.wait_for(State.RECOVERING, timeout=1)
+    proxy.set(Wire.PASS)
+    await client.wait_for(State.READY, timeout=15)
+    assert result_of(await client.request(request(n=1))) == {"n": 1}

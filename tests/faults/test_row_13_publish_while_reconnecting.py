@@ -1,0 +1,100 @@
+"""Row 13: publishing while there is no connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nuropb_rmq import (
+    NuropbOutcomeUnknownError,
+    NuropbTimeoutError,
+    OutboxFullError,
+    State,
+    Transport,
+)
+
+from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
+from .proxy import Proxy, Wire
+
+
+async def lost(client: Transport, proxy: Proxy) -> None:
+    proxy.set(Wire.REFUSE)
+    watch = Watch(client)
+    proxy.reset()
+    await watch.left()
+
+
+async def test_row_13_waits_for_the_connection_and_keeps_the_order(
+    mesh: Mesh, proxy: Proxy
+) -> None:
+    recorder = Recorder()
+    await mesh.service(recorder, prefetch_count=1)
+    client = await mesh.client(amqp_url=proxy.url)
+    await lost(client, proxy)
+    sends = [asyncio.create_task(client.send(command(n=n))) for n in range(50)]
+    call = asyncio.create_task(client.request(request(n=50)))
+    await eventually(lambda: client._publisher.waiting == 50)
+    proxy.set(Wire.PASS)
+    await asyncio.gather(*sends)
+    assert result_of(await call) == {"n": 50}
+    await eventually(lambda: len(recorder.seen) == 51)
+    assert [each.payload["params"]["n"] for each in recorder.seen] == list(range(51))
+
+
+async def test_row_13_what_is_in_the_outbox_at_its_deadline_is_never_sent(
+    mesh: Mesh, proxy: Proxy
+) -> None:
+    recorder = Recorder()
+    await mesh.service(recorder)
+    client = await mesh.client(amqp_url=proxy.url)
+    await lost(client, proxy)
+    with pytest.raises(NuropbTimeoutError, match="never sent"):
+        await client.send(command(n=1), timeout=0.2)
+    with pytest.raises(NuropbTimeoutError, match="not sent"):
+        await client.request(request(n=2), timeout=0.2)
+    assert client._publisher.waiting == 0
+    proxy.set(Wire.PASS)
+    assert result_of(await client.request(request(n=3))) == {"n": 3}
+    assert [each.payload["params"]["n"] for each in recorder.seen] == [3]
+
+
+async def test_row_13_the_outbox_is_bounded(mesh: Mesh, proxy: Proxy) -> None:
+    await mesh.service(Recorder())
+    client = await mesh.client(amqp_url=proxy.url, outbox_messages=3, outbox_bytes=5_000)
+    await lost(client, proxy)
+    with pytest.raises(OutboxFullError, match="outbox_bytes"):
+        await client.send(command(text="x" * 6_000))
+    sends = [asyncio.create_task(client.send(command(n=n))) for n in range(3)]
+    await eventually(lambda: client._publisher.waiting == 3)
+    with pytest.raises(OutboxFullError, match="outbox_messages"):
+        await client.send(command(n=3))
+    proxy.set(Wire.PASS)
+    await asyncio.gather(*sends)
+
+
+async def test_row_13_written_but_not_confirmed_is_unknown_and_never_sent_twice(
+    mesh: Mesh, proxy: Proxy
+) -> None:
+    recorder = Recorder()
+    await mesh.service(recorder)
+    client = await mesh.client(amqp_url=proxy.url)
+    proxy.set(Wire.HOLE)
+    send = asyncio.create_task(client.send(command(n=1)))
+    await eventually(lambda: client._publisher.unconfirmed == 1)
+    proxy.reset()
+    with pytest.raises(NuropbOutcomeUnknownError, match="may or may not"):
+        await send
+    proxy.set(Wire.PASS)
+    await client.wait_for(State.READY, timeout=10)
+    assert result_of(await client.request(request(n=2))) == {"n": 2}
+    assert [each.payload["params"]["n"] for each in recorder.seen] == [2]
+
+
+async def test_row_13_not_confirmed_in_time_is_unknown(mesh: Mesh, proxy: Proxy) -> None:
+    client = await mesh.client(amqp_url=proxy.url)
+    proxy.set(Wire.HOLE)
+    with pytest.raises(NuropbOutcomeUnknownError, match="not confirmed"):
+        await client.send(command(n=1), timeout=0.3)
+    proxy.set(Wire.PASS)
+    await eventually(lambda: client._publisher.unconfirmed == 0)

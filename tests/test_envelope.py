@@ -1,0 +1,390 @@
+"""Envelopes: what is refused and why, what is read and how, and what is put back as it came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from nuropb_rmq import (
+    MalformedMessageError,
+    MessageType,
+    NuropbSerializationError,
+    NuropbValidationError,
+    envelope,
+)
+from nuropb_rmq.envelope import Head, Packing
+from nuropb_rmq.wire import frames
+from nuropb_rmq.wire.frames import Content, Properties
+
+from .wire.strategies import PROPERTIES, TABLES
+
+SECRET = "s3cret-value"
+GOOD: dict[str, str | int | bool] = {
+    "nuropb_protocol": "0.1.1",
+    "nuropb_version": "0.1.8",
+    "nuropb_type": "request",
+    "trace_id": "t-1",
+    "encrypted": "",
+}
+REQUEST = {
+    "tag": "request",
+    "service": "orders",
+    "method": "get",
+    "params": {"card": SECRET},
+    "correlation_id": "c-1",
+    "trace_id": "t-1",
+    "context": {"token": SECRET},
+}
+EVENT = {"tag": "event", "topic": "orders.created", "event": SECRET, "correlation_id": "c-1"}
+RESPONSE = {"tag": "response", "result": SECRET, "error": None, "correlation_id": "c-1"}
+PAYLOADS: Mapping[str, dict[str, Any]] = {
+    "request": REQUEST,
+    "command": {**REQUEST, "tag": "command"},
+    "event": EVENT,
+    "response": RESPONSE,
+}
+MISSING = object()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> None:
+    """Nothing here has an event loop: there is nothing to search for."""
+
+
+def table(headers: Mapping[str, str | int | bool]) -> bytes:
+    """Header entries, packed."""
+    return b"".join(frames.table_entry(name, value) for name, value in headers.items())
+
+
+def incoming(
+    headers: Mapping[str, str | int | bool] | bytes | None = None,
+    *,
+    route: bytes = b"\x13nuropb-rpc-exchange\x06orders",
+    **properties: Any,
+) -> Content:
+    """A delivery with good headers, but for what is given."""
+    properties.setdefault("correlation_id", "c-1")
+    entries = headers if isinstance(headers, bytes) else table({**GOOD, **(headers or {})})
+    raw = frames.encode_properties(Properties(headers=entries, **properties))
+    return Content(1, False, route, raw_properties=raw)
+
+
+def head_of(**headers: str | int | bool) -> Head:
+    """The head of a delivery with these headers over the good ones."""
+    head = envelope.read_head(incoming(headers))
+    assert head.problem is None
+    return head
+
+
+# -- a payload that is to be sent ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tag", PAYLOADS)
+def test_a_good_payload_is_known_by_its_tag(tag: str) -> None:
+    assert envelope.check_outgoing(PAYLOADS[tag]) is MessageType(tag)
+
+
+OUTGOING = [
+    ("request", "service", MISSING, "payload field 'service': missing, a request needs it"),
+    ("request", "service", 7, "payload field 'service': a int"),
+    ("request", "method", MISSING, "payload field 'method': missing"),
+    ("request", "method", None, "payload field 'method': null"),
+    ("request", "params", MISSING, "payload field 'params': missing"),
+    ("request", "params", [SECRET], "payload field 'params': a list"),
+    ("command", "params", SECRET, "payload field 'params': a str"),
+    ("command", "service", MISSING, "payload field 'service': missing, a command needs it"),
+    ("event", "topic", MISSING, "payload field 'topic': missing, a event needs it"),
+    ("event", "topic", {SECRET: 1}, "payload field 'topic': a dict"),
+    ("event", "event", MISSING, "payload field 'event': missing"),
+    ("response", "result", MISSING, "payload field 'result': missing"),
+    ("response", "error", MISSING, "payload field 'error': missing"),
+    ("response", "error", SECRET, "payload field 'error': a str"),
+    ("request", "tag", MISSING, "payload field 'tag': missing, use one of request, command"),
+    ("request", "tag", "reqest", "payload field 'tag': 'reqest', use one of"),
+    ("request", "tag", ["request"], "payload field 'tag': a list"),
+    ("request", "correlation_id", 7, "payload field 'correlation_id': a int, text is needed"),
+    ("event", "trace_id", b"t", "payload field 'trace_id': a bytes, text is needed"),
+    ("event", "context", [SECRET], "payload field 'context': a mapping is needed"),
+]
+
+
+@pytest.mark.parametrize(("tag", "field", "value", "problem"), OUTGOING)
+def test_what_cannot_be_sent_is_named(tag: str, field: str, value: object, problem: str) -> None:
+    payload = {**PAYLOADS[tag], field: value}
+    if value is MISSING:
+        del payload[field]
+    with pytest.raises(NuropbValidationError) as raised:
+        envelope.check_outgoing(payload)
+    assert problem in str(raised.value)
+    assert SECRET not in str(raised.value)
+    assert SECRET not in repr(raised.value)
+
+
+def test_a_payload_is_a_mapping_in_json() -> None:
+    with pytest.raises(NuropbValidationError, match="payload: a list, a mapping is needed"):
+        envelope.check_outgoing([SECRET])  # type: ignore[arg-type]
+    with pytest.raises(NuropbValidationError, match="encoding: 'xml' is not known, use 'json'"):
+        envelope.check_outgoing(REQUEST, "xml")
+
+
+@pytest.mark.parametrize(
+    ("settings_", "problem"),
+    [
+        ({"priority": 256}, "priority: 256 is outside"),
+        ({"priority": -1}, "priority: -1 is outside"),
+        ({"expiration": -1}, "expiration: -1 ms is outside"),
+        ({"expiration": 2**32}, r"expiration: 4294967296 ms is outside .*49 days"),
+        ({"correlation_id": "x" * 256}, "correlation_id or reply_to is longer than the 255 bytes"),
+        ({"reply_to": "é" * 128}, "correlation_id or reply_to is longer than the 255 bytes"),
+    ],
+)
+def test_properties_that_amqp_cannot_carry_are_named(
+    settings_: dict[str, Any], problem: str
+) -> None:
+    settings_ = {"correlation_id": "c-1", **settings_}
+    with pytest.raises(NuropbSerializationError, match=problem):
+        envelope.pack_properties(Packing(kind=MessageType.REQUEST, trace_id="t", **settings_))
+
+
+def test_a_destination_that_amqp_cannot_carry_is_named() -> None:
+    with pytest.raises(NuropbSerializationError, match="exchange or routing key is longer"):
+        envelope.publish_method("nuropb-events-exchange", "x" * 256, False)
+    with pytest.raises(NuropbSerializationError, match="exchange or routing key is not text"):
+        envelope.publish_method("nuropb-rpc-exchange", "\ud800", True)
+
+
+# -- the head of what came in -------------------------------------------------------------------
+
+
+def test_a_good_head_is_read() -> None:
+    head = envelope.read_head(incoming({"x": 1}, expiration="60000", reply_to="nuropb-c-1-rq"))
+    assert head.problem is None
+    assert head.kind is MessageType.REQUEST
+    assert head.headers == {**GOOD, "x": 1}
+    assert (head.correlation_id, head.trace_id, head.ttl) == ("c-1", "t-1", 60_000)
+    assert (head.routing_key, head.call_again_count, head.encrypted) == ("orders", 0, False)
+
+
+NO_PROPERTIES = Content(1, False, b"\x00\x00", raw_properties=b"\xff")
+PROBLEMS = [
+    (NO_PROPERTIES, "message properties end too early"),
+    (Content(1, False, b"\x00\x00", raw_properties=b"\x00\x00!"), "do not fill their frame"),
+    (Content(1, False, b"\x00\x00", raw_properties=b"\x00\x00"), "no headers"),
+    (incoming(b"\x01"), "header table cannot be decoded"),
+    (incoming(b"\x01tT" + b"\xff" * 8), "header table cannot be decoded"),
+    (incoming(b""), "header nuropb_protocol is missing, understood is 0.1.1"),
+    (incoming({"nuropb_protocol": "0.2"}), "header nuropb_protocol is '0.2'"),
+    (incoming({"nuropb_protocol": 1}), "header nuropb_protocol is a int"),
+    (incoming({"nuropb_type": "reqest"}), "header nuropb_type is 'reqest', no type of message"),
+    (incoming({"nuropb_type": True}), "header nuropb_type is a bool"),
+    (incoming({"nuropb_type": "x" * 41}), f"header nuropb_type is '{'x' * 40}…'"),
+    (incoming(table({"nuropb_protocol": "0.1.1"})), "header nuropb_type is missing"),
+    (incoming(correlation_id=""), "no correlation_id"),
+    (incoming(correlation_id=None), "no correlation_id"),
+    (incoming(correlation_id="\udcff"), "correlation_id is not UTF-8 text"),
+]
+
+
+@pytest.mark.parametrize(("content", "problem"), PROBLEMS)
+def test_each_problem_of_a_head_is_told_and_not_raised(content: Content, problem: str) -> None:
+    head = envelope.read_head(content)
+    assert isinstance(head.problem, MalformedMessageError)
+    assert problem in str(head.problem)
+    assert head.kind in MessageType
+
+
+def test_a_bad_request_can_be_answered() -> None:
+    content = incoming({"nuropb_protocol": "9.9"}, reply_to="nuropb-client-1-rq")
+    head = envelope.read_head(content)
+    assert head.kind is MessageType.REQUEST
+    answer = envelope.error_response(head, {"error": "MalformedMessageError", "description": "no"})
+    assert answer == {
+        "tag": "response",
+        "result": None,
+        "error": {"error": "MalformedMessageError", "description": "no"},
+        "correlation_id": "c-1",
+        "trace_id": "t-1",
+        "context": {},
+        "warning": None,
+        "reply_to": "nuropb-client-1-rq",
+    }
+
+
+def test_what_counts_as_a_request_while_its_type_is_unknown() -> None:
+    assert envelope.read_head(incoming({"nuropb_type": "reqest"})).kind is MessageType.REQUEST
+    assert envelope.read_head(NO_PROPERTIES).kind is MessageType.REQUEST
+    assert envelope.read_head(incoming({"nuropb_type": "event"})).kind is MessageType.EVENT
+
+
+@pytest.mark.parametrize("kind", MessageType)
+def test_encrypted_events_are_read_as_plain(kind: MessageType) -> None:
+    head = head_of(nuropb_type=kind.value, encrypted="yes")
+    assert head.encrypted is (kind is not MessageType.EVENT)
+    assert not head_of(nuropb_type=kind.value, encrypted="").encrypted
+
+
+@pytest.mark.parametrize(
+    ("expiration", "ttl"),
+    [
+        ("60000", 60_000),
+        ("0", 0),
+        ("", None),
+        (None, None),
+        ("-1", None),
+        ("1.5", None),
+        ("²", None),
+    ],
+)
+def test_an_expiration_is_milliseconds_or_nothing(expiration: str | None, ttl: int | None) -> None:
+    assert envelope.read_head(incoming(expiration=expiration)).ttl == ttl
+
+
+def test_a_trace_id_that_is_not_text_is_none() -> None:
+    assert head_of(trace_id=7).trace_id is None
+
+
+# -- the payload of what came in ----------------------------------------------------------------
+
+
+def read(payload: object, *, decrypted: bool = False, **headers: str) -> dict[str, Any]:
+    """Read a payload under a head with these headers."""
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return envelope.read_payload(head_of(**headers), body, max_depth=10, decrypted=decrypted)
+
+
+@pytest.mark.parametrize("tag", PAYLOADS)
+def test_a_good_payload_is_read(tag: str) -> None:
+    assert read(PAYLOADS[tag], nuropb_type=tag) == PAYLOADS[tag]
+    if tag != "event":  # never encrypted
+        assert read(PAYLOADS[tag], nuropb_type=tag, decrypted=True) == PAYLOADS[tag]
+
+
+def test_what_a_peer_leaves_out_or_adds_does_no_harm() -> None:
+    bare = {"service": "orders", "method": "get", "params": {}}
+    payload = {**bare, "context": None, "extra": SECRET}
+    assert read(payload, nuropb_type="request") == payload
+
+
+INCOMING = [
+    ("request", b"\xff" + SECRET.encode(), "body is not UTF-8"),
+    ("request", b'{"params": "' + SECRET.encode(), "body is not JSON"),
+    ("request", b"", "body is not JSON"),
+    ("request", b"[" * 11 + b"]" * 11, "body is nested deeper than 10 levels"),
+    ("request", [SECRET], "body is a list, an object is needed"),
+    ("request", None, "body is null, an object is needed"),
+    ("request", SECRET, "body is a str, an object is needed"),
+    ("request", {**REQUEST, "service": MISSING}, "request without field 'service'"),
+    ("request", {**REQUEST, "method": 7}, "field 'method' is a int"),
+    ("request", {**REQUEST, "params": [SECRET]}, "field 'params' is a list"),
+    ("command", {**REQUEST, "params": MISSING}, "command without field 'params'"),
+    ("event", {**EVENT, "topic": MISSING}, "event without field 'topic'"),
+    ("event", {**EVENT, "topic": None}, "field 'topic' is null"),
+    ("event", {**EVENT, "event": MISSING}, "event without field 'event'"),
+    ("response", {**RESPONSE, "result": MISSING}, "response without field 'result'"),
+    ("response", {**RESPONSE, "error": MISSING}, "response without field 'error'"),
+    ("response", {**RESPONSE, "error": SECRET}, "field 'error' is a str"),
+    ("request", {**REQUEST, "context": SECRET}, "field 'context' is a str"),
+    ("request", {**REQUEST, "tag": "command"}, "field 'tag' does not belong to this envelope"),
+    ("request", {**REQUEST, "tag": SECRET}, "field 'tag' does not belong to this envelope"),
+    ("request", {**REQUEST, "correlation_id": SECRET}, "field 'correlation_id' does not belong"),
+]
+
+
+@pytest.mark.parametrize(("kind", "payload", "problem"), INCOMING)
+@pytest.mark.parametrize("decrypted", [False, True])
+def test_each_problem_of_a_payload_is_named(
+    kind: str, payload: Any, problem: str, decrypted: bool
+) -> None:
+    if isinstance(payload, dict):
+        payload = {name: value for name, value in payload.items() if value is not MISSING}
+    with pytest.raises(MalformedMessageError) as raised:
+        read(payload, nuropb_type=kind, decrypted=decrypted)
+    assert problem in str(raised.value)
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert SECRET not in str(error)
+        assert SECRET not in repr(error)
+        error = error.__cause__ or error.__context__
+
+
+EXCHANGED = [
+    ("request", "tag"),
+    ("request", "correlation_id"),
+    ("request", "service"),
+    ("command", "tag"),
+    ("command", "correlation_id"),
+    ("command", "service"),
+    ("response", "tag"),
+    ("response", "correlation_id"),
+]
+
+
+@pytest.mark.parametrize(("kind", "field"), EXCHANGED)
+def test_a_decrypted_body_must_be_that_of_its_envelope(kind: str, field: str) -> None:
+    """Under one key for several calls, bodies could be exchanged at the broker."""
+    good = PAYLOADS[kind]
+    missing = {name: value for name, value in good.items() if name != field}
+    for payload in ({**good, field: "another"}, missing):
+        with pytest.raises(MalformedMessageError, match=f"'{field}'"):
+            read(payload, nuropb_type=kind, decrypted=True)
+
+
+def test_a_service_of_several_routing_keys_takes_plain_calls_to_each() -> None:
+    assert read({**REQUEST, "service": "orders-eu"}, nuropb_type="request")
+
+
+# -- call again ---------------------------------------------------------------------------------
+
+
+def put_back(head: Head, message_id: str = "m-2") -> Head:
+    """The message as it comes back from its service queue."""
+    packed = envelope.pack_call_again(head) + bytes((len(message_id),)) + message_id.encode()
+    route = b"\x00\x10nuropb-orders-sq"
+    return envelope.read_head(Content(2, True, route, raw_properties=packed))
+
+
+def test_a_message_is_put_back_with_its_count_and_its_origin() -> None:
+    head = envelope.read_head(incoming(expiration="60000", reply_to="r", priority=3))
+    again = put_back(head)
+    assert (head.call_again_count, again.call_again_count) == (0, 1)
+    assert again.routing_key == "orders"
+    assert again.content.routing_key == "nuropb-orders-sq"
+    assert again.headers["nuropb_ca_exchange"] == "nuropb-rpc-exchange"
+    assert (again.ttl, again.kind, again.problem) == (60_000, head.kind, None)
+    assert again.properties.message_id == "m-2"
+    assert put_back(again).call_again_count == 2
+
+
+@settings(deadline=None, max_examples=50)
+@given(TABLES, PROPERTIES)
+def test_unknown_header_entries_go_back_byte_for_byte(
+    unknown: tuple[bytes, dict[str, Any]], drawn: dict[str, Any]
+) -> None:
+    """Whatever other properties there are: those behind the message id are left out."""
+    entries = unknown[0] + table({"nuropb_ca_count": 0}) + table(GOOD)
+    properties = {**drawn, "correlation_id": "c-1", "headers": entries}
+    raw = frames.encode_properties(Properties(**properties))
+    head = envelope.read_head(Content(1, False, b"\x01e\x01k", raw_properties=raw))
+    again = put_back(head)
+    assert again.problem is None
+    assert again.properties.headers is not None
+    assert again.properties.headers.startswith(entries)
+    kept = ("content_type", "content_encoding", "delivery_mode", "priority", "correlation_id")
+    for name in (*kept, "reply_to", "expiration"):
+        assert getattr(again.properties, name) == properties.get(name)
+    for name in ("timestamp", "type", "user_id", "app_id", "cluster_id"):
+        assert getattr(again.properties, name) is None
+
+
+@pytest.mark.parametrize("value", ["once", True])
+def test_a_strange_count_counts_as_one(value: str | bool) -> None:
+    assert head_of(nuropb_ca_count=value).call_again_count == 1
+
+
+@pytest.mark.parametrize("value", [7, True])
+def test_a_strange_origin_is_not_believed(value: int | bool) -> None:
+    assert head_of(nuropb_ca_routing_key=value).routing_key == "orders"

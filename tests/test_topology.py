@@ -1,0 +1,104 @@
+"""The topology, against what nuropb 0.1.8 declares on a real broker."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nuropb_rmq.config import TransportConfig
+from nuropb_rmq.topology import Binding, Queue, Topology
+
+CAPTURED: dict[str, Any] = json.loads(
+    (Path(__file__).parent / "data" / "nuropb-0.1.8.json").read_text()
+)["management"]
+
+
+def topology(**settings: Any) -> Topology:
+    base = {"amqp_url": "amqp://h", "service_name": "orders", "event_bindings": ["orders.#"]}
+    return Topology.of(TransportConfig(**base | settings), "svc-1")
+
+
+def captured_queue(name: str) -> dict[str, Any]:
+    return next(queue for queue in CAPTURED["queues"] if queue["name"] == name)
+
+
+def test_exchanges_are_the_captured_ones() -> None:
+    ours = {(item.name, item.kind, item.durable) for item in topology().exchanges}
+    assert ours == {(item["name"], item["type"], item["durable"]) for item in CAPTURED["exchanges"]}
+
+
+def test_service_queue_is_the_captured_one() -> None:
+    queue = topology().service_queue
+    assert queue is not None
+    old = captured_queue("nuropb-orders-sq")
+    assert (queue.durable, queue.exclusive, queue.auto_delete, dict(queue.arguments)) == (
+        old["durable"],
+        old["exclusive"],
+        old["auto_delete"],
+        old["arguments"],
+    )
+
+
+def test_bindings_are_the_captured_ones() -> None:
+    old = {
+        Binding(item["destination"], item["source"], item["routing_key"])
+        for item in CAPTURED["bindings"]
+        if item["destination"] == "nuropb-orders-sq"
+    }
+    assert set(topology().bindings) == old
+
+
+def test_response_queue_has_the_captured_name_and_dies_with_its_connection() -> None:
+    queue = topology().response_queue
+    assert captured_queue(queue.name)
+    assert queue == Queue("nuropb-orders-svc-1-rq", durable=False, exclusive=True)
+    assert not queue.auto_delete
+    assert queue.arguments == {}
+
+
+def test_dead_letter_queue_is_never_the_captured_one() -> None:
+    made = topology()
+    assert made.dl_queue == Queue("nuropb-orders-dlq", durable=True)
+    assert made.dl_queue.name not in {queue["name"] for queue in CAPTURED["queues"]}
+    assert made.dl_binding == Binding(
+        "nuropb-orders-dlq", "nuropb-dl-exchange", "nuropb-orders-dlq"
+    )
+
+
+def test_a_client_has_a_response_queue_only() -> None:
+    made = topology(client_only=True, rpc_bindings=["x"])
+    assert (made.service_queue, made.dl_queue, made.dl_binding) == (None, None, None)
+    assert made.bindings == ()
+    assert made.response_queue.name == "nuropb-orders-svc-1-rq"
+
+
+def test_every_name_can_be_configured() -> None:
+    made = topology(
+        rpc_exchange="r",
+        events_exchange="e",
+        dl_exchange="d",
+        service_queue="s",
+        response_queue="q",
+        dl_queue="l",
+        rpc_bindings=["orders", "more"],
+        event_bindings=["t.*"],
+    )
+    assert [exchange.name for exchange in made.exchanges] == ["r", "e", "d"]
+    assert made.service_queue == Queue("s", durable=True, arguments={"x-dead-letter-exchange": "d"})
+    assert made.response_queue.name == "q"
+    assert made.dl_binding == Binding("l", "d", "l")
+    assert made.bindings == (
+        Binding("s", "r", "orders"),
+        Binding("s", "r", "more"),
+        Binding("s", "e", "t.*"),
+    )
+
+
+def test_it_is_frozen_and_hashable() -> None:
+    made = topology()
+    assert hash(made) == hash(topology())
+    with pytest.raises(AttributeError):
+        made.bindings = ()  # type: ignore[misc]

@@ -1,0 +1,348 @@
+"""The frame router, writing: what leaves when, and how channels and connections end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import pytest
+from aiormq.connection import FrameReceiver
+from aiormq.exceptions import AMQPConnectionError
+from pamqp import commands
+
+from nuropb_rmq import ConnectionLostError
+from nuropb_rmq.exceptions import NuropbTransportError
+from nuropb_rmq.wire.frames import Content
+from nuropb_rmq.wire.port import ChannelPort
+from nuropb_rmq.wire.router import HIGH_WATER, FrameRouter
+
+from .harness import Harness, Listener, body_frame, deliver, header, method, tick
+
+UNKNOWN_TAG = "PRECONDITION_FAILED - unknown delivery tag 7"
+CLOSE = method(1, commands.Channel.Close(406, UNKNOWN_TAG, 60, 80))
+CLOSE_OK = method(1, commands.Channel.CloseOk())
+OPEN_OK = method(1, commands.Channel.OpenOk())
+
+
+def writable(harness: Harness, number: int = 1) -> bool:
+    """Whether the channel may be written to, asked anew."""
+    return harness.ports[number].writable
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+async def test_what_one_tick_brings_leaves_in_one_write_in_order() -> None:
+    harness = Harness(1, 2)
+    for number, data in ((1, b"a"), (2, b"b"), (1, b"c")):
+        harness.ports[number].write(data)
+    assert harness.writes == []
+    await tick()
+    assert harness.writes == [b"abc"]
+    harness.ports[1].write(b"d")
+    await tick()
+    harness.ports[2].write(b"e")
+    await tick()
+    assert harness.writes == [b"abc", b"d", b"e"]
+    await tick(3)
+    assert len(harness.writes) == 3
+
+
+async def test_writable_follows_the_bytes_of_one_tick() -> None:
+    harness = Harness(1, 2)
+    port = harness.ports[1]
+    assert writable(harness)
+    port.write(bytes(HIGH_WATER))
+    assert writable(harness)
+    port.write(b"!")
+    assert not writable(harness)
+    assert not writable(harness, 2)
+    port.write(b"whoever must may still write")
+    assert harness.events() == []
+    await tick()
+    assert writable(harness)
+    assert harness.events(1) == harness.events(2) == [("writable",)]
+    assert len(harness.writes) == 1
+
+
+async def test_writable_follows_the_transports_buffer() -> None:
+    harness = Harness(1)
+    assert harness.transport.high_water == HIGH_WATER
+    harness.router.pause_writing()
+    assert not writable(harness)
+    harness.ports[1].write(b"an ack waits for nothing")
+    await tick()
+    assert harness.writes
+    assert not writable(harness)
+    harness.router.resume_writing()
+    assert writable(harness)
+    assert harness.events() == [("writable",)]
+
+
+async def test_writable_follows_blocked_and_unblocked() -> None:
+    harness = Harness(1)
+    blocked = method(0, commands.Connection.Blocked("low on memory"))
+    unblocked = method(0, commands.Connection.Unblocked())
+    harness.feed(blocked)
+    assert harness.router.blocked == "low on memory"
+    assert not writable(harness)
+    harness.feed(unblocked)
+    assert writable(harness)
+    assert harness.blocked == ["low on memory", None]
+    assert harness.events() == [("writable",)]
+    assert harness.passed == blocked + unblocked
+
+
+async def test_writable_waits_for_all_that_holds_it_back() -> None:
+    harness = Harness(1)
+    harness.feed(method(0, commands.Connection.Blocked("low on disk")))
+    harness.router.pause_writing()
+    harness.ports[1].write(bytes(HIGH_WATER + 1))
+    await tick()
+    harness.feed(method(0, commands.Connection.Unblocked()))
+    assert not writable(harness)
+    assert harness.events() == []
+    harness.router.resume_writing()
+    assert harness.events() == [("writable",)]
+
+
+# -- the end of a channel -----------------------------------------------------------------------
+
+
+async def test_what_is_packed_is_written_before_aiormq_sees_channel_close() -> None:
+    harness = Harness(1, 2)
+    harness.ports[1].write(b"packed")
+    harness.ports[2].write(b"of another")
+    harness.feed(CLOSE)
+    assert harness.log == [("write", b"packedof another"), ("feed", CLOSE)]
+    assert harness.events(1) == [("closed",)]
+    (reason,) = harness.listeners[1].reasons
+    assert (reason.code, reason.text) == (406, UNKNOWN_TAG)
+    assert not harness.ports[1].open
+    assert not writable(harness)
+    with pytest.raises(ConnectionLostError, match="channel 1 has ended"):
+        harness.ports[1].write(b"too late")
+    with pytest.raises(ConnectionLostError):
+        harness.ports[1].cancel("ctag")
+    assert harness.ports[2].open
+    await tick(2)
+    assert len(harness.writes) == 1
+    assert harness.lost == []
+
+
+async def test_nothing_is_asked_of_a_channel_while_it_ends() -> None:
+    """The last flush makes room; whoever waits for room must not write into the channel's end."""
+
+    class Eager(Listener):
+        port: ChannelPort
+
+        def on_writable(self) -> None:
+            super().on_writable()
+            self.port.write(b"more")
+
+    harness = Harness(2)
+    eager = Eager()
+    eager.port = harness.router.register(1, eager)
+    eager.port.write(bytes(HIGH_WATER + 1))
+    harness.feed(CLOSE)
+    assert [what for what, _ in harness.log] == ["write", "feed"]
+    assert eager.events == [("closed",)]
+    assert harness.events(2) == [("writable",)]
+    await tick(2)
+    assert len(harness.writes) == 1
+
+
+async def test_a_channel_that_aiormq_closed_ends_with_close_ok() -> None:
+    harness = Harness(1)
+    harness.ports[1].write(b"packed")
+    harness.feed(CLOSE_OK)
+    assert harness.log == [("write", b"packed"), ("feed", CLOSE_OK)]
+    assert harness.events() == [("closed",)]
+    assert harness.listeners[1].reasons[0].code == 0
+
+
+async def test_after_unregister_content_is_dropped_until_close_ok() -> None:
+    harness = Harness(1)
+    harness.ports[1].write(b"packed")
+    harness.ports[1].unregister("the session ended")
+    assert harness.log == [("write", b"packed")]
+    assert harness.events() == [("closed",)]
+    harness.ports[1].unregister("again")
+    assert harness.events() == [("closed",)]
+    control = method(1, commands.Basic.QosOk())
+    harness.feed(
+        *deliver(1, 1, b"late", cuts=(2,)),
+        method(1, commands.Basic.Ack(1)),
+        method(1, commands.Basic.Nack(2)),
+        method(1, commands.Basic.CancelOk("ctag")),
+        method(1, commands.Basic.Return(312, "NO_ROUTE", "", "x")),
+        header(1, 0),
+        control,
+        CLOSE_OK,
+    )
+    assert harness.passed == control + CLOSE_OK
+    # Opened again, the number is clean: what comes now belongs to whoever has it.
+    content = b"".join(deliver(1, 1, b"a new channel"))
+    harness.feed(OPEN_OK, content)
+    assert harness.passed == control + CLOSE_OK + OPEN_OK + content
+    harness.register(1)
+    harness.feed(content)
+    assert [each[-1] for each in harness.events()] == [b"a new channel"]
+    assert harness.events()[0][0] == "content"
+
+
+async def test_a_message_that_was_cut_off_by_the_end_leaves_nothing_behind() -> None:
+    harness = Harness(1)
+    first = deliver(1, 1, b"first half, second half", cuts=(10,))
+    harness.feed(*first[:3])
+    harness.ports[1].unregister("the session ended")
+    harness.feed(first[3], CLOSE_OK)
+    harness.register(1)
+    harness.feed(*deliver(1, 1, b"whole"))
+    assert [each[-1] for each in harness.events()] == [b"whole"]
+
+
+async def test_channel_close_from_both_sides() -> None:
+    harness = Harness(1)
+    harness.ports[1].unregister("the session ended")  # aiormq's Channel.Close is on its way
+    harness.feed(*deliver(1, 1, b"late"), CLOSE, CLOSE_OK)
+    assert harness.passed == CLOSE + CLOSE_OK  # aiormq answers the one, and has its answer
+    assert harness.events() == [("closed",)]
+    harness.register(1)
+    harness.feed(*deliver(1, 1, b"new"))
+    assert harness.events()[0][-1] == b"new"
+
+
+async def test_channel_close_from_the_broker_and_then_from_us() -> None:
+    harness = Harness(1)
+    harness.feed(CLOSE)
+    harness.ports[1].unregister("the session ended")  # too late: there is nothing to end
+    assert harness.events() == [("closed",)]
+    content = b"".join(deliver(1, 1, b"of the next channel"))
+    harness.feed(CLOSE_OK, OPEN_OK, content)
+    assert harness.passed == CLOSE + CLOSE_OK + OPEN_OK + content
+
+
+async def test_content_behind_the_brokers_channel_close_is_dropped() -> None:
+    """RabbitMQ's writer may have deliveries in hand when its reader sends Channel.Close."""
+    harness = Harness(1)
+    first, second = deliver(1, 1, b"cut in two", cuts=(3,)), deliver(1, 2, b"late")
+    harness.feed(*first[:3], CLOSE, first[3], *second, method(1, commands.Basic.Ack(1)))
+    assert harness.passed == CLOSE
+    assert harness.events() == [("closed",)]
+    harness.feed(OPEN_OK)
+    harness.register(1)
+    harness.feed(*deliver(1, 1, b"new"))
+    assert [each[-1] for each in harness.events()] == [b"new"]
+
+
+async def test_a_listener_may_end_its_channel_from_within() -> None:
+    class Finicky(Listener):
+        port: ChannelPort
+
+        def on_content(self, content: Content) -> None:
+            super().on_content(content)
+            self.port.write(b"last word")
+            self.port.unregister("seen enough")
+
+    harness = Harness()
+    finicky = Finicky()
+    finicky.port = harness.router.register(1, finicky)
+    harness.feed(b"".join((*deliver(1, 1, b"one"), *deliver(1, 2, b"two"), CLOSE_OK)))
+    assert [each[0] for each in finicky.events] == ["content", "closed"]
+    assert harness.log == [("write", b"last word"), ("feed", CLOSE_OK)]
+
+
+# -- the end of the connection ------------------------------------------------------------------
+
+
+async def test_every_end_of_the_connection_releases_everyone_once() -> None:
+    ends: dict[str, Callable[[FrameRouter], object]] = {
+        "lost": lambda router: router.connection_lost(None),
+        "reset": lambda router: router.connection_lost(ConnectionResetError("reset by peer")),
+        "eof": lambda router: router.eof_received(),
+        "abort": lambda router: router.abort("enough"),
+        "close": lambda router: router.data_received(
+            method(0, commands.Connection.Close(320, "CONNECTION_FORCED", 0, 0))
+        ),
+    }
+    for name, end in ends.items():
+        harness = Harness(1, 2)
+        harness.ports[1].write(b"packed")
+        end(harness.router)
+        (lost,) = harness.lost
+        assert harness.writes == [b"packed"], name
+        assert not writable(harness)
+        with pytest.raises(ConnectionLostError):
+            harness.ports[1].write(b"too late")
+        with pytest.raises(ConnectionLostError) as raised:
+            harness.router.register(3, Listener())
+        assert raised.value is lost
+        for again in ends.values():
+            if again is not ends["lost"]:
+                again(harness.router)
+        await tick(2)
+        assert harness.lost == [lost], name
+        for number in (1, 2):
+            assert harness.events(number) == [("closed",)], name
+            assert harness.listeners[number].reasons == [lost]
+        assert harness.writes == [b"packed"], name
+
+
+async def test_connection_close_of_the_broker_is_kept_and_passed_on() -> None:
+    harness = Harness(1)
+    close = method(0, commands.Connection.Close(320, "CONNECTION_FORCED - shutdown", 0, 0))
+    content = b"".join(deliver(1, 1, b"behind the end"))
+    harness.feed(close + content)
+    assert harness.passed == close  # aiormq answers it; nothing counts behind it
+    (lost,) = harness.lost
+    assert isinstance(lost, NuropbTransportError)
+    assert (lost.code, lost.text) == (320, "CONNECTION_FORCED - shutdown")
+    assert harness.events() == [("closed",)]
+    harness.feed(content)
+    assert harness.passed == close
+
+
+async def test_an_abort_reaches_the_socket_and_the_reader() -> None:
+    harness = Harness(1)
+    reading = asyncio.ensure_future(FrameReceiver(harness.reader).get_frame())
+    await tick()
+    harness.router.abort("closed")
+    harness.router.abort("closed")
+    assert harness.transport.is_closing()
+    with pytest.raises(AMQPConnectionError):
+        await asyncio.wait_for(reading, 1)
+    assert harness.lost[0].description == "closed"
+
+
+async def test_on_a_real_socket() -> None:
+    """Writes reach the peer, content reaches the listener, nonsense closes the socket."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    reader, lost = asyncio.StreamReader(), loop.create_future()
+    router = FrameRouter(reader, loop, on_blocked=lambda _: None, on_lost=lost.set_result)
+    await loop.create_connection(lambda: router, sock=ours)
+    writer_closed = router._get_close_waiter(None)  # type: ignore[attr-defined]
+    listener = Listener()
+    port = router.register(1, listener)
+    port.write(b"to the broker")
+    assert await asyncio.wait_for(loop.sock_recv(theirs, 100), 5) == b"to the broker"
+    reading = asyncio.ensure_future(FrameReceiver(reader).get_frame())
+    await loop.sock_sendall(theirs, b"".join(deliver(1, 1, b"hello")) + body_frame(1, b"nonsense"))
+    reason = await asyncio.wait_for(lost, 5)
+    assert [each[0] for each in listener.events] == ["content", "closed"]
+    assert listener.reasons == [reason]
+    with pytest.raises(AMQPConnectionError):
+        await asyncio.wait_for(reading, 5)
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(_until_closed(loop, theirs), 5)
+    theirs.close()
+    await writer_closed
+
+
+async def _until_closed(loop: asyncio.AbstractEventLoop, peer: socket.socket) -> None:
+    """A closed Unix socket reads as the end; a reset is the same to us."""
+    if await loop.sock_recv(peer, 100) == b"":
+        raise ConnectionResetError
