@@ -13,6 +13,7 @@ from . import envelope
 from .acknowledgement import Answer, Outcome, Settlement, decide
 from .config import TransportConfig
 from .consumer import Consumer
+from .deadlines import Deadlines
 from .envelope import Head
 from .exceptions import (
     EncryptionError,
@@ -78,6 +79,8 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._reply_to_pattern = re.compile(config.reply_to_pattern)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._deadlines = Deadlines[asyncio.Task[None]](self._overdue)
+        self._expired: set[asyncio.Task[None]] = set()
         self._unsettled = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._refused_reply_to = False
@@ -101,6 +104,7 @@ class Dispatcher:
 
     async def cancel(self) -> None:
         """Cancel the handlers that still run; their messages go back to the queue."""
+        self._deadlines.clear()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -180,26 +184,34 @@ class Dispatcher:
         self, message: Message, head: Head
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
-        deadline = asyncio.timeout(self._config.handler_timeout)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this runs in one
+        self._deadlines.add(task, self._config.handler_timeout)
         try:
-            async with deadline:
-                value = await self._handler(message)
+            value = await self._handler(message)
         except NuropbSuccess as success:
             events = [_event(message, event) for event in success.events]
             return Outcome.DONE, [_response(message, head, success.result), *events]
         except NuropbCallAgain:
             return Outcome.CALL_AGAIN, ()
-        except BaseException as e:
-            if isinstance(e, KeyboardInterrupt | SystemExit) or _is_being_cancelled(e):
+        except BaseException as raised:
+            if task in self._expired:
+                task.uncancel()
+                late = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
+                return self._failed(message, head, NuropbHandlingError(late))
+            if isinstance(raised, KeyboardInterrupt | SystemExit) or task.cancelling():
                 raise
-            if deadline.expired() and isinstance(e, TimeoutError):
-                e = NuropbHandlingError(
-                    f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
-                )
-            return self._failed(message, head, e)
+            return self._failed(message, head, raised)
+        finally:
+            self._deadlines.remove(task, self._config.handler_timeout)
+            self._expired.discard(task)
         if isinstance(value, Completion):
             return value.outcome, value.messages
         return Outcome.DONE, [_response(message, head, value)]
+
+    def _overdue(self, task: asyncio.Task[None]) -> None:
+        self._expired.add(task)
+        task.cancel()
 
     def _failed(
         self, message: Message, head: Head, error: BaseException
@@ -371,9 +383,3 @@ def _event(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
         "trace_id": message.trace_id,
         "context": _context(message),
     }
-
-
-def _is_being_cancelled(error: BaseException) -> bool:
-    """Whether this is our task's own cancellation, not a CancelledError that a handler raised."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -6,7 +6,7 @@ properties first, so that a message whose body or headers are bad can still be a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from struct import Struct
@@ -43,6 +43,8 @@ _MAX_EXPIRATION: Final = 2**32 - 1
 _CONTENT_TYPE: Final = CONTENT_TYPE.encode()
 # Flags, content_type, and the length of the header table: how every message of ours begins.
 _HEAD: Final = Struct(f">HB{len(_CONTENT_TYPE)}sI")
+_TRACE_ID: Final = frames.shortstr(HEADER_TRACE_ID) + b"S"
+_LENGTH: Final = Struct(">I")
 _FLAGS: Final = (
     frames.HAS_CONTENT_TYPE
     | frames.HAS_HEADERS
@@ -58,20 +60,6 @@ _REQUIRED: Final = {
     MessageType.EVENT: (("topic", str), ("event", object)),
     MessageType.RESPONSE: (("result", object), ("error", (dict, type(None)))),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packing:
-    """How a payload is to be sent."""
-
-    kind: MessageType
-    correlation_id: str
-    trace_id: str | None
-    reply_to: str | None = None
-    expiration: int | None = None  # milliseconds
-    priority: int | None = None
-    persistent: bool = False
-    encrypted: bool = False
 
 
 @dataclass(slots=True)
@@ -177,48 +165,62 @@ def publish_method(exchange: str, routing_key: str, mandatory: bool) -> bytes:
         raise NuropbSerializationError(f"exchange or routing key is {e}") from e
 
 
-def pack_properties(packing: Packing) -> bytes:
+def pack_properties(
+    kind: MessageType,
+    correlation_id: str,
+    *,
+    trace_id: str | None,
+    reply_to: str | None = None,
+    expiration: int | None = None,
+    priority: int | None = None,
+    persistent: bool = False,
+    encrypted: bool = False,
+) -> bytes:
     """The content header's properties, all but the message id, which the publisher appends.
 
-    This is frames.encode_properties for the fields that we send, in one line instead of a loop
-    (a fifth of its time). Raises NuropbSerializationError naming the field that AMQP cannot carry.
+    `expiration` is in milliseconds. This is frames.encode_properties for the fields that we send,
+    in one line instead of a loop (a fifth of its time). Raises NuropbSerializationError naming
+    the field that AMQP cannot carry.
     """
-    headers = _constant_headers(packing.kind, packing.encrypted)
-    if packing.trace_id is not None:
-        headers += frames.table_entry(HEADER_TRACE_ID, packing.trace_id)
+    headers = _constant_headers(kind, encrypted)
+    if trace_id is not None:
+        text = _field("trace_id", frames.utf8, trace_id)
+        headers = b"%s%s%s%s" % (headers, _TRACE_ID, _LENGTH.pack(len(text)), text)
     flags = _FLAGS
-    mode = b"\x02" if packing.persistent else b"\x01"
-    priority = packing.priority
+    mode = b"\x02" if persistent else b"\x01"
     if priority is not None:
         if not 0 <= priority <= 255:
             raise NuropbSerializationError(f"priority: {priority} is outside 0…255")
         flags |= frames.HAS_PRIORITY
         mode += bytes((priority,))
-    reply_to = expiration = b""
-    try:
-        if packing.reply_to is not None:
-            flags |= frames.HAS_REPLY_TO
-            reply_to = frames.shortstr(packing.reply_to)
-        if packing.expiration is not None:
-            if not 0 <= packing.expiration <= _MAX_EXPIRATION:
-                raise NuropbSerializationError(
-                    f"expiration: {packing.expiration} ms is outside 0…{_MAX_EXPIRATION} (49 days)"
-                )
-            flags |= frames.HAS_EXPIRATION
-            expiration = frames.shortstr(str(packing.expiration))
-        correlation_id = frames.shortstr(packing.correlation_id)
-    except frames.FieldError as e:
-        raise NuropbSerializationError(f"correlation_id or reply_to is {e}") from e
+    address = expires = b""
+    if reply_to is not None:
+        flags |= frames.HAS_REPLY_TO
+        address = _field("reply_to", frames.shortstr, reply_to)
+    if expiration is not None:
+        if not 0 <= expiration <= _MAX_EXPIRATION:
+            raise NuropbSerializationError(
+                f"expiration: {expiration} ms is outside 0…{_MAX_EXPIRATION} (49 days)"
+            )
+        flags |= frames.HAS_EXPIRATION
+        expires = frames.shortstr(str(expiration))
     return b"".join(
         (
             _HEAD.pack(flags, len(_CONTENT_TYPE), _CONTENT_TYPE, len(headers)),
             headers,
             mode,
-            correlation_id,
-            reply_to,
-            expiration,
+            _field("correlation_id", frames.shortstr, correlation_id),
+            address,
+            expires,
         )
     )
+
+
+def _field(name: str, encode: Callable[[str], bytes], value: str) -> bytes:
+    try:
+        return encode(value)
+    except frames.FieldError as e:
+        raise NuropbSerializationError(f"{name} is {e}") from e
 
 
 def pack_call_again(head: Head) -> bytes:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import uuid4
 
 from . import envelope, serialization
 from .config import TransportConfig
-from .envelope import Head, Packing
+from .envelope import Head
 from .exceptions import EncryptionError, NuropbSerializationError
-from .protocol import MessageType
+from .protocol import MessageType, new_id
 from .publisher import OnDone, Outgoing, Publisher
 from .sealing import Sealing
 from .topology import Topology
@@ -48,12 +47,11 @@ class Outbound:
         deadline: float | None = None,
         reply_to: str | None = None,
     ) -> Outgoing:
-        """A checked payload as a message that can be published.
+        """A checked and identified payload as a message that can be published.
 
         `ttl` is in seconds, `deadline` in loop time; `reply_to` is the destination of a response.
         Raises NuropbSerializationError and EncryptionError; nothing has been sent then.
         """
-        payload = _identified(payload)
         correlation_id = payload["correlation_id"]
         topology = self._topology
         sender: str | None = ""
@@ -81,16 +79,14 @@ class Outbound:
             if kind is MessageType.COMMAND:
                 self._sealing.forget_sent(correlation_id)
         properties = envelope.pack_properties(
-            Packing(
-                kind=kind,
-                correlation_id=correlation_id,
-                trace_id=payload.get("trace_id"),
-                reply_to=sender,
-                expiration=None if ttl is None else max(1, round(ttl * 1000)),
-                priority=priority,
-                persistent=kind in self._config.persistent,
-                encrypted=encrypted,
-            )
+            kind,
+            correlation_id,
+            trace_id=payload["trace_id"],
+            reply_to=sender,
+            expiration=None if ttl is None else max(1, round(ttl * 1000)),
+            priority=priority,
+            persistent=kind in self._config.persistent,
+            encrypted=encrypted,
         )
         method = envelope.publish_method(exchange, routing_key, mandatory)
         return Outgoing(
@@ -137,7 +133,7 @@ class Outbound:
         """An event that a handler's success publishes."""
         kind = envelope.check_outgoing(payload)
         deadline = self._loop.time() + self._config.publish_timeout
-        return self._send(self.pack(payload, _nobody, kind=kind, deadline=deadline))
+        return self._send(self.pack(identify(payload), _nobody, kind=kind, deadline=deadline))
 
     def call_again(self, head: Head, on_done: OnDone) -> None:
         """Put a message back into its service queue once more, as it came, with its count."""
@@ -160,11 +156,11 @@ class Outbound:
         return send
 
 
-def _identified(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload with a correlation id, a trace id and a context, where its author gave none."""
+def identify(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with a correlation id, a trace id and a context, where its author gave none."""
     identified = dict(payload)
     if not identified.get("correlation_id"):
-        identified["correlation_id"] = uuid4().hex
+        identified["correlation_id"] = new_id()
     identified.setdefault("trace_id", identified["correlation_id"])
     if identified.get("context") is None:
         identified["context"] = {}

@@ -5,6 +5,7 @@ The contract was read off nuropb 0.1.8 on a real broker; an old peer must unders
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
@@ -101,3 +102,9 @@ class ResponsePayloadDict(_Payload):
     error: dict[str, Any] | None
     warning: str | None
     reply_to: str
+
+
+def new_id() -> str:
+    """A new correlation or instance id: the hex form of a UUID 4 (RFC 9562), without the object."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:12]}4{digits[13:16]}{'89ab'[int(digits[16], 16) & 3]}{digits[17:]}"

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from .deadlines import Deadlines
 from .envelope import Head, read_head, read_payload
 from .exceptions import (
     EncryptionError,
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 class Pending:
     """One request that waits."""
 
-    __slots__ = ("correlation_id", "encrypted", "exposed", "future", "message", "timeout", "timer")
+    __slots__ = ("correlation_id", "encrypted", "exposed", "future", "message", "timeout")
 
     def __init__(
         self, correlation_id: str, future: asyncio.Future[dict[str, Any]], timeout: float
@@ -39,7 +40,6 @@ class Pending:
         self.exposed = False
         """Its answer may have fallen into a gap: the response queue was away, or the confirm."""
         self.message: Outgoing | None = None
-        self.timer: asyncio.TimerHandle | None = None
 
     def published(self, error: NuropbException | None) -> None:
         """What became of the request's own message; a lost confirm does not end the waiting."""
@@ -72,14 +72,15 @@ class Replies:
         self._max_depth = max_depth
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, Pending] = {}
+        self._deadlines = Deadlines[Pending](Pending.expire)
         self._gap_timers: set[asyncio.TimerHandle] = set()
         self.dropped: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def open(self, correlation_id: str, timeout: float, deadline: float) -> Pending:
-        """Register a request. `timeout` is in seconds, `deadline` in loop time.
+    def open(self, correlation_id: str, timeout: float) -> Pending:
+        """Register a request that waits for `timeout` seconds.
 
         Raises NuropbValidationError when a request with this id waits already.
         """
@@ -88,15 +89,14 @@ class Replies:
                 f"payload field 'correlation_id': a request with {correlation_id!r} waits already"
             )
         pending = Pending(correlation_id, self._loop.create_future(), timeout)
-        pending.timer = self._loop.call_at(deadline, pending.expire)
+        self._deadlines.add(pending, timeout)
         self._pending[correlation_id] = pending
         return pending
 
     def close(self, pending: Pending) -> None:
         """Forget a request, whatever came of it."""
         del self._pending[pending.correlation_id]
-        if pending.timer is not None:
-            pending.timer.cancel()
+        self._deadlines.remove(pending, pending.timeout)
         if pending.encrypted:
             self._sealing.forget_sent(pending.correlation_id)
 
@@ -169,5 +169,6 @@ class Replies:
         for timer in self._gap_timers:
             timer.cancel()
         self._gap_timers.clear()
+        self._deadlines.clear()
         for pending in self._pending.values():
             pending.fail(error)

@@ -39,6 +39,7 @@ def _plain(value: object) -> object:
     return str(value)
 
 
+_DECODER: Final = json.JSONDecoder()
 _ENCODER: Final = json.JSONEncoder(default=_plain, separators=(",", ":"))
 
 
@@ -65,7 +66,7 @@ def decode(body: bytes, *, max_depth: int) -> Any:
     if body.count(b"[") + body.count(b"{") > max_depth and not _shallow(body, max_depth):
         raise MalformedMessageError(f"body is nested deeper than {max_depth} levels")
     try:
-        return json.loads(body.decode("utf-8"))
+        return _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         problem = f"body is not UTF-8: byte {error.start}"
     except json.JSONDecodeError as error:

@@ -7,52 +7,51 @@ when the virtual host is missing. Doing it again changes nothing.
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aio_pika import Channel
 
 from .config import TransportConfig
 from .connection import BrokerConnection, translated
-from .exceptions import BrokerUnreachableError, ServiceNotConfigured
+from .exceptions import (
+    BrokerAuthenticationError,
+    BrokerUnreachableError,
+    NuropbConfigurationError,
+    NuropbTransportError,
+    ServiceNotConfigured,
+)
 from .management import ManagementAPI
-from .topology import Exchange, Queue, Topology
-
-logger = logging.getLogger(__name__)
+from .topology import Binding, Exchange, Queue, Topology
 
 
 async def configure(config: TransportConfig, *, api_url: str | None = None) -> None:
     """Make what is missing: the virtual host, the three exchanges, the dead-letter queue.
 
     `api_url` is the management API's address; without it, it is derived from the AMQP URL (port
-    + 10000). Raises the errors of Transport.start(); ServiceNotConfigured also when an exchange
-    or queue exists with other properties.
+    + 10000). Credentials in it are used there, else those of the AMQP URL.
+
+    Permissions: to configure what is missing; to write the dead-letter queue and read the
+    dead-letter exchange always, for AMQP cannot tell whether they are bound; to make a virtual
+    host, the tag `administrator`.
+
+    Raises the errors of Transport.start(); ServiceNotConfigured also when an exchange exists with
+    other properties, NuropbTransportError when the virtual host is missing and cannot be made.
     """
     try:
-        await _declare_all(config)
-    except ServiceNotConfigured:
-        if not await _create_vhost(config, api_url):
-            raise
-        await _declare_all(config)
+        connection = await _connect(config)
+    except ServiceNotConfigured:  # all that a connection can lack
+        await _create_vhost(config, api_url)
+        connection = await _connect(config)
+    try:
+        async with _in_time(config):
+            with translated("connection"):
+                await _declare_all(connection, config)
+    finally:
+        await connection.shut()
 
 
-async def _create_vhost(config: TransportConfig, api_url: str | None) -> bool:
-    """True when the virtual host was missing, and is there now."""
-    broker = config.broker
-    async with ManagementAPI(
-        api_url or broker.management_url(),
-        username=broker.username,
-        password=broker.password,
-        verify=True if broker.tls is None else broker.tls.context(),
-    ) as api:
-        if await api.vhost_exists(broker.vhost):
-            return False
-        await api.create_vhost(broker.vhost)
-    logger.info("%s: created virtual host %r", broker, broker.vhost)
-    return True
-
-
-async def _declare_all(config: TransportConfig) -> None:
-    topology = Topology.of(config, config.instance_id or "configure")
+async def _connect(config: TransportConfig) -> BrokerConnection:
     connection = BrokerConnection(
         config,
         purpose="configure",
@@ -61,52 +60,112 @@ async def _declare_all(config: TransportConfig) -> None:
         on_lost=lambda _: None,
     )
     try:
-        async with asyncio.timeout(config.connect_timeout):
+        async with _in_time(config):
             await connection.open()
-            with translated("connection"):
-                for exchange in topology.exchanges:
-                    await _ensure_exchange(connection, exchange)
-                if topology.dl_queue is not None:
-                    await _ensure_dead_letter_queue(connection, topology, topology.dl_queue)
+    except BaseException:
+        await connection.shut()
+        raise
+    return connection
+
+
+@asynccontextmanager
+async def _in_time(config: TransportConfig) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(config.connect_timeout):
+            yield
     except TimeoutError as e:
         raise BrokerUnreachableError(
             f"{config.broker}: not configured within {config.connect_timeout:g} s (connect_timeout)"
         ) from e
-    finally:
-        await connection.shut()
+
+
+async def _create_vhost(config: TransportConfig, api_url: str | None) -> None:
+    """Make the virtual host; what stands in the way is told together with what is missing."""
+    broker = config.broker
+    missing = f"virtual host {broker.vhost!r} does not exist, and cannot be made"
+    own = api_url is None or "@" not in api_url
+    try:
+        async with ManagementAPI(
+            api_url or broker.management_url(),
+            username=broker.username if own else None,
+            password=broker.password if own else None,
+            verify=True if broker.tls is None else broker.tls.context(),
+        ) as api:
+            await api.create_vhost(broker.vhost)
+    except BrokerAuthenticationError as e:
+        raise BrokerAuthenticationError(
+            f"{missing}: {e}; create it, or give this user the tag administrator", None, e
+        ) from e
+    except NuropbTransportError as e:
+        raise type(e)(f"{missing}: {e}", None, e) from e
+    except NuropbConfigurationError as e:
+        raise NuropbConfigurationError("api_url", f"{missing}: {e.description}") from e
+
+
+async def _declare_all(connection: BrokerConnection, config: TransportConfig) -> None:
+    topology = Topology.of(config, config.instance_id or "configure")
+    for exchange in topology.exchanges:
+        await _ensure_exchange(connection, exchange)
+    if topology.dl_queue is not None and topology.dl_binding is not None:
+        await _ensure_dead_letter_queue(connection, topology.dl_queue)
+        await _bind(connection, topology.dl_binding)
 
 
 async def _ensure_exchange(connection: BrokerConnection, exchange: Exchange) -> None:
-    """Declare an exchange where it is missing; one that is there needs no permission."""
+    """Declare an exchange; the broker compares it with one that is there.
+
+    Where we may not declare, one that is there will do: asking passively needs no permission,
+    but tells nothing of its type.
+    """
     what = f"exchange {exchange.name!r}"
-    channel = Channel(connection)
-    await channel.initialize()
     try:
-        with translated(what):
-            await channel.declare_exchange(exchange.name, exchange.kind, passive=True)
-    except ServiceNotConfigured:
-        channel = Channel(connection)  # a failed probe has closed its channel
-        await channel.initialize()
-        with translated(what):
-            await channel.declare_exchange(exchange.name, exchange.kind, durable=exchange.durable)
-    await channel.close()
+        async with _channel(connection) as channel:
+            with translated(what):
+                await channel.declare_exchange(
+                    exchange.name, exchange.kind, durable=exchange.durable
+                )
+    except BrokerAuthenticationError as refused:
+        try:
+            async with _channel(connection) as channel:
+                with translated(what):
+                    await channel.declare_exchange(exchange.name, exchange.kind, passive=True)
+        except ServiceNotConfigured:
+            raise refused from None
 
 
-async def _ensure_dead_letter_queue(
-    connection: BrokerConnection, topology: Topology, queue: Queue
-) -> None:
+async def _ensure_dead_letter_queue(connection: BrokerConnection, queue: Queue) -> None:
     """Take a queue that is there as it is (an old peer's is transient), else declare ours."""
     what = f"queue {queue.name!r}"
+    try:
+        async with _channel(connection) as channel:
+            with translated(what):
+                await channel.declare_queue(queue.name, passive=True)
+    except ServiceNotConfigured:
+        async with _channel(connection) as channel:
+            with translated(what):
+                await channel.declare_queue(queue.name, durable=queue.durable)
+
+
+async def _bind(connection: BrokerConnection, binding: Binding) -> None:
+    what = f"binding of queue {binding.queue!r} to exchange {binding.exchange!r}"
+    try:
+        async with _channel(connection) as channel:
+            with translated(what):
+                queue = await channel.get_queue(binding.queue, ensure=False)
+                await queue.bind(binding.exchange, binding.routing_key)
+    except BrokerAuthenticationError as e:
+        raise BrokerAuthenticationError(
+            f"{e}; AMQP cannot tell whether it is there already: permit this user to write the "
+            "queue and to read the exchange, or let another one configure()",
+            None,
+            e,
+        ) from e
+
+
+@asynccontextmanager
+async def _channel(connection: BrokerConnection) -> AsyncIterator[Channel]:
+    """A channel for one step: the broker closes it when it refuses that step."""
     channel = Channel(connection)
     await channel.initialize()
-    try:
-        with translated(what):
-            found = await channel.declare_queue(queue.name, passive=True)
-    except ServiceNotConfigured:
-        channel = Channel(connection)
-        await channel.initialize()
-        with translated(what):
-            found = await channel.declare_queue(queue.name, durable=queue.durable)
-    with translated(what):
-        await found.bind(topology.dl_exchange.name, queue.name)
+    yield channel
     await channel.close()

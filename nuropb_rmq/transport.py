@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
-from uuid import uuid4
 
 from . import envelope
 from .config import TransportConfig
@@ -25,8 +24,8 @@ from .exceptions import (
     TransportClosedError,
 )
 from .link import Link
-from .outbound import Outbound
-from .protocol import MessageType, ResponsePayloadDict
+from .outbound import Outbound, identify
+from .protocol import MessageType, ResponsePayloadDict, new_id
 from .publisher import Outgoing, Publisher, Stage
 from .replies import Replies
 from .sealing import PayloadEncryptor, Sealing
@@ -139,7 +138,7 @@ class Transport:
     def _prepare(self) -> None:
         """Everything new for this start: nothing of an earlier run can leak into it."""
         config = self._config
-        self._instance_id = config.instance_id or uuid4().hex
+        self._instance_id = config.instance_id or new_id()
         topology = Topology.of(config, self._instance_id)
         self._publisher = Publisher(
             max_messages=config.outbox_messages, max_bytes=config.outbox_bytes
@@ -282,7 +281,7 @@ class Transport:
         done: asyncio.Future[None] = loop.create_future()
         deadline = loop.time() + timeout
         message = self._outbound.pack(
-            payload,
+            identify(payload),
             lambda error: _resolve(done, error),
             kind=kind,
             ttl=None if ttl is None else _seconds("ttl", ttl),
@@ -331,16 +330,14 @@ class Transport:
         if envelope.check_outgoing(payload) is not MessageType.REQUEST:
             raise NuropbValidationError("payload field 'tag': request() sends requests, see send()")
         timeout = self._config.request_timeout if timeout is None else _seconds("timeout", timeout)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        correlation_id = payload.get("correlation_id") or uuid4().hex
-        pending = self._replies.open(correlation_id, timeout, deadline)
+        identified = identify(payload)
+        pending = self._replies.open(identified["correlation_id"], timeout)
         try:
             if not self._links[-1].state.up:
                 await self._until_responses(pending.future)
             pending.encrypted = encrypted
             message = pending.message = self._outbound.pack(
-                {**payload, "correlation_id": correlation_id},
+                identified,
                 pending.published,
                 kind=MessageType.REQUEST,
                 ttl=timeout,

@@ -7,6 +7,7 @@ import gc
 import inspect
 import logging
 import os
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -28,13 +29,24 @@ def _sockets_and_files() -> dict[str, str]:
     return found
 
 
-def _pending_futures(loop: asyncio.AbstractEventLoop) -> list[asyncio.Future[Any]]:
-    gc.collect()
-    return [
-        each
-        for each in gc.get_objects()
-        if isinstance(each, asyncio.Future) and not each.done() and each.get_loop() is loop
-    ]
+class _Futures:
+    """Every future that a loop makes from now on, as long as somebody holds it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._made: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
+        self._create = loop.create_future
+        loop.create_future = self._tracked  # type: ignore[method-assign]
+
+    def _tracked(self) -> asyncio.Future[Any]:
+        future = self._create()
+        self._made.add(future)
+        return future
+
+    def pending(self) -> list[asyncio.Future[Any]]:
+        """Those that nobody has finished, though they are held."""
+        if any(not each.done() for each in self._made):
+            gc.collect()
+        return [each for each in self._made if not each.done()]
 
 
 def _forget_log_records(caplog: pytest.LogCaptureFixture) -> None:
@@ -50,6 +62,8 @@ def _forget_log_records(caplog: pytest.LogCaptureFixture) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every async test is followed by a search for what it left behind."""
     for item in items:
+        if {"rabbitmq_node", "mesh_url", "mortal_node"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("broker")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "nothing_left_behind")
 
@@ -68,7 +82,7 @@ async def nothing_left_behind(
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(str(context)))
     files = _sockets_and_files()
-    futures = set(map(id, _pending_futures(loop)))
+    futures = _Futures(loop)
     tasks = asyncio.all_tasks()
     yield
     mine = asyncio.current_task()
@@ -78,7 +92,7 @@ async def nothing_left_behind(
         return [
             *(each for each in asyncio.all_tasks() - tasks if each is not mine),
             *(f"{fd}: {name}" for fd, name in _sockets_and_files().items() if fd not in files),
-            *(f for f in _pending_futures(loop) if id(f) not in futures and f is not mine),
+            *futures.pending(),
         ]
 
     await eventually(lambda: not left(), within=5, describe=lambda: f"left behind: {left()}")

@@ -16,7 +16,6 @@ from nuropb_rmq import MessageType, NuropbOutcomeUnknownError, TransportConfig, 
 from nuropb_rmq.acknowledgement import Settlement
 from nuropb_rmq.connection import BrokerConnection
 from nuropb_rmq.consumer import Consumer
-from nuropb_rmq.envelope import Packing
 from nuropb_rmq.exceptions import ConnectionLostError, NuropbException
 from nuropb_rmq.publisher import Outgoing, Publisher
 from nuropb_rmq.testing import RabbitMQNode
@@ -29,9 +28,7 @@ from .support import eventually
 ROUNDS = 50
 IN_FLIGHT = 200
 NO_SUCH_TAG = 10**6
-PROPERTIES = envelope.pack_properties(
-    Packing(kind=MessageType.COMMAND, correlation_id="c-1", trace_id=None)
-)
+PROPERTIES = envelope.pack_properties(kind=MessageType.COMMAND, correlation_id="c-1", trace_id=None)
 
 
 class Received:

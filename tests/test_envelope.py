@@ -16,7 +16,7 @@ from nuropb_rmq import (
     NuropbValidationError,
     envelope,
 )
-from nuropb_rmq.envelope import Head, Packing
+from nuropb_rmq.envelope import Head
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.frames import Content, Properties
 
@@ -48,11 +48,6 @@ PAYLOADS: Mapping[str, dict[str, Any]] = {
     "response": RESPONSE,
 }
 MISSING = object()
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> None:
-    """Nothing here has an event loop: there is nothing to search for."""
 
 
 def table(headers: Mapping[str, str | int | bool]) -> bytes:
@@ -138,16 +133,20 @@ def test_a_payload_is_a_mapping_in_json() -> None:
         ({"priority": -1}, "priority: -1 is outside"),
         ({"expiration": -1}, "expiration: -1 ms is outside"),
         ({"expiration": 2**32}, r"expiration: 4294967296 ms is outside .*49 days"),
-        ({"correlation_id": "x" * 256}, "correlation_id or reply_to is longer than the 255 bytes"),
-        ({"reply_to": "é" * 128}, "correlation_id or reply_to is longer than the 255 bytes"),
+        (
+            {"correlation_id": "x" * 256},
+            "correlation_id, trace_id or reply_to is longer than the 255",
+        ),
+        ({"trace_id": "\ud800"}, "correlation_id, trace_id or reply_to is not text that UTF-8"),
+        ({"reply_to": "é" * 128}, "correlation_id, trace_id or reply_to is longer than the 255"),
     ],
 )
 def test_properties_that_amqp_cannot_carry_are_named(
     settings_: dict[str, Any], problem: str
 ) -> None:
-    settings_ = {"correlation_id": "c-1", **settings_}
+    settings_ = {"correlation_id": "c-1", "trace_id": "t-1", **settings_}
     with pytest.raises(NuropbSerializationError, match=problem):
-        envelope.pack_properties(Packing(kind=MessageType.REQUEST, trace_id="t", **settings_))
+        envelope.pack_properties(kind=MessageType.REQUEST, **settings_)
 
 
 def test_a_destination_that_amqp_cannot_carry_is_named() -> None:

@@ -41,6 +41,7 @@ LAYERS: tuple[str, ...] = (
     "session",  # above both: it gives each epoch's channels to them
     "link",
     # flow
+    "deadlines",
     "sealing",  # not pure: a private key's work leaves the event loop
     "outbound",
     "replies",

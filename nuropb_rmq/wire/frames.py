@@ -81,13 +81,13 @@ class FieldError(ValueError):
 
 def shortstr(value: str) -> bytes:
     """A short string (4.2.5.3): a length octet and at most 255 bytes of UTF-8."""
-    data = _utf8(value)
+    data = utf8(value)
     if len(data) > 255:
         raise FieldError(f"longer than the 255 bytes that AMQP allows: {value[:40]!r}…")
     return bytes((len(data),)) + data
 
 
-def _utf8(value: str) -> bytes:
+def utf8(value: str) -> bytes:
     """Bytes that came in as something other than UTF-8 go out as they came (surrogateescape)."""
     try:
         return value.encode("utf-8", "surrogateescape")
@@ -106,7 +106,7 @@ def table_entry(name: str, value: str | int | bool) -> bytes:
                 return key + b"I" + _SIGNED_LONG.pack(value)
             return key + b"l" + _SIGNED_LONGLONG.pack(value)
         case str():
-            data = _utf8(value)
+            data = utf8(value)
             return key + b"S" + _LONG.pack(len(data)) + data
 
 
@@ -145,7 +145,7 @@ def _array(data: bytes, at: int, end: int, depth: int) -> list[Any]:
 def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     """The field value whose type octet stands at `at`, and the offset behind it."""
     kind = data[at]
-    if fixed := _FIXED.get(kind):
+    if kind != 0x53 and (fixed := _FIXED.get(kind)):
         decode, size = fixed
         return decode(data[at + 1 : at + 1 + size])[1], at + 1 + size
     start = at + 5

@@ -76,7 +76,6 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         """
         if self.lost is not None:
             raise self.lost
-        self._closing.discard(number)
         port = ChannelPort(self, number, listener, max_body)
         self._ports[number] = port
         return port
@@ -209,7 +208,7 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         kept, self._need = False, 7
         ports, closing = self._ports, self._closing
         start = frames.FRAME_START.unpack_from
-        while end - at >= 7 and self.lost is None:  # nothing counts behind Connection.Close
+        while end - at >= 7:
             kind, number, size = start(data, at)
             if size > self.frame_max - frames.FRAME_OVERHEAD:
                 raise AMQPProtocolError(

@@ -241,9 +241,10 @@ def splits(draw: st.DrawFn, data: bytes) -> list[bytes]:
 
 MIXED = (
     pamqp.frame.marshal(Heartbeat(), 0),
-    *deliver(1, 1, b"one frame"),
+    *deliver(1, 1, b"two frames", cuts=(3,)),
     method(1, commands.Basic.QosOk()),
     *deliver(1, 2),
+    *deliver(1, 4, b"three of them", cuts=(5, 9)),
     *deliver(OTHER, 3, b"not ours", cuts=(3,)),
     method(2, commands.Basic.Ack(7, True)),
     method(0, commands.Connection.Blocked("low on memory")),

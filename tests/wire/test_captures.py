@@ -43,11 +43,6 @@ def _messages() -> Iterator[tuple[str, dict[str, Any]]]:
 MESSAGES = dict(_messages())
 
 
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> None:
-    """Nothing here opens anything: there is nothing to search for."""
-
-
 class Keeper(Listener):
     """Keeps the content itself."""
 

@@ -17,7 +17,6 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from nuropb_rmq import MessageType, envelope
-from nuropb_rmq.envelope import Packing
 from nuropb_rmq.protocol import NUROPB_VERSION
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.frames import Properties
@@ -29,11 +28,6 @@ often = settings(deadline=None, max_examples=80)
 seldom = settings(deadline=None, max_examples=40)
 
 UINT64 = st.integers(0, 2**64 - 1)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> None:
-    """Nothing here has an event loop: there is nothing to search for."""
 
 
 def pamqp_properties(drawn: dict[str, Any], headers: dict[str, Any] | None) -> Any:
@@ -170,16 +164,14 @@ def test_an_envelope_is_packed_as_encode_properties_packs_it(
     message_id: str,
 ) -> None:
     packed = envelope.pack_properties(
-        Packing(
-            kind=kind,
-            correlation_id=correlation_id,
-            trace_id=trace_id,
-            reply_to=reply_to,
-            expiration=expiration,
-            priority=priority,
-            persistent=persistent,
-            encrypted=encrypted,
-        )
+        kind=kind,
+        correlation_id=correlation_id,
+        trace_id=trace_id,
+        reply_to=reply_to,
+        expiration=expiration,
+        priority=priority,
+        persistent=persistent,
+        encrypted=encrypted,
     )
     packed += bytes((len(message_id),)) + message_id.encode()  # as the publisher appends it
     read = frames.decode_properties(packed)

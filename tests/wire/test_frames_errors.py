@@ -22,11 +22,6 @@ seldom = settings(deadline=None, max_examples=40)
 UINT64 = st.integers(0, 2**64 - 1)
 
 
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> None:
-    """Nothing here has an event loop: there is nothing to search for."""
-
-
 def packed_of(drawn: dict[str, Any]) -> bytes:
     """The drawn properties, packed."""
     table, _ = drawn.get("headers", (None, None))
@@ -80,6 +75,8 @@ def test_any_bytes_are_a_table_or_a_protocol_error(data: bytes) -> None:
 @example(b"")
 @example(b"\x80")
 @example(b"\x80\x00\xff")
+@example(b"\x00\x01")
+@example(b"\x00\x02")
 @example(b"\x00\x01\x00\x00")
 @example(b"\x20\x00\xff\xff\xff\xff")
 def test_any_bytes_are_properties_or_a_protocol_error(data: bytes) -> None:

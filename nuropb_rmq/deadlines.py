@@ -1,0 +1,56 @@
+"""Deadlines of many things at once, with one timer per length of time.
+
+Things that wait equally long expire in the order in which they were added, so only the first of
+them needs a timer. A timer each would cost several times what is kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Deadlines(Generic[T]):
+    """Calls `expire` with each thing whose time is over, unless it was removed before."""
+
+    def __init__(self, expire: Callable[[T], None]) -> None:
+        self._expire = expire
+        self._loop = asyncio.get_running_loop()
+        self._queues: dict[float, dict[T, float]] = {}
+        self._timers: dict[float, asyncio.TimerHandle] = {}
+
+    def add(self, thing: T, seconds: float) -> None:
+        """`thing` expires in so many seconds."""
+        queue = self._queues.get(seconds)
+        if queue is None:
+            queue = self._queues[seconds] = {}
+            self._timers[seconds] = self._loop.call_later(seconds, self._due, seconds)
+        queue[thing] = self._loop.time() + seconds
+
+    def remove(self, thing: T, seconds: float) -> None:
+        """It does not expire any more; `seconds` are those that it was added with."""
+        queue = self._queues.get(seconds)
+        if queue is not None:
+            queue.pop(thing, None)
+
+    def _due(self, seconds: float) -> None:
+        queue = self._queues[seconds]
+        now = self._loop.time()
+        while queue:
+            thing, deadline = next(iter(queue.items()))
+            if deadline > now:
+                self._timers[seconds] = self._loop.call_at(deadline, self._due, seconds)
+                return
+            del queue[thing]
+            self._expire(thing)
+        del self._queues[seconds], self._timers[seconds]
+
+    def clear(self) -> None:
+        """Forget all."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._queues.clear()
+        self._timers.clear()
