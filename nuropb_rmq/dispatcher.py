@@ -199,8 +199,10 @@ class Dispatcher:
                 task.uncancel()
                 late = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
                 return self._failed(message, head, NuropbHandlingError(late))
-            if isinstance(raised, KeyboardInterrupt | SystemExit) or task.cancelling():
+            if isinstance(raised, KeyboardInterrupt | SystemExit):
                 raise
+            if task.cancelling():  # by us: whatever it raised then, the message goes back
+                raise asyncio.CancelledError from raised
             return self._failed(message, head, raised)
         finally:
             self._deadlines.remove(task, self._config.handler_timeout)

@@ -34,11 +34,6 @@ ROWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> None:
-    """Nothing here has an event loop: there is nothing to search for."""
-
-
 @pytest.mark.parametrize(("kind", "outcome", "again", "settlement", "answer"), ROWS)
 def test_each_row(
     kind: MessageType, outcome: Outcome, again: bool, settlement: Settlement, answer: Answer

@@ -1,0 +1,11 @@
+"""The demo: an orders service, a client, two subscribers and a broker of their own, in one minute.
+
+scripts/demo sets up what is missing and runs `python -m examples.demo`. Each part is a program
+that can be run and copied by itself; URL is amqp://guest:guest@localhost/, for example:
+
+    python -m examples.demo.orders URL orders.pem               the service
+    python -m examples.demo.subscriber URL mail orders.placed  a subscriber
+    python -m examples.demo.tour URL orders.pem                 calls it in every way
+
+client.py is the class through which a program of yours would use the service.
+"""

@@ -1,0 +1,95 @@
+"""The orders service as the rest of a program sees it: one class, one method per call.
+
+It needs a Transport, started elsewhere, and hides payloads and timeouts from whoever uses it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nuropb_rmq import Transport
+
+__all__ = ["Orders", "RemoteError"]
+
+
+class RemoteError(Exception):
+    """The service answered with an error: its class name and its text."""
+
+    def __init__(self, name: str, description: str | None) -> None:
+        super().__init__(f"{name}: {description}")
+
+
+class Orders:
+    """A client of the orders service. Times are in seconds.
+
+    A request raises RemoteError when the service failed, and a NuropbException when there is no
+    answer: NuropbNotDeliveredError, NuropbTimeoutError, NuropbOutcomeUnknownError.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def total(self, order: str) -> Any:
+        """What an order costs."""
+        return await self._ask("total", {"order": order})
+
+    async def place(self, item: str, count: int) -> Any:
+        """A new order."""
+        return await self._ask("place", {"item": item, "count": count})
+
+    async def pack(self, order: str, seconds: float, timeout: float) -> Any:
+        """Work that takes so many seconds, and for how long we wait for it."""
+        return await self._ask("pack", {"order": order, "seconds": seconds}, timeout=timeout)
+
+    async def quote(self, number: int, timeout: float) -> Any:
+        """The same number, after a while."""
+        return await self._ask("quote", {"number": number}, timeout=timeout)
+
+    async def pay(self, order: str, card: str) -> Any:
+        """Encrypted with the service's public key; so is the answer."""
+        return await self._ask("pay", {"order": order, "card": card}, encrypted=True)
+
+    async def pay_in_plain_text(self, order: str, card: str) -> Any:
+        """What the service refuses."""
+        return await self._ask("pay", {"order": order, "card": card})
+
+    async def invoice(self, order: str) -> Any:
+        """Asks a service that nobody runs."""
+        return await self._ask("invoice", {"order": order}, service="invoices")
+
+    async def stock(self, item: str) -> Any:
+        """What is there."""
+        return await self._ask("stock", {"item": item})
+
+    async def restock(self, delivery: str, item: str, count: int) -> None:
+        """A command: returns when the broker has it."""
+        params = {"delivery": delivery, "item": item, "count": count}
+        await self._transport.send(
+            {"tag": "command", "service": "orders", "method": "restock", "params": params}
+        )
+
+    async def shipped(self, order: str) -> None:
+        """An event, for whoever subscribes: returns when the broker has it."""
+        body = {"order": order}
+        await self._transport.send(
+            {"tag": "event", "topic": "orders.shipped", "event": body, "target": None}
+        )
+
+    async def _ask(
+        self,
+        method: str,
+        params: dict[str, Any],
+        *,
+        service: str = "orders",
+        timeout: float = 5.0,
+        encrypted: bool = False,
+    ) -> Any:
+        response = await self._transport.request(
+            {"tag": "request", "service": service, "method": method, "params": params},
+            timeout=timeout,
+            encrypted=encrypted,
+        )
+        error = response["error"]
+        if error is not None:
+            raise RemoteError(error["error"], error["description"])
+        return response["result"]
