@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import io
 import os
 import re
@@ -17,15 +16,13 @@ from typing import Any
 
 import pytest
 
+from examples.demo.outage import judge
+from examples.demo.transcript import Transcript
 from nuropb_rmq import Message, Transport, TransportConfig, configure
 
 from .support import eventually
 
 ROOT = Path(__file__).parents[1]
-
-# By name: to mypy, which checks examples/ too, the demo's package is called `demo`.
-judge = importlib.import_module("examples.demo.outage").judge
-Transcript = importlib.import_module("examples.demo.transcript").Transcript
 
 needs_broker = pytest.mark.broker
 

@@ -125,7 +125,13 @@ def _table(data: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
     table: dict[str, Any] = {}
     while at < end:
         key_at, key_end = at + 1, at + 1 + data[at]
-        value, at = _value(data, key_end, depth)
+        value: Any
+        if data[key_end] == 0x53:  # "S", long string: NuroPb's headers hold little else
+            start = key_end + 5
+            at = start + _LONG.unpack_from(data, key_end + 1)[0]
+            value = _text(data[start:at])
+        else:
+            value, at = _value(data, key_end, depth)
         table[data[key_at:key_end].decode()] = value
     if at != end:
         raise ValueError("a value runs past the end of its table")
@@ -145,7 +151,7 @@ def _array(data: bytes, at: int, end: int, depth: int) -> list[Any]:
 def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     """The field value whose type octet stands at `at`, and the offset behind it."""
     kind = data[at]
-    if kind != 0x53 and (fixed := _FIXED.get(kind)):
+    if fixed := _FIXED.get(kind):
         decode, size = fixed
         return decode(data[at + 1 : at + 1 + size])[1], at + 1 + size
     start = at + 5
@@ -272,15 +278,8 @@ def decode_properties(raw: bytes) -> Properties:
 
 def publish_method(exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
     """The payload of a Basic.Publish method frame; constant for a destination."""
-    return b"".join(
-        (
-            METHOD_ID.pack(BASIC_PUBLISH),
-            b"\x00\x00",
-            shortstr(exchange),
-            shortstr(routing_key),
-            b"\x01" if mandatory else b"\x00",
-        )
-    )
+    names = shortstr(exchange) + shortstr(routing_key)
+    return METHOD_ID.pack(BASIC_PUBLISH) + b"\x00\x00" + names + (b"\x01" if mandatory else b"\x00")
 
 
 def pack_content(
