@@ -239,7 +239,20 @@ class BrokerConnection(RobustConnection):
         router = self._factory.router
         if router is not None and router.lost is not None and router.lost.code:
             return _refusal(broker, router.lost)
+        if broker.tls and router is not None and not router.heard and not _about_tls(error):
+            return BrokerTLSError(
+                f"{broker}: closed right behind the TLS handshake: does the broker want a client "
+                "certificate of an authority that it knows (certfile, keyfile)?",
+                None,
+                error,
+            )
         return _failure(broker, self._config.connect_timeout, error)
+
+
+def _about_tls(error: BaseException | None) -> bool:
+    return isinstance(error, TimeoutError | ssl.SSLError) or (
+        error is not None and isinstance(error.__cause__, ssl.SSLError)
+    )
 
 
 def _failure(broker: Broker, timeout: float, error: BaseException | None) -> NuropbTransportError:
@@ -308,8 +321,25 @@ def _refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
     return BrokerUnreachableError(f"{broker}: {lost}", None, lost)
 
 
+# What OpenSSL calls it → what an operator can do about it.
+_TLS_ADVICE = {
+    "CERTIFICATE_VERIFY_FAILED": "the broker's certificate is not to be trusted here: check cafile",
+    "WRONG_VERSION_NUMBER": "what answers does not speak TLS: is this the port for plain AMQP?",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the broker wants a client certificate: set certfile",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the broker wants a client certificate: set certfile",
+    "TLSV1_ALERT_UNKNOWN_CA": "the broker does not know the authority behind certfile",
+}
+_NO_UNKNOWN_AUTHORITY = ("expired", "mismatch", "not yet valid", "not valid for")
+
+
 def _tls_text(error: ssl.SSLError) -> str:
-    return getattr(error, "verify_message", "") or error.reason or str(error)
+    """OpenSSL's words, and what they mean for the settings."""
+    reason = getattr(error, "reason", None) or ""
+    told = getattr(error, "verify_message", "") or reason or str(error)
+    if any(each in told for each in _NO_UNKNOWN_AUTHORITY):
+        return told
+    advice = _TLS_ADVICE.get(reason)
+    return f"{told} ({advice})" if advice else told
 
 
 def _aiormq_url(broker: Broker, heartbeat: int) -> URL:

@@ -41,6 +41,7 @@ class Nodes(NamedTuple):
     strict: RabbitMQNode
     """Asks for a client's certificate."""
     good: CertificatePaths
+    """What both show."""
     other: CertificatePaths
     """As good as the first, and of another authority."""
     expired: CertificatePaths
@@ -115,10 +116,10 @@ async def refused(
     assert client.state is State.STOPPED
     for text in texts:
         assert text in str(caught.value)
-    chain: BaseException | None = caught.value
-    while chain is not None:
-        assert SECRET not in f"{chain} {chain!r}"
-        chain = chain.__cause__ or chain.__context__
+    chain: list[BaseException | None] = [caught.value]
+    while (each := chain[-1]) is not None and each not in chain[:-1]:  # aiormq's go in circles
+        assert SECRET not in f"{each} {each!r}"
+        chain.append(each.__cause__ or each.__context__)
     return caught.value
 
 
@@ -191,26 +192,11 @@ async def test_an_expired_certificate(nodes: Nodes) -> None:
         await refused(where, "certificate has expired")
 
 
-async def test_the_clients_certificate_is_missing(nodes: Nodes) -> None:
+async def test_a_client_without_a_certificate_is_not_let_in(nodes: Nodes) -> None:
     where = address(nodes.strict.tls_port, cafile=nodes.good.cafile)
-    # With TLS 1.3 the handshake is over when the broker finds that out; its alert may be lost
-    # when it closes the socket with something of ours unread.
-    errors = [await refused(where, error=BrokerUnreachableError) for _ in range(5)]
-    told = [each for each in errors if isinstance(each, BrokerTLSError)]
-    assert told
-    assert all("CERTIFICATE_REQUIRED" in str(each) for each in told)
-
-
-async def test_the_clients_certificate_is_of_an_unknown_authority(nodes: Nodes) -> None:
-    other = nodes.other
-    where = address(nodes.strict.tls_port, certfile=other.clientcert, keyfile=other.clientkey)
-    errors = [
-        await refused({**where, "cafile": str(nodes.good.cafile)}, error=BrokerUnreachableError)
-        for _ in range(5)
-    ]
-    told = [each for each in errors if isinstance(each, BrokerTLSError)]
-    assert told
-    assert all("UNKNOWN_CA" in str(each) for each in told)
+    other = {"certfile": str(nodes.other.clientcert), "keyfile": str(nodes.other.clientkey)}
+    await refused(where, str(nodes.strict.tls_port), error=BrokerUnreachableError)
+    await refused({**where, **other}, str(nodes.strict.tls_port), error=BrokerUnreachableError)
 
 
 async def test_every_host_of_a_list_is_verified(nodes: Nodes) -> None:
@@ -276,16 +262,6 @@ def test_missing_files_are_told_at_construction(tmp_path: Path) -> None:
         assert SECRET not in str(caught.value)
 
 
-async def test_a_file_that_is_gone_by_the_time_of_start(nodes: Nodes, tmp_path: Path) -> None:
-    cafile = tmp_path / "ca.pem"
-    shutil.copyfile(nodes.good.cafile, cafile)
-    where = address(nodes.open.tls_port, cafile=cafile)
-    client = Transport(TransportConfig(amqp_url=where, service_name="c", client_only=True))
-    cafile.unlink()
-    with pytest.raises(BrokerTLSError, match=r"cafile: .*No such file"):
-        await client.start()
-
-
 # -- recovery -------------------------------------------------------------------------------
 
 
@@ -324,24 +300,45 @@ async def test_a_bad_certificate_is_not_accepted_on_the_way_back_either(
 # -- what an operator reads -----------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="OpenSSL's names for it are all that is told")
-async def test_the_text_tells_what_to_do(nodes: Nodes) -> None:
+async def test_an_unknown_authority_is_explained(nodes: Nodes) -> None:
     await refused(address(nodes.open.tls_port), "cafile")
+    await refused(address(nodes.open.tls_port, cafile=nodes.other.cafile), "cafile")
+
+
+async def test_a_plain_broker_on_the_port_of_tls_is_explained(nodes: Nodes) -> None:
     await refused(address(nodes.open.port, verify=False), "does not speak TLS")
-    await refused(address(nodes.strict.tls_port, cafile=nodes.good.cafile), "certfile")
 
 
-@pytest.mark.xfail(strict=True, reason="it is taken for a server that is not there")
-async def test_closed_behind_the_handshake(nodes: Nodes) -> None:
-    """So it looks when the alert for a missing certificate is lost."""
+async def test_a_clients_certificate_that_is_missing_or_unknown_is_explained(nodes: Nodes) -> None:
+    missing = address(nodes.strict.tls_port, cafile=nodes.good.cafile)
+    unknown = {"certfile": str(nodes.other.clientcert), "keyfile": str(nodes.other.clientkey)}
+    for _ in range(5):  # the broker's alert may be lost with the socket, or not
+        await refused(missing, "certfile")
+        await refused({**missing, **unknown}, "certfile")
+
+
+async def test_a_connection_that_is_closed_right_after_the_handshake_is_explained(
+    nodes: Nodes,
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(nodes.good.certfile, nodes.good.keyfile)
 
     async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reset_now = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_now)
+        at_once = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         writer.transport.abort()
 
     async with await asyncio.start_server(reset, "127.0.0.1", 0, ssl=context) as server:
         port = server.sockets[0].getsockname()[1]
         await refused(address(port, cafile=nodes.good.cafile), "certfile")
+
+
+async def test_a_file_that_is_gone_by_the_time_of_start(nodes: Nodes, tmp_path: Path) -> None:
+    cafile = tmp_path / "ca.pem"
+    shutil.copyfile(nodes.good.cafile, cafile)
+    where = address(nodes.open.tls_port, cafile=cafile)
+    config = TransportConfig(amqp_url=where, service_name="c", client_only=True, connect_timeout=2)
+    client = Transport(config)
+    cafile.unlink()
+    with pytest.raises(BrokerTLSError, match=r"cafile: .*No such file"):
+        await client.start()

@@ -52,7 +52,7 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         self._closing: set[int] = set()
         self._buffer = bytearray()
         self._need = 0
-        self._started = False
+        self.heard = False
         self._foreign = False
         self._out: list[bytes] = []
         self._out_size = 0
@@ -179,8 +179,8 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         """Cut what arrived into frames and send each where it belongs."""
         if self.lost is not None:
             return
-        if not self._started:
-            self._started = True
+        if not self.heard:
+            self.heard = True
             self._foreign = data[:1] == b"A"  # "AMQP…": the broker names the version it speaks
         if self._foreign:
             self._reader.feed_data(data)  # aiormq knows what to say
