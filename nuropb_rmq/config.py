@@ -136,6 +136,7 @@ class TransportConfig:
         NuropbConfigurationError names an unknown key, with the nearest known one, and a missing
         one.
         """
+        settings = typed("settings", settings, Mapping, "a mapping")  # type: ignore[type-abstract]
         known = [item.name for item in fields(cls) if item.init]
         for key in settings:
             if key not in known:

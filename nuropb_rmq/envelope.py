@@ -39,6 +39,8 @@ from .wire.frames import Content, Properties
 
 _MAX_EXPIRATION: Final = 2**32 - 1
 """Milliseconds; the broker refuses a larger per-message TTL with 406."""
+_MAX_TRACE_ID: Final = 1024
+"""Characters: it travels in a header, and all headers of a message must fit into one frame."""
 
 _CONTENT_TYPE: Final = CONTENT_TYPE.encode()
 # Flags, content_type, and the length of the header table: how every message of ours begins.
@@ -53,12 +55,20 @@ _FLAGS: Final = (
     | frames.HAS_MESSAGE_ID
 )
 
+# Tuples: isinstance with `dict | None` makes the union anew each time.
+_DICT_OR_NONE: Final = (dict, type(None))
+_TEXT_OR_NONE: Final = (str, type(None))
 _KINDS: Final = {kind.value: kind for kind in MessageType}
 _REQUIRED: Final = {
     MessageType.REQUEST: (("service", str), ("method", str), ("params", dict)),
     MessageType.COMMAND: (("service", str), ("method", str), ("params", dict)),
     MessageType.EVENT: (("topic", str), ("event", object)),
     MessageType.RESPONSE: (("result", object), ("error", (dict, type(None)))),
+}
+_NEEDED: Final[dict[object, str]] = {
+    str: "text is needed",
+    dict: "a dict is needed",
+    (dict, type(None)): "a dict or None is needed",
 }
 
 
@@ -80,9 +90,9 @@ class Head:
 
     @property
     def trace_id(self) -> str | None:
-        """The trace id, when there is one."""
+        """The trace id, when there is one that an answer can carry."""
         value = self.headers.get(HEADER_TRACE_ID)
-        return value if isinstance(value, str) else None
+        return value if isinstance(value, str) and len(value) <= _MAX_TRACE_ID else None
 
     @property
     def encrypted(self) -> bool:
@@ -115,7 +125,7 @@ def check_outgoing(payload: Mapping[str, Any], encoding: str = "json") -> Messag
     """
     if encoding != "json":
         raise NuropbValidationError(f"encoding: {encoding!r} is not known, use 'json'")
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, dict) and not isinstance(payload, Mapping):
         raise NuropbValidationError(f"payload: {_type_of(payload)}, a mapping is needed")
     tag = payload.get("tag")
     kind = _KINDS.get(tag) if isinstance(tag, str) else None
@@ -126,15 +136,38 @@ def check_outgoing(payload: Mapping[str, Any], encoding: str = "json") -> Messag
         if name not in payload:
             raise NuropbValidationError(f"payload field {name!r}: missing, a {tag} needs it")
         if not isinstance(payload[name], types):
-            raise NuropbValidationError(f"payload field {name!r}: {_type_of(payload[name])}")
+            raise NuropbValidationError(
+                f"payload field {name!r}: {_type_of(payload[name])}, {_NEEDED[types]}"
+            )
     for name in ("correlation_id", "trace_id"):
-        if not isinstance(payload.get(name), str | None):
+        if not isinstance(payload.get(name), _TEXT_OR_NONE):
             raise NuropbValidationError(
                 f"payload field {name!r}: {_type_of(payload[name])}, text is needed"
             )
-    if not isinstance(payload.get("context"), Mapping | None):
+    context = payload.get("context")
+    if not isinstance(context, _DICT_OR_NONE) and not isinstance(context, Mapping):
         raise NuropbValidationError("payload field 'context': a mapping is needed")
+    if not (payload.get("correlation_id") or "").isprintable():
+        raise NuropbValidationError(  # as _head_problem: nobody would accept it
+            "payload field 'correlation_id': it has characters that are not printable"
+        )
+    if len(payload.get("trace_id") or "") > _MAX_TRACE_ID:
+        raise NuropbValidationError(
+            f"payload field 'trace_id': longer than {_MAX_TRACE_ID} characters"
+        )
     return kind
+
+
+def milliseconds(ttl: float) -> int:
+    """Seconds as a message's expiration: at least 1, for with 0 it would expire on arrival.
+
+    Raises NuropbValidationError for a time that RabbitMQ cannot express.
+    """
+    if not ttl * 1000 <= _MAX_EXPIRATION:
+        raise NuropbValidationError(
+            f"ttl, or a request's timeout: {ttl:g} s, at most {_MAX_EXPIRATION // 1000} s (49 days)"
+        )
+    return max(1, round(ttl * 1000))
 
 
 # -- out ------------------------------------------------------------------------------------
@@ -162,7 +195,9 @@ def publish_method(exchange: str, routing_key: str, mandatory: bool) -> bytes:
     try:
         return frames.publish_method(exchange, routing_key, mandatory=mandatory)
     except frames.FieldError as e:
-        raise NuropbSerializationError(f"exchange or routing key is {e}") from e
+        raise NuropbSerializationError(
+            f"exchange or routing key is {e}; it is the payload's service, topic or reply_to"
+        ) from e
 
 
 def pack_properties(
@@ -189,8 +224,8 @@ def pack_properties(
     flags = _FLAGS
     mode = b"\x02" if persistent else b"\x01"
     if priority is not None:
-        if not 0 <= priority <= 255:
-            raise NuropbSerializationError(f"priority: {priority} is outside 0…255")
+        if type(priority) is not int or not 0 <= priority <= 255:
+            raise NuropbSerializationError(f"priority: {priority!r} is outside 0…255, an integer")
         flags |= frames.HAS_PRIORITY
         mode += bytes((priority,))
     address = expires = b""
@@ -308,14 +343,15 @@ def read_payload(
             raise MalformedMessageError(f"{kind.value} without field {name!r}")
         if not isinstance(payload[name], types):
             raise MalformedMessageError(f"field {name!r} is {_type_of(payload[name])}")
-    if not isinstance(payload.get("context"), dict | None):
+    if not isinstance(payload.get("context"), _DICT_OR_NONE):
         raise MalformedMessageError(f"field 'context' is {_type_of(payload['context'])}")
-    same: dict[str, object] = {"tag": kind.value, "correlation_id": head.correlation_id}
-    if decrypted and kind is not MessageType.RESPONSE:
-        same["service"] = head.routing_key
-    for name, expected in same.items():
-        if payload.get(name, None if decrypted else expected) != expected:
-            raise MalformedMessageError(f"field {name!r} does not belong to this envelope")
+    correlation_id = head.correlation_id
+    if payload.get("tag", None if decrypted else kind) != kind:
+        raise MalformedMessageError("field 'tag' does not belong to this envelope")
+    if payload.get("correlation_id", None if decrypted else correlation_id) != correlation_id:
+        raise MalformedMessageError("field 'correlation_id' does not belong to this envelope")
+    if decrypted and kind is not MessageType.RESPONSE and payload["service"] != head.routing_key:
+        raise MalformedMessageError("field 'service' does not belong to this envelope")
     return payload
 
 

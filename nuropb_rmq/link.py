@@ -100,6 +100,14 @@ class Link:
         except asyncio.CancelledError:
             await connection.shut()
             raise
+        except Exception as e:
+            logger.exception(
+                "%s: the supervisor failed, which it never should", self._config.broker
+            )
+            await connection.shut()
+            self._fail(
+                NuropbTransportError(f"{self._config.broker}: internal error: {e!r}", None, e)
+            )
         finally:
             self._start_failed(TransportClosedError("stopped before it was ready"))
 

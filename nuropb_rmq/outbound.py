@@ -9,7 +9,13 @@ from typing import Any
 from . import envelope, serialization
 from .config import TransportConfig
 from .envelope import Head
-from .exceptions import EncryptionError, NuropbSerializationError
+from .exceptions import (
+    EncryptionError,
+    NuropbException,
+    NuropbOutcomeUnknownError,
+    NuropbSerializationError,
+    NuropbValidationError,
+)
 from .protocol import MessageType, new_id
 from .publisher import OnDone, Outgoing, Publisher
 from .sealing import Sealing
@@ -50,7 +56,8 @@ class Outbound:
         """A checked and identified payload as a message that can be published.
 
         `ttl` is in seconds, `deadline` in loop time; `reply_to` is the destination of a response.
-        Raises NuropbSerializationError and EncryptionError; nothing has been sent then.
+        Raises NuropbValidationError, NuropbSerializationError and EncryptionError; nothing has
+        been sent then.
         """
         correlation_id = payload["correlation_id"]
         topology = self._topology
@@ -66,7 +73,11 @@ class Outbound:
                         "send it plain, or as a command"
                     )
             case MessageType.RESPONSE:
-                exchange, routing_key = "", reply_to or payload.get("reply_to") or ""
+                exchange, routing_key = "", reply_to or payload.get("reply_to")
+                if not routing_key or not isinstance(routing_key, str):
+                    raise NuropbValidationError(
+                        "payload field 'reply_to': the name of the requester's queue is needed"
+                    )
             case _:
                 exchange, routing_key = topology.rpc_exchange.name, payload["service"]
                 sender = topology.response_queue.name
@@ -74,21 +85,25 @@ class Outbound:
                 mandatory = True
         body = serialization.encode(payload)
         self._check_size(len(body) * 16 // 9 if encrypted else len(body))  # base64, twice
-        if encrypted:
-            body = self._sealing.seal(body, correlation_id, service)
-            if kind is MessageType.COMMAND:
-                self._sealing.forget_sent(correlation_id)
         properties = envelope.pack_properties(
             kind,
             correlation_id,
             trace_id=payload["trace_id"],
             reply_to=sender,
-            expiration=None if ttl is None else max(1, round(ttl * 1000)),
+            expiration=None if ttl is None else envelope.milliseconds(ttl),
             priority=priority,
             persistent=kind in self._config.persistent,
             encrypted=encrypted,
         )
         method = envelope.publish_method(exchange, routing_key, mandatory)
+        if (
+            encrypted
+        ):  # last of all: a key is remembered for what will be sent, and for nothing else
+            body = self._sealing.seal(body, correlation_id, service)
+            if kind is MessageType.COMMAND:
+                self._sealing.forget_sent(correlation_id)
+            elif kind is MessageType.REQUEST:
+                on_done = self._forgetting(correlation_id, on_done)
         return Outgoing(
             method,
             properties,
@@ -97,6 +112,16 @@ class Outbound:
             deadline=deadline,
             resend=kind is MessageType.RESPONSE,
         )
+
+    def _forgetting(self, correlation_id: str, on_done: OnDone) -> OnDone:
+        """Forget the key of a request that has not reached the broker: there will be no answer."""
+
+        def done(error: NuropbException | None) -> None:
+            if error is not None and not isinstance(error, NuropbOutcomeUnknownError):
+                self._sealing.forget_sent(correlation_id)
+            on_done(error)
+
+        return done
 
     def _check_size(self, size: int) -> None:
         limit = self._config.max_body_bytes
@@ -162,8 +187,7 @@ def identify(payload: Mapping[str, Any]) -> dict[str, Any]:
     if not identified.get("correlation_id"):
         identified["correlation_id"] = new_id()
     identified.setdefault("trace_id", identified["correlation_id"])
-    if identified.get("context") is None:
-        identified["context"] = {}
+    identified["context"] = dict(identified.get("context") or ())
     return identified
 
 

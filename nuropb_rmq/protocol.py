@@ -47,6 +47,8 @@ DEFAULT_DL_EXCHANGE: Final = "nuropb-dl-exchange"
 class MessageType(StrEnum):
     """The four kinds of message; the value is the header ``nuropb_type`` and the payload's tag."""
 
+    __hash__ = str.__hash__  # Enum's own is written in Python, and this is looked up per message
+
     REQUEST = "request"
     COMMAND = "command"
     EVENT = "event"

@@ -47,8 +47,10 @@ class Sealing:
             raise EncryptionError("encrypted: this transport has no encryptor")
         try:
             return self._encryptor.encrypt_payload(body, correlation_id, service)
-        except ValueError as e:
-            raise EncryptionError(f"cannot be encrypted: {e}") from e
+        except EncryptionError:
+            raise
+        except Exception as e:  # any encryptor may be given; its errors are its own
+            raise EncryptionError(f"cannot be encrypted: {type(e).__name__}") from e
 
     def unseal_now(self, body: bytes, correlation_id: str) -> bytes:
         """Decrypt in place. Raises EncryptionError."""

@@ -135,9 +135,6 @@ async def _round(bench: Bench, number: int) -> tuple[ConnectionLostError, Connec
         consumer.settle(contents[step], Settlement.ACK)
         if step % 16 == number % 16:
             await asyncio.sleep(0)
-    if number % 5 == 4:  # and close from our side as well, while the broker's Close is under way
-        publishing.port.unregister("closed by us")
-        await publishing.channel.close()
     while not (publishing.reason.done() and consuming.reason.done()):
         bench.publish()
         if consuming.port.open:
@@ -170,8 +167,7 @@ async def test_channels_end_under_load_and_the_connection_lives(
             name = await _name_at_the_broker(node, mesh_url)
             for number in range(ROUNDS):
                 publishing, consuming = await _round(bench, number)
-                if number % 5 != 4:
-                    assert publishing.code == (404 if number % 2 else 406), publishing
+                assert publishing.code == (404 if number % 2 else 406), publishing
                 assert consuming.code == 406, consuming
                 assert lost == []
             await bench.publishing_channel()
@@ -184,7 +180,7 @@ async def test_channels_end_under_load_and_the_connection_lives(
     assert set(bench.outcomes) == {"confirmed", NuropbOutcomeUnknownError.__name__}
     assert bench.outcomes.total() == bench.published
     assert bench.outcomes["confirmed"] >= ROUNDS * IN_FLIGHT
-    assert bench.outcomes[NuropbOutcomeUnknownError.__name__] >= ROUNDS / 2
+    assert bench.outcomes[NuropbOutcomeUnknownError.__name__] >= ROUNDS
     content = ("Basic.Deliver", "Basic.Return", "ContentHeader", "ContentBody", "Basic.Ack")
     assert not [each for each in caplog.messages if any(name in each for name in content)]
     if node:
