@@ -22,6 +22,7 @@ from .exceptions import (
     NuropbCallAgainReject,
     NuropbException,
     NuropbHandlingError,
+    NuropbSerializationError,
     NuropbSuccess,
 )
 from .outbound import Outbound
@@ -333,7 +334,13 @@ class _Work:
         self._count_down()
 
     def _called_again(self, error: NuropbException | None) -> None:
-        self.settle(Settlement.ACK if error is None else Settlement.REQUEUE)
+        match error:
+            case None:
+                self.settle(Settlement.ACK)
+            case NuropbSerializationError():  # it never fits: given back, it would come for ever
+                self.settle(Settlement.REJECT)
+            case _:
+                self.settle(Settlement.REQUEUE)
 
     def _count_down(self) -> None:
         self._outstanding -= 1

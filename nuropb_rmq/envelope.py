@@ -103,7 +103,7 @@ class Head:
     def call_again_count(self) -> int:
         """How often it was called again already."""
         value = self.headers.get(HEADER_CALL_AGAIN_COUNT, 0)
-        return value if isinstance(value, int) else 1
+        return value if isinstance(value, int) and value >= 0 else 1
 
     @property
     def routing_key(self) -> str:

@@ -20,6 +20,7 @@ from .exceptions import (
     NuropbException,
     NuropbNotDeliveredError,
     NuropbOutcomeUnknownError,
+    NuropbSerializationError,
     NuropbTimeoutError,
     OutboxFullError,
     PublishNackedError,
@@ -29,6 +30,9 @@ from .wire.frames import Content
 from .wire.port import ChannelPort
 
 logger = logging.getLogger(__name__)
+
+HEADER_OVERHEAD = 8 + 12 + 1
+"""Bytes of a header frame beside its properties and message id (AMQP 0-9-1, 4.2.6.1)."""
 
 OnDone = Callable[[NuropbException | None], None]
 """Told once: None when the broker confirmed, else why it is not known to have the message."""
@@ -254,9 +258,18 @@ class PublisherChannel:
 
     def send(self, message: Outgoing) -> None:
         """Pack and write; the message id carries the delivery tag, for a Basic.Return has none."""
-        self._tag = tag = self._tag + 1
-        message_id = b"%s%x" % (self._prefix, tag)
         port = self.port
+        tag = self._tag + 1
+        message_id = b"%s%x" % (self._prefix, tag)
+        if len(message.properties) + len(message_id) + HEADER_OVERHEAD > port.frame_max:
+            # The header frame cannot be split; a larger one would cost the connection (501).
+            message.finish(
+                NuropbSerializationError(
+                    f"headers and properties of {len(message.properties)} bytes do not fit into "
+                    f"one frame of {port.frame_max} bytes: is the trace_id that long?"
+                )
+            )
+            return
         port.write(
             frames.pack_content(
                 port.number,
@@ -266,6 +279,7 @@ class PublisherChannel:
                 port.frame_max,
             )
         )
+        self._tag = tag
         message.stage = Stage.WRITTEN
         self.unconfirmed[tag] = message
 

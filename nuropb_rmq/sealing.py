@@ -68,7 +68,18 @@ class Sealing:
         ours = self._ours
         if ours is not None and not ours.needs_private_key(body) and len(body) < OFFLOAD_BYTES:
             return self.unseal_now(body, correlation_id)
-        return await asyncio.to_thread(self.unseal_now, body, correlation_id)
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(None, self.unseal_now, body, correlation_id)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on, and remembers a key that nobody will ask for.
+            opening.add_done_callback(lambda done: self._abandon(done, correlation_id))
+            raise
+
+    def _abandon(self, opening: asyncio.Future[bytes], correlation_id: str) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self.forget_received(correlation_id)
 
     def forget_sent(self, correlation_id: str) -> None:
         """A message of ours expects no response any more: its key is not needed."""
