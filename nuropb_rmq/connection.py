@@ -316,7 +316,7 @@ def _refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
             None,
             lost,
         )
-    if lost.code == 530 and "refused for user" in lost.text:
+    if lost.code == 530 and "refused for user" in lost.text and "limit" not in lost.text:
         return BrokerAuthenticationError(f"{broker}: {lost.text}", None, lost)
     return BrokerUnreachableError(f"{broker}: {lost}", None, lost)
 

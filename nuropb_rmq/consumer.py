@@ -33,6 +33,7 @@ class Consumer:
     """
 
     port: ChannelPort
+    task: asyncio.Task[None]
 
     def __init__(
         self,
@@ -51,7 +52,11 @@ class Consumer:
         self._wake: asyncio.Future[None] | None = None
         self._ended = False
         self._cancelled = asyncio.Event()
-        self.task = asyncio.create_task(self._run(), name=f"nuropb-consumer-{queue}")
+
+    def start(self, port: ChannelPort) -> None:
+        """Begin: the channel is registered."""
+        self.port = port
+        self.task = asyncio.create_task(self._run(), name=f"nuropb-consumer-{self.queue}")
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

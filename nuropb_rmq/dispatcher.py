@@ -14,6 +14,7 @@ from .acknowledgement import Answer, Outcome, Settlement, decide
 from .config import TransportConfig
 from .consumer import Consumer
 from .deadlines import Deadlines
+from .delivery import Delivery
 from .envelope import Head
 from .exceptions import (
     EncryptionError,
@@ -22,16 +23,18 @@ from .exceptions import (
     NuropbCallAgainReject,
     NuropbException,
     NuropbHandlingError,
-    NuropbSerializationError,
     NuropbSuccess,
+    NuropbTransportError,
 )
 from .outbound import Outbound
 from .protocol import MessageType
-from .publisher import OnDone
 from .sealing import Sealing, whole_body
 from .wire.frames import Content
 
 logger = logging.getLogger(__name__)
+
+CANCEL_WITHIN = 2.0
+"""Seconds that handlers have to end in, once they are cancelled."""
 
 Handler = Callable[["Message"], Awaitable[Any]]
 
@@ -83,6 +86,7 @@ class Dispatcher:
         self._deadlines = Deadlines[asyncio.Task[None]](self._overdue)
         self._expired: set[asyncio.Task[None]] = set()
         self._unsettled = 0
+        self._taking = True
         self._waiters: list[asyncio.Future[None]] = []
         self._refused_reply_to = False
 
@@ -90,8 +94,10 @@ class Dispatcher:
 
     def receive(self, consumer: Consumer, content: Content) -> Awaitable[None] | None:
         """Begin to handle a delivery; the awaitable ends when there is room for another."""
+        if not self._taking:
+            return None  # the end of the channel gives it back
         self._unsettled += 1
-        task = self._loop.create_task(self._dispatch(_Work(self, consumer, content)))
+        task = self._loop.create_task(self._dispatch(Delivery(self.settled, consumer, content)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         limit = self._config.prefetch_count
@@ -99,17 +105,24 @@ class Dispatcher:
             return self._until(lambda: len(self._tasks) < limit)
         return None
 
+    def stop_taking(self) -> None:
+        """Begin with no further delivery, from whatever channel it comes."""
+        self._taking = False
+
     async def drained(self) -> None:
         """Wait until every delivery that was begun is settled, replies confirmed."""
         await self._until(lambda: self._unsettled == 0)
 
     async def cancel(self) -> None:
         """Cancel the handlers that still run; their messages go back to the queue."""
+        self._taking = False
         self._deadlines.clear()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+            _, stubborn = await asyncio.wait(tuple(self._tasks), timeout=CANCEL_WITHIN)
+            if stubborn:
+                logger.error("%d handlers ignore their cancellation; they are left", len(stubborn))
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -132,7 +145,7 @@ class Dispatcher:
 
     # -- one delivery, top to bottom --------------------------------------------------------
 
-    async def _dispatch(self, work: _Work) -> None:
+    async def _dispatch(self, work: Delivery) -> None:
         try:
             head = envelope.read_head(work.content)
             try:
@@ -156,7 +169,7 @@ class Dispatcher:
             if self._waiters:
                 self._loop.call_soon(self._wake)
 
-    async def _open(self, work: _Work, head: Head) -> Message:
+    async def _open(self, work: Delivery, head: Head) -> Message:
         if head.problem is not None:
             raise head.problem
         kind = head.kind
@@ -191,8 +204,7 @@ class Dispatcher:
         try:
             value = await self._handler(message)
         except NuropbSuccess as success:
-            events = [_event(message, event) for event in success.events]
-            return Outcome.DONE, [_response(message, head, success.result), *events]
+            return self._succeeded(message, head, success)
         except NuropbCallAgain:
             return Outcome.CALL_AGAIN, ()
         except BaseException as raised:
@@ -212,6 +224,16 @@ class Dispatcher:
             return value.outcome, value.messages
         return Outcome.DONE, [_response(message, head, value)]
 
+    def _succeeded(
+        self, message: Message, head: Head, success: NuropbSuccess
+    ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
+        try:
+            events = [_event(message, event) for event in success.events]
+        except (KeyError, TypeError):
+            problem = "NuropbSuccess: each of its events is a mapping with topic and payload"
+            return self._failed(message, head, NuropbHandlingError(problem))
+        return Outcome.DONE, [_response(message, head, success.result), *events]
+
     def _overdue(self, task: asyncio.Task[None]) -> None:
         self._expired.add(task)
         task.cancel()
@@ -227,7 +249,7 @@ class Dispatcher:
 
     def _conclude(
         self,
-        work: _Work,
+        work: Delivery,
         head: Head,
         message: Message,
         outcome: Outcome,
@@ -236,7 +258,11 @@ class Dispatcher:
         decision = decide(message.kind, outcome, message.call_again_count)
         work.settlement = decision.settlement
         if decision.settlement is Settlement.CALL_AGAIN:
-            self._outbound.call_again(head, work.expect_call_again())
+            on_done = work.expect_call_again()
+            try:
+                self._outbound.call_again(head, on_done)
+            except NuropbTransportError as e:
+                on_done(e)
             return
         match decision.answer:
             case Answer.NOTHING:
@@ -255,20 +281,22 @@ class Dispatcher:
             self._publish(work, head, messages)
         work.published()
 
-    def _publish(self, work: _Work, head: Head, messages: Sequence[Mapping[str, Any]]) -> None:
+    def _publish(self, work: Delivery, head: Head, messages: Sequence[Mapping[str, Any]]) -> None:
         """Pack everything before anything is sent: then all of it goes, or nothing."""
-        sends = []
-        for payload in messages:
-            if payload["tag"] == MessageType.RESPONSE:
-                reply_to = self._reply_to(head)
-                if reply_to is None:
-                    continue
-                encrypted, work.decrypted = work.decrypted, False
-                sends.append(self._outbound.reply(head, payload, reply_to, encrypted=encrypted))
-            else:
-                sends.append(self._outbound.event(payload))
+        reply_to = self._reply_to(head)
+        answers = [each for each in messages if each.get("tag") == MessageType.RESPONSE]
+        sends = [self._outbound.event(each) for each in messages if each not in answers]
+        for payload in answers if reply_to else ():
+            # Last, because the key that the request came with serves one answer.
+            send = self._outbound.reply(head, payload, reply_to or "", encrypted=work.decrypted)
+            work.decrypted = False
+            sends.insert(0, send)
         for send in sends:
-            send(work.expect())
+            on_done = work.expect()
+            try:
+                send(on_done)
+            except NuropbTransportError as e:  # no room, or closed: too late for another answer
+                on_done(e)
 
     def _reply_to(self, head: Head) -> str | None:
         """Where to answer; only what the configured pattern admits is ever published to."""
@@ -286,7 +314,7 @@ class Dispatcher:
             return None
         return reply_to
 
-    def _refuse(self, work: _Work, head: Head, error: NuropbException) -> None:
+    def _refuse(self, work: Delivery, head: Head, error: NuropbException) -> None:
         """A message that cannot be read: dead-lettered once, and answered when that is possible.
 
         The answer is plain when the message could not be decrypted: no key is known for it.
@@ -294,67 +322,9 @@ class Dispatcher:
         logger.warning("dead-lettered a message that cannot be read: %s", error)
         work.settlement = Settlement.REJECT
         self._publish(work, head, [envelope.error_response(head, error.to_dict())])
+        if work.decrypted:
+            self._sealing.forget_received(head.correlation_id)
         work.published()
-
-
-class _Work:
-    """One delivery until it is settled: after its messages are confirmed, and once."""
-
-    __slots__ = (
-        "_consumer", "_dispatcher", "_done", "_outstanding", "content", "decrypted", "settlement",
-    )  # fmt: skip
-
-    def __init__(self, dispatcher: Dispatcher, consumer: Consumer, content: Content) -> None:
-        self._dispatcher = dispatcher
-        self._consumer = consumer
-        self._outstanding = 1
-        self._done = False
-        self.content = content
-        self.decrypted = False
-        """An answer can be encrypted, once, with the key that this delivery came with."""
-        self.settlement = Settlement.REJECT
-
-    def expect(self) -> OnDone:
-        """Wait for one more message to be confirmed; its outcome is told to what is returned."""
-        self._outstanding += 1
-        return self._sent
-
-    def expect_call_again(self) -> OnDone:
-        """The delivery is acknowledged when its successor is confirmed, else given back."""
-        return self._called_again
-
-    def published(self) -> None:
-        """Everything is on its way."""
-        self._count_down()
-
-    def _sent(self, error: NuropbException | None) -> None:
-        if error is not None:
-            # The work is done: doing it again because its answer got lost would be worse.
-            logger.warning("an answer or event could not be delivered: %s", error)
-        self._count_down()
-
-    def _called_again(self, error: NuropbException | None) -> None:
-        match error:
-            case None:
-                self.settle(Settlement.ACK)
-            case NuropbSerializationError():  # it never fits: given back, it would come for ever
-                self.settle(Settlement.REJECT)
-            case _:
-                self.settle(Settlement.REQUEUE)
-
-    def _count_down(self) -> None:
-        self._outstanding -= 1
-        if self._outstanding == 0:
-            self.settle(self.settlement)
-
-    def settle(self, settlement: Settlement | None) -> None:
-        """Settle now; None leaves it to the channel's end, which gives it back to the queue."""
-        if self._done:
-            return
-        self._done = True
-        if settlement is not None:
-            self._consumer.settle(self.content, settlement)
-        self._dispatcher.settled()
 
 
 def error_dict(error: BaseException) -> dict[str, Any]:

@@ -297,8 +297,13 @@ class Encryptor:
     def _owe(self, correlation_id: str, key: _Key) -> None:
         with self._lock:
             owed = self._owed.get(correlation_id)
+            if owed is not None and owed.key.wrapped != key.wrapped:
+                # Its answer would be readable by whoever knows the other key.
+                raise EncryptionError(
+                    f"another request {correlation_id!r} is being handled, under another key"
+                )
             # Delivered again while it is being handled: each delivery may be answered.
-            again = owed.deliveries if owed is not None and owed.key.wrapped == key.wrapped else 0
+            again = owed.deliveries if owed is not None else 0
             self._owed.put(correlation_id, _Owed(key, again + 1))
 
     def _take_owed(self, correlation_id: str) -> _Key:

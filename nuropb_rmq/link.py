@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 SessionFactory = Callable[[BrokerConnection, Role], Session]
 SETUP_PAUSE = 0.25
 """Seconds, about, between two tries to set up a session on a connection that is up."""
+SETTLED_AFTER = 5.0
+"""Seconds after which a session counts as one that worked."""
 LOCKED_HEARTBEATS = 3
 """Heartbeats for which our own response queue may stay locked by a connection that was lost."""
 
@@ -57,6 +59,7 @@ class Link:
         self._session: Session | None = None
         self._was_ready = False
         self._locked_since: float | None = None
+        self._tries = 0
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
@@ -92,8 +95,13 @@ class Link:
         try:
             await self._open(connection)
             while True:
-                await connection.usable()
+                patience = None if self._was_ready else self._config.connect_timeout
+                async with asyncio.timeout(patience):
+                    await connection.usable()
                 await self._live(connection)
+        except TimeoutError as e:
+            await connection.shut()
+            self._fail(BrokerUnreachableError(f"{self._config.broker}: lost during start", None, e))
         except NuropbTransportError as e:
             await connection.shut()
             self._fail(e)
@@ -125,12 +133,15 @@ class Link:
     async def _live(self, connection: BrokerConnection) -> None:
         """One session, from setup to its end, or one failed try at it."""
         session = self._session = self._new_session(connection, self.role)
-        final = False
+        loop = asyncio.get_running_loop()
+        final, lived = False, 0.0
         try:
             await self._set_up(session)
             connection.settled()
             self._ready(connection)
+            began = loop.time()
             trouble: NuropbTransportError = await session.ended
+            lived = loop.time() - began
         except NuropbTransportError as e:
             trouble = e
             final = self._is_final(e)
@@ -141,9 +152,16 @@ class Link:
         if not final:
             self._recovering(trouble)
         await session.close("the session ended", with_connection=final)
+        _heed_cancellation()
         if final:
             raise trouble
-        await asyncio.sleep(SETUP_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        await asyncio.sleep(self._pause(lived))
+
+    def _pause(self, lived: float) -> float:
+        """Seconds until the next try: doubling while sessions end soon after they began."""
+        self._tries = 0 if lived > SETTLED_AFTER else min(self._tries + 1, 8)
+        pause: float = min(SETUP_PAUSE * 2**self._tries, self._config.reconnect_cap)
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
     async def _set_up(self, session: Session) -> None:
         timeout = self._config.connect_timeout
@@ -171,6 +189,7 @@ class Link:
             if self._was_ready:
                 patience = max(patience, LOCKED_HEARTBEATS * self._config.heartbeat)
             return now - self._locked_since > patience
+        self._locked_since = None
         if not self._was_ready:
             return True
         return isinstance(error, ServiceNotConfigured | BrokerAuthenticationError)

@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 HEADER_OVERHEAD = 8 + 12 + 1
 """Bytes of a header frame beside its properties and message id (AMQP 0-9-1, 4.2.6.1)."""
 
+_NOT_OUR_FAULT = (0, 320)
+"""Reply codes of an end that no message of ours can have caused: none, CONNECTION_FORCED."""
+
 OnDone = Callable[[NuropbException | None], None]
 """Told once: None when the broker confirmed, else why it is not known to have the message."""
 
@@ -130,6 +133,10 @@ class Publisher:
         if not message.resend:
             self._check_room(message)
         self._outbox.append(message)
+        self._waits(message)
+
+    def _waits(self, message: Outgoing) -> None:
+        message.stage = Stage.WAITING
         self._bytes += message.size
         if message.deadline is not None:
             message.timer = self._loop.call_at(message.deadline, self._expire, message)
@@ -172,8 +179,11 @@ class Publisher:
         self._channel = channel
         self.pump()
 
-    def detach(self, channel: PublisherChannel) -> None:
-        """The channel ended: settle or take back what was written and not confirmed."""
+    def detach(self, channel: PublisherChannel, reason: ConnectionLostError) -> None:
+        """The channel ended: settle or take back what was written and not confirmed.
+
+        When the broker gave a reason, one of these may be it: then each is sent again only once.
+        """
         if self._channel is channel:
             self._channel = None
         unknown = []
@@ -181,9 +191,9 @@ class Publisher:
             if message.stage is not Stage.WRITTEN:
                 continue
             if message.resend:
-                message.stage = Stage.WAITING
+                message.resend = reason.code in _NOT_OUR_FAULT
                 self._outbox.appendleft(message)
-                self._bytes += message.size
+                self._waits(message)
             else:
                 unknown.append(message)
         channel.unconfirmed.clear()
@@ -329,5 +339,5 @@ class PublisherChannel:
 
     def on_closed(self, reason: ConnectionLostError) -> None:
         """The channel ended."""
-        self._publisher.detach(self)
+        self._publisher.detach(self, reason)
         self._on_end(reason)

@@ -97,6 +97,8 @@ class Replies:
         """Forget a request, whatever came of it."""
         del self._pending[pending.correlation_id]
         self._deadlines.remove(pending, pending.timeout)
+        if pending.future.done() and not pending.future.cancelled():
+            pending.future.exception()  # whoever waited may have been cancelled in this moment
         if pending.encrypted:
             self._sealing.forget_sent(pending.correlation_id)
 

@@ -12,12 +12,11 @@ from enum import Enum, auto
 
 from aio_pika import Channel
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
-from aiormq.exceptions import AMQPError
 
 from .config import TransportConfig
 from .connection import BrokerConnection, translated
 from .consumer import Consumer, Receiver
-from .exceptions import ConnectionLostError
+from .exceptions import ConnectionLostError, NuropbTransportError
 from .publisher import Publisher
 from .topology import Exchange, Queue, Topology
 from .wire.port import ChannelListener, ChannelPort
@@ -132,8 +131,8 @@ class Session:
         self, channel: Channel, queue: AbstractQueue, receiver: Receiver, *, acks: bool
     ) -> None:
         consumer = Consumer(queue.name, receiver, self._end, acks=acks)
+        consumer.start(self._register(channel, consumer))
         self._consumers.append(consumer)
-        consumer.port = self._register(channel, consumer)
         with translated(f"queue {queue.name!r}"):
             await queue.consume(_bypassed, no_ack=not acks, consumer_tag=consumer.tag)
 
@@ -165,10 +164,11 @@ class Session:
 
     async def _close_channels(self) -> None:
         try:
-            async with asyncio.timeout(CLOSE_WITHIN):
-                for channel in self._channels:
-                    await channel.close()
-        except (AMQPError, OSError, RuntimeError) as e:
+            with translated("closing"):
+                async with asyncio.timeout(CLOSE_WITHIN):
+                    for channel in self._channels:
+                        await channel.close()
+        except (NuropbTransportError, TimeoutError) as e:
             # A connection whose channels cannot be closed is not fit for another session.
             logger.debug("channels could not be closed: %r", e)
             self._router.abort("channels could not be closed")

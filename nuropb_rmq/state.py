@@ -50,7 +50,7 @@ class Lifecycle:
         self.state = State.STOPPED
         self.error: NuropbTransportError | None = None
         self._callbacks: list[StateCallback] = []
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: set[asyncio.Future[None]] = set()
 
     def set(self, state: State, error: NuropbTransportError | None) -> None:
         """Change, and tell everyone."""
@@ -72,7 +72,7 @@ class Lifecycle:
 
     def wake(self) -> None:
         """Let everyone who waits look again."""
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -80,7 +80,8 @@ class Lifecycle:
     def change(self) -> asyncio.Future[None]:
         """Done at the next change."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._waiters.add(waiter)
+        waiter.add_done_callback(self._waiters.discard)
         return waiter
 
     async def wait_for(self, states: tuple[State, ...], timeout: float | None) -> State:

@@ -129,10 +129,15 @@ class Transport:
         try:
             for link in self._links:
                 await link.start()
+            for link in self._links:
+                if link.state is State.FAILED and link.error is not None:
+                    raise link.error
         except BaseException as e:
             if self._closing is None:
                 error = e if isinstance(e, NuropbTransportError) else None
-                await self._close(error or TransportClosedError("start() was cancelled"))
+                reason = error or TransportClosedError("start() was cancelled")
+                self._closing = asyncio.create_task(self._close(reason), name="nuropb-start-failed")
+            await asyncio.shield(self._closing)
             raise
 
     def _prepare(self) -> None:
@@ -198,6 +203,8 @@ class Transport:
         await self._close(TransportClosedError("the transport was stopped"))
 
     async def _drain(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.stop_taking()
         consumer = self._service_consumer()
         if consumer is not None:
             await consumer.cancel()
@@ -233,8 +240,9 @@ class Transport:
     # -- state ------------------------------------------------------------------------------
 
     def _link_changed(self, changed: Link) -> None:
-        if changed.state is State.RECOVERING and changed.role is not Role.PUBLISHING:
-            self._replies.expose()
+        self._life.wake()
+        if changed.role is not Role.PUBLISHING and changed.state in _ALIVE:
+            self._replies.expose()  # at its return too: what was written meanwhile has no answer
         if self._closing is not None or self.state not in (*_ALIVE, State.CONNECTING):
             return
         worst = max(self._links, key=lambda link: link.state.value)
@@ -245,7 +253,6 @@ class Transport:
             self._life.set(worst.state, worst.error)
             if before is State.RECOVERING and worst.state.up:
                 self._replies.recovered(self._config.unknown_outcome_after)
-        self._life.wake()
 
     def _fail(self, error: NuropbTransportError) -> None:
         self._closing = asyncio.create_task(self._close(error, State.FAILED), name="nuropb-failed")
@@ -310,6 +317,8 @@ class Transport:
         finally:
             if message.stage is not Stage.DONE:
                 self._publisher.discard(message, NuropbTimeoutError("nobody waits for it"))
+            if done.done() and not done.cancelled():
+                done.exception()  # whoever waited may have been cancelled in this moment
 
     async def request(
         self,
@@ -361,7 +370,10 @@ class Transport:
         try:
             while not self._links[-1].state.up and not failed.done():
                 changes = (self._life.change(), failed)
-                await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+                try:
+                    await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changes[0].cancel()
             if failed.done():
                 failed.result()
         finally:

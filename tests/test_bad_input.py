@@ -64,7 +64,6 @@ def without(payload: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 ANSWER = {"tag": "response", "result": 1, "error": None, "correlation_id": "c", "reply_to": "r"}
-FIELD = "payload field '{}'"
 
 # What is wrong with a payload, whichever way it is sent.
 PAYLOADS: dict[str, Bad] = {
@@ -244,13 +243,14 @@ async def test_what_looks_odd_and_is_not_bad(mesh: Mesh) -> None:
     await mesh.service(recorder)
     client = await mesh.client()
     context = MappingProxyType({"user": "u1"})
-    for payload in (
+    payloads: tuple[Any, ...] = (
         {**request(n=1), "context": context},
         {**request(n=1), "context": None, "trace_id": None, "correlation_id": None},
         {**request(n=1), "correlation_id": "", "trace_id": "é" * 1024},
         {**request(n=1), "correlation_id": "c" * 255, 7: "extra"},
         MappingProxyType(request(n=1)),
-    ):
+    )
+    for payload in payloads:
         assert result_of(await client.request(payload, priority=255)) == {"n": 1}
     await client.send(command(n=1), ttl=49 * 86400, timeout=float("inf"))
     await client.send(command(n=1), ttl=1e-9, timeout=5)  # which may expire before it is handled
@@ -339,8 +339,9 @@ def test_bad_settings(problem: str) -> None:
 
 
 def test_settings_that_are_none() -> None:
-    for settings in (None, [], "amqp://h/"):
+    wrong: tuple[Any, ...] = (None, [], "amqp://h/")
+    for settings in wrong:
         with pytest.raises(NuropbConfigurationError, match="settings: must be a mapping"):
-            TransportConfig.from_mapping(settings)  # type: ignore[arg-type]
+            TransportConfig.from_mapping(settings)
     with pytest.raises(NuropbConfigurationError, match="handler: a service needs one"):
         Transport(TransportConfig.from_mapping(GOOD))

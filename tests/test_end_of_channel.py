@@ -84,7 +84,8 @@ class Bench:
         await channel.initialize()
         ended, received = Ended(channel), Received()
         consumer = Consumer(self.queue.name, received, ended.by, acks=True)
-        ended.port = consumer.port = self.connection.router.register(ended.number, consumer)
+        ended.port = self.connection.router.register(ended.number, consumer)
+        consumer.start(ended.port)
         queue = await channel.get_queue(self.queue.name, ensure=False)
         await queue.consume(_never, no_ack=False, consumer_tag=consumer.tag)
         return ended, consumer, received.contents

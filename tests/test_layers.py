@@ -44,6 +44,7 @@ LAYERS: tuple[str, ...] = (
     "deadlines",
     "sealing",  # not pure: a private key's work leaves the event loop
     "outbound",
+    "delivery",
     "replies",
     "dispatcher",
     "transport",

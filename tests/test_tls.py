@@ -192,13 +192,6 @@ async def test_an_expired_certificate(nodes: Nodes) -> None:
         await refused(where, "certificate has expired")
 
 
-async def test_a_client_without_a_certificate_is_not_let_in(nodes: Nodes) -> None:
-    where = address(nodes.strict.tls_port, cafile=nodes.good.cafile)
-    other = {"certfile": str(nodes.other.clientcert), "keyfile": str(nodes.other.clientkey)}
-    await refused(where, str(nodes.strict.tls_port), error=BrokerUnreachableError)
-    await refused({**where, **other}, str(nodes.strict.tls_port), error=BrokerUnreachableError)
-
-
 async def test_every_host_of_a_list_is_verified(nodes: Nodes) -> None:
     ports = nodes.open.tls_port, nodes.strict.tls_port
     await refused([address(port, cafile=nodes.other.cafile) for port in ports], *map(str, ports))

@@ -108,7 +108,7 @@ class FrameRouter(asyncio.StreamReaderProtocol):
             self._flush_due = True
             self._event_loop.call_soon(self._flush)
 
-    def _flush(self) -> None:
+    def _flush(self, *, tell: bool = True) -> None:
         self._flush_due = False
         if not self._out:
             return
@@ -119,7 +119,8 @@ class FrameRouter(asyncio.StreamReaderProtocol):
             self._out_transport.write(data)
         if self._full:
             self._full = False
-            self._tell_writable()
+            if tell:
+                self._tell_writable()
 
     def pause_writing(self) -> None:
         """The transport's buffer is above its high-water mark."""
@@ -166,7 +167,7 @@ class FrameRouter(asyncio.StreamReaderProtocol):
     def _end(self, reason: ConnectionLostError) -> None:
         if self.lost is not None:
             return
-        self._flush()
+        self._flush(tell=False)
         self.lost = reason
         self._buffer.clear()
         for port in tuple(self._ports.values()):

@@ -1,0 +1,77 @@
+"""One delivery until it is settled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from .acknowledgement import Settlement
+from .consumer import Consumer
+from .exceptions import NuropbException, NuropbSerializationError, PublishNackedError
+from .publisher import OnDone
+from .wire.frames import Content
+
+logger = logging.getLogger(__name__)
+
+
+class Delivery:
+    """One delivery until it is settled: after its messages are confirmed, and once."""
+
+    __slots__ = (
+        "_consumer", "_done", "_on_settled", "_outstanding", "content", "decrypted", "settlement",
+    )  # fmt: skip
+
+    def __init__(
+        self, on_settled: Callable[[], None], consumer: Consumer, content: Content
+    ) -> None:
+        self._on_settled = on_settled
+        self._consumer = consumer
+        self._outstanding = 1
+        self._done = False
+        self.content = content
+        self.decrypted = False
+        """An answer can be encrypted, once, with the key that this delivery came with."""
+        self.settlement = Settlement.REJECT
+
+    def expect(self) -> OnDone:
+        """Wait for one more message to be confirmed; its outcome is told to what is returned."""
+        self._outstanding += 1
+        return self._sent
+
+    def expect_call_again(self) -> OnDone:
+        """The delivery is acknowledged when its successor is confirmed, else given back."""
+        return self._called_again
+
+    def published(self) -> None:
+        """Everything is on its way."""
+        self._count_down()
+
+    def _sent(self, error: NuropbException | None) -> None:
+        if error is not None:
+            # The work is done: doing it again because its answer got lost would be worse.
+            logger.warning("an answer or event could not be delivered: %s", error)
+        self._count_down()
+
+    def _called_again(self, error: NuropbException | None) -> None:
+        match error:
+            case None:
+                self.settle(Settlement.ACK)
+            case NuropbSerializationError() | PublishNackedError():
+                # It never fits, or is not wanted: given back, it would come round for ever.
+                self.settle(Settlement.REJECT)
+            case _:
+                self.settle(Settlement.REQUEUE)
+
+    def _count_down(self) -> None:
+        self._outstanding -= 1
+        if self._outstanding == 0:
+            self.settle(self.settlement)
+
+    def settle(self, settlement: Settlement | None) -> None:
+        """Settle now; None leaves it to the channel's end, which gives it back to the queue."""
+        if self._done:
+            return
+        self._done = True
+        if settlement is not None:
+            self._consumer.settle(self.content, settlement)
+        self._on_settled()
