@@ -286,8 +286,9 @@ class Dispatcher:
         reply_to = self._reply_to(head)
         answers = [each for each in messages if each.get("tag") == MessageType.RESPONSE]
         sends = [self._outbound.event(each) for each in messages if each not in answers]
+        if work.decrypted:
+            del answers[1:]  # the key that the request came with serves one, and none goes plain
         for payload in answers if reply_to else ():
-            # Last, because the key that the request came with serves one answer.
             send = self._outbound.reply(head, payload, reply_to or "", encrypted=work.decrypted)
             work.decrypted = False
             sends.insert(0, send)

@@ -127,7 +127,8 @@ async def tapping(mesh: Mesh) -> AsyncIterator[Tap]:
 def headers_of(properties: pika.BasicProperties) -> Mapping[str, Any]:
     """The headers of a message that was taken."""
     assert properties.headers is not None
-    return properties.headers
+    headers: Mapping[str, Any] = properties.headers
+    return headers
 
 
 def response(to: pika.BasicProperties, result: object) -> bytes:

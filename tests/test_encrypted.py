@@ -95,7 +95,6 @@ async def test_nothing_can_be_read_on_the_wire(mesh: Mesh, pair: Pair) -> None:
     assert [each.encrypted for each in seen] == [True, True, False]
 
 
-@pytest.mark.xfail(strict=True, reason="a second answer finds no key, and goes out in plain")
 async def test_no_answer_to_an_encrypted_request_is_plain(mesh: Mesh, pair: Pair) -> None:
     """Old services answer a failure twice."""
 
