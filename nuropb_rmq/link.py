@@ -65,6 +65,8 @@ class Link:
 
     async def start(self) -> None:
         """Bring the link up. Raises the NuropbTransportError that it failed of."""
+        if self.state is State.STOPPED:
+            raise TransportClosedError("stopped before it was started")
         self._task = asyncio.create_task(
             self._supervise(), name=f"nuropb-link-{self.role.name.lower()}"
         )
@@ -72,10 +74,12 @@ class Link:
 
     async def stop(self) -> None:
         """Close session and connection; returns when nothing of them is left."""
+        self._set(State.STOPPED, None)
         if self._task is not None:
-            self._set(State.STOPPED, None)
             self._task.cancel()
             await asyncio.wait([self._task])
+        # A task that is cancelled before its first step never runs, nor does its `finally`.
+        self._start_failed(TransportClosedError("stopped before it was ready"))
 
     @property
     def service_consumer(self) -> Consumer | None:

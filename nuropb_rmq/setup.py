@@ -70,9 +70,17 @@ async def _connect(config: TransportConfig) -> BrokerConnection:
 
 @asynccontextmanager
 async def _in_time(config: TransportConfig) -> AsyncIterator[None]:
+    """Within connect_timeout; a cancellation that got lost in aiormq on the way is not lost."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - narrows for mypy
+    before = task.cancelling()
     try:
         async with asyncio.timeout(config.connect_timeout):
-            yield
+            try:
+                yield
+            finally:
+                if task.cancelling() > before:
+                    raise asyncio.CancelledError
     except TimeoutError as e:
         raise BrokerUnreachableError(
             f"{config.broker}: not configured within {config.connect_timeout:g} s (connect_timeout)"

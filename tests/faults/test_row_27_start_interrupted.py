@@ -42,6 +42,19 @@ async def test_row_27_stop_during_start_at_any_moment(mesh: Mesh) -> None:
         assert outcome is None or isinstance(outcome, TransportClosedError)
 
 
+async def test_row_27_stop_in_the_ticks_of_a_start(mesh: Mesh) -> None:
+    for ticks in range(25):
+        service = mesh.transport("orders", Recorder())
+        starting = asyncio.create_task(service.start())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await service.stop()
+        (outcome,) = await asyncio.gather(starting, return_exceptions=True)
+        assert isinstance(outcome, TransportClosedError) or ticks == 0
+        await service.stop()
+        assert service.state is State.STOPPED
+
+
 async def test_row_27_start_cancelled_while_nothing_answers(mesh: Mesh) -> None:
     silent = await asyncio.start_server(_say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
