@@ -285,14 +285,15 @@ class Dispatcher:
         """Pack everything before anything is sent: then all of it goes, or nothing."""
         reply_to = self._reply_to(head)
         answers = [each for each in messages if each.get("tag") == MessageType.RESPONSE]
-        sends = [self._outbound.event(each) for each in messages if each not in answers]
+        events = [self._outbound.event(each) for each in messages if each not in answers]
+        replies = []
         if work.decrypted:
             del answers[1:]  # the key that the request came with serves one, and none goes plain
         for payload in answers if reply_to else ():
             send = self._outbound.reply(head, payload, reply_to or "", encrypted=work.decrypted)
             work.decrypted = False
-            sends.insert(0, send)
-        for send in sends:
+            replies.append(send)
+        for send in (*replies, *events):
             on_done = work.expect()
             try:
                 send(on_done)
