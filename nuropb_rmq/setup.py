@@ -17,12 +17,17 @@ from .connection import BrokerConnection, translated
 from .exceptions import (
     BrokerAuthenticationError,
     BrokerUnreachableError,
+    ConnectionLostError,
     NuropbConfigurationError,
     NuropbTransportError,
     ServiceNotConfigured,
 )
 from .management import ManagementAPI
 from .topology import Binding, Exchange, Queue, Topology
+
+VHOST_IS_DOWN = 541  # AMQP's internal-error: RabbitMQ has no other code for it
+PAUSE = 0.1
+"""Seconds between two attempts to enter a virtual host that is down."""
 
 
 async def configure(config: TransportConfig, *, api_url: str | None = None) -> None:
@@ -52,6 +57,21 @@ async def configure(config: TransportConfig, *, api_url: str | None = None) -> N
 
 
 async def _connect(config: TransportConfig) -> BrokerConnection:
+    """Connect; a virtual host that somebody is making right now is down for a moment."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + config.connect_timeout
+    while True:
+        try:
+            return await _connect_once(config)
+        except BrokerUnreachableError as e:
+            lost = e.exception
+            is_down = isinstance(lost, ConnectionLostError) and lost.code == VHOST_IS_DOWN
+            if not is_down or loop.time() + PAUSE > deadline:
+                raise
+        await asyncio.sleep(PAUSE)
+
+
+async def _connect_once(config: TransportConfig) -> BrokerConnection:
     connection = BrokerConnection(
         config,
         purpose="configure",
