@@ -3,6 +3,7 @@
 datetime, date and time become isoformat() + "Z" (so "…+00:00Z" when aware: that is what old peers
 send and read), timedelta str(), Decimal a fixed-point string, a dataclass an object, and all else
 (sets, bytes, UUIDs, plain Enums) str(). NaN and infinities are written as Python's json does.
+pydantic models and msgspec structs become what these libraries make of them for JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import datetime
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -36,6 +38,13 @@ def _plain(value: object) -> object:
             return format(value, "f")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    # Whoever has such a value has imported the library.
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(value, pydantic.BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is not None and isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value, str_keys=True)
     return str(value)
 
 

@@ -25,6 +25,11 @@ LAYERS: tuple[str, ...] = (
     "acknowledgement",
     "topology",
     "encryption",
+    "topics",  # of events, as methods are bound to them
+    "contexts",  # the decorators, and the context of a call
+    "hints",
+    "parameters",
+    "methods",  # what a service object publishes
     "wire",  # the sub-package's own __init__ holds a docstring and nothing else
     "wire.frames",  # below envelope: a payload is packed into its Content and Properties
     "envelope",
