@@ -15,7 +15,6 @@ from .config import TransportConfig
 from .consumer import Consumer
 from .deadlines import Deadlines
 from .delivery import Delivery
-from .envelope import Head
 from .exceptions import (
     EncryptionError,
     MalformedMessageError,
@@ -26,6 +25,7 @@ from .exceptions import (
     NuropbSuccess,
     NuropbTransportError,
 )
+from .head import Head, read_head
 from .outbound import Outbound
 from .protocol import MessageType
 from .sealing import Sealing, whole_body
@@ -147,7 +147,7 @@ class Dispatcher:
 
     async def _dispatch(self, work: Delivery) -> None:
         try:
-            head = envelope.read_head(work.content)
+            head = read_head(work.content)
             try:
                 message = await self._open(work, head)
             except (MalformedMessageError, EncryptionError) as e:
@@ -302,7 +302,7 @@ class Dispatcher:
 
     def _reply_to(self, head: Head) -> str | None:
         """Where to answer; only what the configured pattern admits is ever published to."""
-        reply_to = head.properties.reply_to
+        reply_to = head.reply_to
         if not reply_to or not head.correlation_id:
             return None
         if self._reply_to_pattern.fullmatch(reply_to) is None:
@@ -349,7 +349,7 @@ def _response(message: Message, head: Head, result: Any) -> dict[str, Any]:
         "trace_id": message.trace_id,
         "context": _context(message),
         "warning": None,
-        "reply_to": head.properties.reply_to or "",
+        "reply_to": head.reply_to,
     }
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from . import envelope, serialization
 from .config import TransportConfig
-from .envelope import Head
 from .exceptions import (
     EncryptionError,
     NuropbException,
@@ -16,6 +15,7 @@ from .exceptions import (
     NuropbSerializationError,
     NuropbValidationError,
 )
+from .head import Head
 from .protocol import MessageType, new_id
 from .publisher import OnDone, Outgoing, Publisher
 from .sealing import Sealing

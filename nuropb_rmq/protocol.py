@@ -55,6 +55,10 @@ class MessageType(StrEnum):
     RESPONSE = "response"
 
 
+KINDS: Final = {kind.value: kind for kind in MessageType}
+"""A payload's tag, or the header ``nuropb_type``, as the enum."""
+
+
 class ErrorDescriptionType(TypedDict):
     """The ``error`` of a response: the class name and the text of what went wrong remotely."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .deadlines import Deadlines
-from .envelope import Head, read_head, read_payload
+from .envelope import read_payload
 from .exceptions import (
     EncryptionError,
     MalformedMessageError,
@@ -17,6 +17,7 @@ from .exceptions import (
     NuropbTimeoutError,
     NuropbValidationError,
 )
+from .head import Head, read_head
 from .protocol import MessageType
 from .publisher import Outgoing, Stage
 from .sealing import Sealing, whole_body

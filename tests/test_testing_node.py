@@ -29,6 +29,7 @@ from nuropb_rmq.testing._install import Installation, amqp_greeting, free_ports
 from nuropb_rmq.testing._process import Processes, session_members
 
 from .certificates import CertificatePaths, make_ca_and_cert
+from .support import eventually
 
 needs_broker = pytest.mark.broker
 
@@ -66,7 +67,12 @@ def test_it_is_up_on_loopback_only(node: RabbitMQNode) -> None:
     assert node._ports is not None
     for port in astuple(node._ports):
         assert listening[port] <= {"127.0.0.1", "::1"}
-    assert f"127.0.0.1:{node.port}" in node.log_text()
+
+
+@needs_broker
+async def test_its_log_can_be_read_while_it_runs(node: RabbitMQNode) -> None:
+    # The node writes its log when it gets to it, after it has begun to listen.
+    await eventually(lambda: f"127.0.0.1:{node.port}" in node.log_text(), describe=node.log_text)
 
 
 @needs_broker

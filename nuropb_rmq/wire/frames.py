@@ -46,6 +46,7 @@ FRAME_START: Final = Struct(">BHI")
 METHOD_ID: Final = Struct(">I")
 DELIVERY_TAG: Final = Struct(">Q")
 CONTENT_HEADER: Final = Struct(">HHQ")
+HEADER_FRAME_START: Final = Struct(">BHIHHQ")
 
 _SHORT = Struct(">H")
 _LONG = Struct(">I")
@@ -66,6 +67,7 @@ _TAG_METHOD = Struct(">BHIIQBB")
 
 # Property flags (4.2.6.1), of those that envelopes are packed with.
 HAS_CONTENT_TYPE: Final = 0x8000
+HAS_CONTENT_ENCODING: Final = 0x4000
 HAS_HEADERS: Final = 0x2000
 HAS_DELIVERY_MODE: Final = 0x1000
 HAS_PRIORITY: Final = 0x0800
@@ -81,10 +83,11 @@ class FieldError(ValueError):
 
 def shortstr(value: str) -> bytes:
     """A short string (4.2.5.3): a length octet and at most 255 bytes of UTF-8."""
-    data = utf8(value)
-    if len(data) > 255:
+    data = value.encode() if value.isascii() else utf8(value)
+    size = len(data)
+    if size > 255:
         raise FieldError(f"longer than the 255 bytes that AMQP allows: {value[:40]!r}…")
-    return bytes((len(data),)) + data
+    return b"%c%s" % (size, data)
 
 
 def utf8(value: str) -> bytes:
@@ -201,7 +204,7 @@ class Properties:
 # (flag, attribute, kind) in the order in which they stand in the frame.
 _FIELDS: Final = (
     (HAS_CONTENT_TYPE, "content_type", "s"),
-    (0x4000, "content_encoding", "s"),
+    (HAS_CONTENT_ENCODING, "content_encoding", "s"),
     (HAS_HEADERS, "headers", "F"),
     (HAS_DELIVERY_MODE, "delivery_mode", "o"),
     (HAS_PRIORITY, "priority", "o"),

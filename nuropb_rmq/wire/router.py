@@ -27,6 +27,7 @@ HIGH_WATER = 256 * 1024
 UNTUNED_FRAME_MAX = 131_072
 FRAME_MAX_CAP = 16 * 2**20
 """What we take for "no limit"."""
+_DELIVER = frames.METHOD_ID.pack(frames.BASIC_DELIVER)
 HEARTBEAT_EVERY = 1.0
 """Seconds between heartbeat frames that aiormq is shown while frames are kept from it."""
 
@@ -222,8 +223,14 @@ class FrameRouter(asyncio.StreamReaderProtocol):
                 break
             if data[stop - 1] != frames.FRAME_END:
                 raise AMQPProtocolError(f"frame on channel {number} has no end octet")
-            if number in ports:
-                keep = ports[number].take(kind, data[at + 7 : stop - 1])
+            port = ports.get(number)
+            if port is not None:
+                if kind == frames.FRAME_METHOD and data[at + 7 : at + 11] == _DELIVER:
+                    behind = port.take_delivery(data, at + 7, stop, end)
+                    if behind:
+                        at, kept = behind, True
+                        continue
+                keep = port.take(kind, data[at + 7 : stop - 1])
             elif number == 0:
                 keep = False
                 if kind == frames.FRAME_METHOD:

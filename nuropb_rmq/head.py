@@ -1,0 +1,260 @@
+"""What a message says before its body is opened: properties and headers, read in one pass.
+
+The properties are read first, so that a message whose headers or body are bad can still be
+answered. The headers of one kind of message from one kind of peer differ in the trace id alone:
+all others are decoded once, and looked up by their bytes from then on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct, error
+from typing import Any, Final
+
+from .exceptions import AMQPProtocolError, MalformedMessageError
+from .protocol import (
+    HEADER_CALL_AGAIN_COUNT,
+    HEADER_CALL_AGAIN_ROUTING_KEY,
+    HEADER_ENCRYPTED,
+    HEADER_PROTOCOL,
+    HEADER_TRACE_ID,
+    HEADER_TYPE,
+    KINDS,
+    NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
+    MessageType,
+)
+from .wire import frames
+from .wire.frames import Content, Properties
+
+MAX_TRACE_ID: Final = 1024
+"""Characters: it travels in a header, and all headers of a message must fit into one frame."""
+
+_LENGTH: Final = Struct(">I")
+_TRACE_ID: Final = frames.shortstr(HEADER_TRACE_ID) + b"S"
+_BEHIND_MESSAGE_ID: Final = 0x007C
+"""Flags of the properties that stand behind the message id, and mean nothing here."""
+_MOST_SHAPES: Final = 256
+_LONGEST_SHAPE: Final = 1024  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a header table says, whatever its trace id is."""
+
+    headers: dict[str, Any]
+    kind: MessageType
+    encrypted: bool
+    call_again_count: int
+    problem: str | None
+
+
+class Head:
+    """What properties and headers of an incoming message say; `problem` when they are bad.
+
+    A message whose type is not known counts as a request: then its error is answered.
+    """
+
+    __slots__ = (
+        "call_again_count", "content", "correlation_id", "encrypted", "kind", "problem",
+        "reply_to", "trace_id", "_expiration", "_shape",
+    )  # fmt: skip
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self.problem: MalformedMessageError | None = None
+        self.kind = MessageType.REQUEST
+        self.correlation_id = ""
+        self.reply_to = ""
+        self.trace_id: str | None = None
+        """None, too, when it is nothing that an answer could carry."""
+        self.encrypted = False
+        """Whether the body is. Old peers may mark events so, and never encrypt them."""
+        self.call_again_count = 0
+        """How often it was called again already."""
+        self._expiration = b""
+        self._shape = _NOTHING
+
+    @property
+    def properties(self) -> Properties:
+        """All of the properties. Raises AMQPProtocolError when they cannot be read."""
+        return frames.decode_properties(self.content.raw_properties)
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers, as a dict of one's own."""
+        headers = dict(self._shape.headers)
+        if self.trace_id is not None:
+            headers[HEADER_TRACE_ID] = self.trace_id
+        return headers
+
+    @property
+    def routing_key(self) -> str:
+        """The routing key that its sender used, also after a call-again."""
+        value = self._shape.headers.get(HEADER_CALL_AGAIN_ROUTING_KEY)
+        return value if isinstance(value, str) else self.content.routing_key
+
+    @property
+    def ttl(self) -> int | None:
+        """The expiration in milliseconds, when it has one."""
+        value = self._expiration
+        return int(value) if value.isdigit() else None
+
+
+def read_head(content: Content) -> Head:
+    """Read properties and headers; never raises, a problem is told in the result."""
+    head = Head(content)
+    try:
+        table = _read_properties(head, content.raw_properties)
+    except AMQPProtocolError as e:
+        return _unreadable(content, str(e))
+    except (IndexError, error):
+        return _unreadable(content, "message properties end too early")
+    if table is None:
+        head.problem = MalformedMessageError("no headers")
+        return head
+    try:
+        shape = head._shape = _read_table(head, table)
+    except AMQPProtocolError as e:
+        head.problem = MalformedMessageError(str(e))
+        return head
+    head.kind = shape.kind
+    head.encrypted = shape.encrypted
+    head.call_again_count = shape.call_again_count
+    if shape.problem is not None:
+        head.problem = MalformedMessageError(shape.problem)
+    elif not head.correlation_id:
+        head.problem = MalformedMessageError("no correlation_id")
+    elif not head.correlation_id.isprintable():
+        head.problem = MalformedMessageError("correlation_id is not UTF-8 text")
+    return head
+
+
+def _unreadable(content: Content, problem: str) -> Head:
+    head = Head(content)  # nothing that was read so far can be trusted
+    head.problem = MalformedMessageError(problem)
+    return head
+
+
+def _read_properties(head: Head, raw: bytes) -> bytes | None:
+    """The entries of the header table; correlation id, reply_to and expiration go into the head.
+
+    This is frames.decode_properties for what is looked at, in a straight line (a third of its
+    time). A string that is not UTF-8 keeps its bytes as surrogates.
+    """
+    flags = raw[0] << 8 | raw[1]
+    at = 2
+    table = None
+    if flags & frames.HAS_CONTENT_TYPE:
+        at += 1 + raw[at]
+    if flags & frames.HAS_CONTENT_ENCODING:
+        at += 1 + raw[at]
+    if flags & frames.HAS_HEADERS:
+        start = at + 4
+        at = start + _LENGTH.unpack_from(raw, at)[0]
+        table = raw[start:at]
+    if flags & frames.HAS_DELIVERY_MODE:
+        at += 1
+    if flags & frames.HAS_PRIORITY:
+        at += 1
+    if flags & frames.HAS_CORRELATION_ID:
+        start = at + 1
+        at = start + raw[at]
+        head.correlation_id = raw[start:at].decode("utf-8", "surrogateescape")
+    if flags & frames.HAS_REPLY_TO:
+        start = at + 1
+        at = start + raw[at]
+        head.reply_to = raw[start:at].decode("utf-8", "surrogateescape")
+    if flags & frames.HAS_EXPIRATION:
+        start = at + 1
+        at = start + raw[at]
+        head._expiration = raw[start:at]
+    if flags & frames.HAS_MESSAGE_ID:
+        at += 1 + raw[at]
+    if flags & _BEHIND_MESSAGE_ID:
+        frames.decode_properties(raw)  # few have them: only whether they are whole matters
+    elif at != len(raw) or flags & 3:
+        raise AMQPProtocolError("message properties do not fill their frame")
+    return table
+
+
+_shapes: dict[tuple[bytes, bytes], _Shape] = {}
+
+
+def _read_table(head: Head, table: bytes) -> _Shape:
+    """The shape of a header table; the trace id goes into the head.
+
+    What stands before and behind the trace id must each be whole entries: the mark may occur
+    within some other value, and then all is decoded, and nothing remembered.
+    """
+    before, mark, rest = table.partition(_TRACE_ID)
+    trace_id = behind = b""
+    if mark:
+        end = 4 + _LENGTH.unpack_from(rest)[0] if len(rest) >= 4 else len(rest) + 1
+        trace_id, behind = rest[4:end], rest[end:]
+        if end > len(rest) or len(trace_id) > MAX_TRACE_ID:
+            return _odd_table(head, table)
+    shape = _shapes.get((before, behind))
+    if shape is None:
+        try:
+            headers = frames.decode_table(before) | frames.decode_table(behind)
+        except AMQPProtocolError:
+            return _odd_table(head, table)
+        if HEADER_TRACE_ID in headers:
+            return _odd_table(head, table)
+        shape = _shape_of(headers)
+        plain = all(isinstance(value, str | int) for value in headers.values())
+        if plain and len(before) + len(behind) <= _LONGEST_SHAPE:
+            if len(_shapes) >= _MOST_SHAPES:
+                _shapes.clear()
+            _shapes[before, behind] = shape
+    if mark:
+        try:
+            head.trace_id = trace_id.decode()
+        except UnicodeDecodeError:
+            return _odd_table(head, table)
+    return shape
+
+
+def _odd_table(head: Head, table: bytes) -> _Shape:
+    headers = frames.decode_table(table)
+    value = headers.get(HEADER_TRACE_ID)
+    if isinstance(value, str) and len(value) <= MAX_TRACE_ID:
+        head.trace_id = value
+    return _shape_of(headers)
+
+
+def _shape_of(headers: dict[str, Any]) -> _Shape:
+    named = headers.get(HEADER_TYPE)
+    kind = KINDS.get(named) if isinstance(named, str) else None
+    again = headers.get(HEADER_CALL_AGAIN_COUNT, 0)
+    problem = None
+    protocol = headers.get(HEADER_PROTOCOL)
+    if protocol not in NUROPB_PROTOCOL_VERSIONS_SUPPORTED:
+        supported = ", ".join(NUROPB_PROTOCOL_VERSIONS_SUPPORTED)
+        problem = f"header {HEADER_PROTOCOL} is {short(protocol)}, understood is {supported}"
+    elif kind is None:
+        problem = f"header {HEADER_TYPE} is {short(named)}, no type of message"
+    return _Shape(
+        headers,
+        kind or MessageType.REQUEST,
+        headers.get(HEADER_ENCRYPTED) == "yes" and kind is not MessageType.EVENT,
+        again if isinstance(again, int) and again >= 0 else 1,
+        problem,
+    )
+
+
+_NOTHING: Final = _Shape({}, MessageType.REQUEST, False, 0, None)
+
+
+def short(value: object) -> str:
+    """A header's value, for an operator."""
+    if value is None:
+        return "missing"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else value[:40] + "…")
+    return type_of(value)
+
+
+def type_of(value: object) -> str:
+    """What a value is; never the value itself, which may be secret."""
+    return "null" if value is None else f"a {type(value).__name__}"
