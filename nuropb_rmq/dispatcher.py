@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import envelope
+from . import envelope, serialization
 from .acknowledgement import Answer, Outcome, Settlement, decide
 from .config import TransportConfig
 from .consumer import Consumer
@@ -35,6 +35,11 @@ logger = logging.getLogger(__name__)
 
 CANCEL_WITHIN = 2.0
 """Seconds that handlers have to end in, once they are cancelled."""
+
+MAX_DESCRIPTION = 8192
+"""Characters of an error's text that its requester is told."""
+MAX_ERROR = 65_536
+"""Bytes of all that an exception's to_dict() says."""
 
 Handler = Callable[["Message"], Awaitable[Any]]
 
@@ -330,10 +335,27 @@ class Dispatcher:
 
 
 def error_dict(error: BaseException) -> dict[str, Any]:
-    """The `error` of a response: the class name and its text."""
-    if isinstance(error, NuropbException):
-        return error.to_dict()
-    return {"error": type(error).__name__, "description": str(error)}
+    """The `error` of a response: the class name and its text, as far as it can be told."""
+    try:
+        return _told(error)
+    except Exception:  # noqa: BLE001 - any class may be raised, and its methods may raise, too
+        untold = "its text cannot be told: making it failed"
+        return {"error": type(error).__name__, "description": untold}
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    if not isinstance(error, NuropbException):
+        return {"error": type(error).__name__, "description": _short(str(error))}
+    said = error.to_dict()
+    made = {**said, "description": _short(str(said["description"]))}
+    if len(serialization.encode(made)) > MAX_ERROR:
+        made = {key: made[key] for key in ("error", "description")}
+    return made
+
+
+def _short(text: str) -> str:
+    """A text that an answer has room for."""
+    return text if len(text) <= MAX_DESCRIPTION else text[:MAX_DESCRIPTION] + "…"
 
 
 def _context(message: Message) -> dict[str, Any]:
