@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, overload
@@ -98,9 +98,7 @@ class NuropbContextManager:
         `event` has the keys `topic` and `event` (or `payload`), and may have `target` and
         `context`. Raises NuropbValidationError when it does not.
         """
-        problem = _event_problem(event)
-        if problem is not None:
-            raise NuropbValidationError(f"event: {problem}")
+        check_event(event)
         self._events.append(event)
 
     def __enter__(self) -> Self:
@@ -136,16 +134,19 @@ class NuropbContextManager:
         return self.__exit__(exc_type, exc, traceback)
 
 
-def _event_problem(event: object) -> str | None:
+def check_event(event: object) -> None:
+    """Raises NuropbValidationError when this is no event that a method may publish."""
+    problem = None
     if not isinstance(event, Mapping):
-        return "a mapping with 'topic' and 'event' is needed"
-    if not isinstance(event.get("topic"), str):
-        return "'topic' is missing, or is no text"
-    if "event" not in event and "payload" not in event:
-        return "'event' is missing: what the event says"
-    if not isinstance(event.get("context"), Mapping | None):
-        return "'context' is no mapping"
-    return None
+        problem = "a mapping with 'topic' and 'event' is needed"
+    elif not isinstance(event.get("topic"), str):
+        problem = "'topic' is missing, or is no text"
+    elif "event" not in event and "payload" not in event:
+        problem = "'event' is missing: what the event says"
+    elif not isinstance(event.get("context"), Mapping | None):
+        problem = "'context' is no mapping"
+    if problem is not None:
+        raise NuropbValidationError(f"event: {problem}")
 
 
 # -- decorators -----------------------------------------------------------------------------
@@ -302,6 +303,7 @@ class Marks:
 
     hidden: bool
     authorize: AuthorizeFunc | None
+    authorizes_async: bool
     token_key: str
     requires_encryption: bool
     description: str | None
@@ -339,9 +341,11 @@ def marks_of(function: object) -> Marks:
         value = getattr(function, name, _ABSENT)
         return getattr(inner, name, default) if value is _ABSENT else value
 
+    authorize = mark(_AUTHORIZE, None)
     return Marks(
         hidden=mark(_HIDDEN, False),
-        authorize=mark(_AUTHORIZE, None),
+        authorize=authorize,
+        authorizes_async=inspect.iscoroutinefunction(authorize),
         token_key=mark(_TOKEN_KEY, "Authorization"),
         requires_encryption=mark(_REQUIRES_ENCRYPTION, False),
         description=mark(_DESCRIPTION, None),
@@ -351,8 +355,3 @@ def marks_of(function: object) -> Marks:
         in_thread=mark(_IN_THREAD, True),
         topics=mark(_TOPICS, ()),
     )
-
-
-def claims_pending(claims: Any) -> bool:
-    """Whether these claims are still to be awaited."""
-    return isinstance(claims, Awaitable)

@@ -25,6 +25,7 @@ LAYERS: tuple[str, ...] = (
     "acknowledgement",
     "topology",
     "encryption",
+    "remote",  # errors that a service answers with
     "topics",  # of events, as methods are bound to them
     "contexts",  # the decorators, and the context of a call
     "hints",
@@ -55,6 +56,10 @@ LAYERS: tuple[str, ...] = (
     "transport",
     "adapter",
     # use
+    "threads",
+    "serving",
+    "discovery",
+    "calling",
     "mesh",
     "asgi",
     "telemetry",

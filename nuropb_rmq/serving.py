@@ -1,0 +1,278 @@
+"""A message to a service → the method or handlers that it is for, and what comes of it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from .acknowledgement import Outcome
+from .contexts import Marks, NuropbContextManager, admitted, check_event
+from .dispatcher import Completion, Message
+from .exceptions import (
+    EncryptionRequiredError,
+    NuropbCallAgain,
+    NuropbConfigurationError,
+    NuropbHandlingError,
+    NuropbSuccess,
+)
+from .methods import DESCRIBE, EventHandler, Method, Published
+from .protocol import MessageType
+from .threads import Threads
+
+__all__ = ["Serving"]
+
+logger = logging.getLogger(__name__)
+
+BLOCKED_FOR: Final = 1.0
+"""Seconds from which on a method that ran on the event loop is warned of."""
+_TOPICS_REMEMBERED: Final = 1024
+
+Context = Mapping[str, Any]
+
+
+class Serving:
+    """The handler of a service's transport.
+
+    `threads`: where synchronous methods run; None: on the event loop. `checks`: whether
+    parameters are checked, or handed to the method as they came.
+    """
+
+    def __init__(self, published: Published, *, threads: Threads | None, checks: bool) -> None:
+        self._published = published
+        self._methods = published.methods
+        self._threads = threads
+        self._checks = checks
+        self._description = published.describe()
+        self._handlers = lru_cache(_TOPICS_REMEMBERED)(published.handlers)
+
+    async def handle(self, message: Message) -> Any:
+        """Do what the message wants; raises whatever the method raises, as an Exception."""
+        try:
+            if message.kind is MessageType.EVENT:
+                return await self._event(message)
+            return await self._call(message)
+        except (KeyboardInterrupt, SystemExit) as e:
+            # What a method does must not end the process, nor leave its caller without an answer.
+            raise NuropbHandlingError(f"{type(e).__name__}: {e}", None, e) from e
+
+    # -- requests and commands --------------------------------------------------------------
+
+    async def _call(self, message: Message) -> Any:
+        payload = message.payload
+        name = payload["method"]
+        method = self._methods.get(name)
+        if method is None:
+            if name == DESCRIBE:
+                return self._description
+            raise self._unknown(name)
+        marks = method.marks
+        if marks.requires_encryption and not message.encrypted:
+            raise EncryptionRequiredError(
+                f"{self._published.service_name}.{name} requires encryption, and was called in "
+                "plain: it has not been run"
+            )
+        context: Context = payload.get("context") or {}
+        ctx = None if marks.context_parameter is None else _context_for(marks, context)
+        events: Sequence[Mapping[str, Any]] = ()
+        try:
+            result = await self._run(method, ctx, context, payload["params"])
+        except Exception as e:  # noqa: BLE001 - what is no success is raised again
+            success = _success(e)
+            result, events = success.result, success.events
+        if ctx is not None:
+            events = [*ctx.events, *events]
+        if not events:
+            return result
+        response = {
+            "tag": MessageType.RESPONSE.value,
+            "result": result,
+            "error": None,
+            "context": context,
+            "warning": None,
+        }
+        return Completion(Outcome.DONE, [response, *_event_payloads(message, context, events)])
+
+    async def _run(
+        self, method: Method, ctx: Any, context: Context, params: Mapping[str, Any]
+    ) -> Any:
+        marks = method.marks
+        authorize = marks.authorize is not None and not _authorizes_itself(marks)
+        if authorize and marks.authorizes_async:
+            _admit(await marks.claims(context), ctx)
+            authorize = False
+
+        def run() -> Any:
+            if authorize:
+                _admit(marks.claims(context), ctx)
+            taken = method.parameters.checked(params) if self._checks else params
+            return method.call(**taken) if ctx is None else method.call(ctx, **taken)
+
+        return await self._where_it_belongs(method, run)
+
+    async def _where_it_belongs(self, what: Method | EventHandler, run: Callable[[], Any]) -> Any:
+        if what.is_async:
+            return await run()
+        if self._threads is not None and what.marks.in_thread:
+            result = await self._threads.run(run)
+        else:
+            started = time.monotonic()
+            result = run()
+            blocked = time.monotonic() - started
+            if blocked > BLOCKED_FOR:
+                logger.warning(
+                    "%s.%s has blocked the event loop for %.1f s: let it run in a thread (Mesh "
+                    "does), or make it async",
+                    self._published.service_name,
+                    what.name,
+                    blocked,
+                )
+        if hasattr(type(result), "__await__"):
+            return await result
+        return result
+
+    def _unknown(self, name: str) -> NuropbHandlingError:
+        shown = name if len(name) <= 100 else name[:100] + "…"
+        return NuropbHandlingError(
+            f"unknown method {shown!r}: service {self._published.service_name!r} does not publish "
+            f"it; {DESCRIBE} tells what it does"
+        )
+
+    # -- events -----------------------------------------------------------------------------
+
+    async def _event(self, message: Message) -> Any:
+        """Every handler of the topic gets the event; what one of them raises is raised last."""
+        topic = message.payload["topic"]
+        handlers = self._handlers(topic)
+        if not handlers:
+            raise NuropbHandlingError(
+                f"no handler for events on {topic[:100]!r}: mark one with @mesh_event, or define "
+                "_handle_event_"
+            )
+        to_publish: list[dict[str, Any]] = []
+        failed: Exception | None = None
+        for handler in handlers:
+            try:
+                to_publish += await self._give(handler, message)
+            except Exception as e:  # noqa: BLE001 - it is raised when the others had their turn
+                logger.warning("event handler %s failed: %s", handler.name, type(e).__name__)
+                failed = failed or e
+        if failed is not None:
+            raise failed
+        return Completion(Outcome.DONE, to_publish)
+
+    async def _give(self, handler: EventHandler, message: Message) -> list[dict[str, Any]]:
+        """Give one handler the event; returns the events that it wants to be published."""
+        payload = message.payload
+        context: Context = payload.get("context") or {}
+        marks = handler.marks
+        ctx = None if marks.context_parameter is None else _context_for(marks, context)
+        first = () if ctx is None else (ctx,)
+        values = {
+            "topic": payload["topic"],
+            "event": payload["event"],
+            "target": payload.get("target"),
+            "context": context,
+        }
+
+        def run() -> Any:
+            if handler.takes is None:
+                return handler.call(*first, *values.values())
+            taken: Mapping[str, Any] = {name: values[name] for name in handler.takes}
+            if self._checks:
+                taken = handler.parameters.checked(taken)
+            return handler.call(*first, **taken)
+
+        events: Sequence[Mapping[str, Any]] = ()
+        try:
+            await self._where_it_belongs(handler, run)
+        except Exception as e:  # noqa: BLE001 - what is no success is raised again
+            events = _success(e).events
+        if ctx is not None:
+            events = [*ctx.events, *events]
+        return _event_payloads(message, context, events)
+
+
+def _admit(claims: Any, ctx: NuropbContextManager | None) -> None:
+    if hasattr(type(claims), "__await__"):
+        if inspect.iscoroutine(claims):
+            claims.close()
+        raise NuropbHandlingError("authorize_func: what it returned was not awaited; use async def")
+    admitted(claims)
+    if ctx is not None:
+        ctx.user_claims = claims
+
+
+def _event_payloads(
+    message: Message, context: Context, events: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The events that a method has added, as they are published."""
+    for event in events:
+        check_event(event)
+    return [
+        {
+            "tag": MessageType.EVENT.value,
+            "topic": event["topic"],
+            "event": event["event"] if "event" in event else event["payload"],
+            "target": event.get("target"),
+            "context": event.get("context") or context,
+            "trace_id": message.trace_id,
+            "correlation_id": message.correlation_id,
+        }
+        for event in events
+    ]
+
+
+# -- classes that were decorated with nuropb's own decorators, or raise its exceptions -----------
+
+
+def _authorizes_itself(marks: Marks) -> bool:
+    """nuropb's nuropb_context calls authorize_func in any case; once is enough."""
+    return marks.context_parameter is not None and marks.context_class is None
+
+
+def _context_for(marks: Marks, context: Context) -> Any:
+    """The context of one call, of the class that the method's decorator knows."""
+    return (marks.context_class or _nuropbs_class())(context, marks.suppress_exceptions)
+
+
+@lru_cache(1)
+def _nuropbs_class() -> Any:
+    try:
+        module = importlib.import_module("nuropb.contexts.context_manager")
+    except ImportError as e:
+        raise NuropbConfigurationError(
+            "service", "is decorated with a nuropb_context that is neither ours nor nuropb's"
+        ) from e
+    base: Any = module.NuropbContextManager
+
+    class Context(base):  # type: ignore[misc]
+        """nuropb's, refusing None as claims."""
+
+        @property
+        def user_claims(self) -> Any:
+            return super().user_claims
+
+        @user_claims.setter
+        def user_claims(self, claims: Any) -> None:
+            base.user_claims.fset(self, admitted(claims))
+
+    return Context
+
+
+def _success(error: Exception) -> NuropbSuccess:
+    """The success that a method has raised; any other error is raised again."""
+    if isinstance(error, NuropbSuccess):
+        return error
+    if type(error).__module__ == "nuropb.interface":
+        said: Any = error
+        match type(error).__name__:
+            case "NuropbSuccess":
+                return NuropbSuccess(said.result, said.description, events=said.events)
+            case "NuropbCallAgain":
+                raise NuropbCallAgain(str(said)) from error
+    raise error
