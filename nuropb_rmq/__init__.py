@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .acknowledgement import Outcome
 from .config import TransportConfig
+from .contexts import NuropbContextManager, mesh_event, nuropb_context, publish_to_mesh
 from .dispatcher import Completion, Handler, Message
 from .encryption import Encryptor
 from .exceptions import (
@@ -13,6 +14,7 @@ from .exceptions import (
     BrokerUnreachableError,
     ConnectionLostError,
     EncryptionError,
+    EncryptionRequiredError,
     InstanceInUseError,
     MalformedMessageError,
     NuropbAuthenticationError,
@@ -26,6 +28,7 @@ from .exceptions import (
     NuropbMessageError,
     NuropbNotDeliveredError,
     NuropbOutcomeUnknownError,
+    NuropbRemoteError,
     NuropbSerializationError,
     NuropbSuccess,
     NuropbTimeoutError,
@@ -36,6 +39,7 @@ from .exceptions import (
     ServiceNotConfigured,
     TransportClosedError,
 )
+from .mesh import Mesh
 from .protocol import (
     NUROPB_MESSAGE_TYPES,
     NUROPB_PROTOCOL_VERSION,
@@ -64,11 +68,13 @@ __all__ = [
     "Completion",
     "ConnectionLostError",
     "EncryptionError",
+    "EncryptionRequiredError",
     "Encryptor",
     "EventPayloadDict",
     "Handler",
     "InstanceInUseError",
     "MalformedMessageError",
+    "Mesh",
     "Message",
     "MessageType",
     "NuropbAuthenticationError",
@@ -76,12 +82,14 @@ __all__ = [
     "NuropbCallAgain",
     "NuropbCallAgainReject",
     "NuropbConfigurationError",
+    "NuropbContextManager",
     "NuropbDeprecatedError",
     "NuropbException",
     "NuropbHandlingError",
     "NuropbMessageError",
     "NuropbNotDeliveredError",
     "NuropbOutcomeUnknownError",
+    "NuropbRemoteError",
     "NuropbSerializationError",
     "NuropbSuccess",
     "NuropbTimeoutError",
@@ -98,4 +106,7 @@ __all__ = [
     "TransportClosedError",
     "TransportConfig",
     "configure",
+    "mesh_event",
+    "nuropb_context",
+    "publish_to_mesh",
 ]

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Final
 
+from .exceptions import TransportClosedError
+
 __all__ = ["Threads"]
 
 _SPARE: Final = 4
@@ -22,14 +24,21 @@ _UNLIMITED: Final = 40
 
 
 class Threads:
-    """Runs calls in threads that are started when they are needed, and kept."""
+    """Runs calls in threads that are started when they are needed, and kept until close()."""
 
     def __init__(self, name: str, at_a_time: int) -> None:
-        size = (at_a_time or _UNLIMITED) * _SPARE
-        self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
+        self._name = name
+        self._size = (at_a_time or _UNLIMITED) * _SPARE
+        self._pool: ThreadPoolExecutor | None = None
+
+    def open(self) -> None:
+        """Begin; threads that an earlier process or run has started are not used."""
+        self._pool = ThreadPoolExecutor(self._size, thread_name_prefix=self._name)
 
     async def run(self, call: Callable[[], Any]) -> Any:
         """What `call` returns or raises, whatever that is. Cancelled, it does not wait for it."""
+        if self._pool is None:
+            raise TransportClosedError("there are no threads: it is not started")
         loop = asyncio.get_running_loop()
         value, error = await loop.run_in_executor(self._pool, copy_context().run, _outcome, call)
         if error is None:
@@ -41,7 +50,9 @@ class Threads:
 
     def close(self) -> None:
         """Start no more; calls that run are left to end by themselves."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
 
 
 def _outcome(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
