@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from nuropb_rmq import Mesh, State
+from nuropb_rmq import Handler, Mesh, State, Transport
 from nuropb_rmq.config import TransportConfig
 
 from ..encrypting import Tap
@@ -17,7 +17,7 @@ class Meshes:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._made: list[Mesh] = []
+        self._made: list[Mesh | Transport] = []
 
     def mesh(self, service: object | None = None, **options: Any) -> Mesh:
         """A mesh that is not started; stopped with the others. Its name is `orders`."""
@@ -36,6 +36,13 @@ class Meshes:
     async def client(self, **options: Any) -> Mesh:
         """A started mesh that only calls."""
         return await self.serve(None, **options)
+
+    async def bare(self, handler: Handler) -> Transport:
+        """A started transport that serves `bare` by this handler: a service without a Mesh."""
+        made = Transport(self.config("bare"), handler)
+        self._made.append(made)
+        await made.start()
+        return made
 
     def config(self, name: str = "orders", **settings: Any) -> TransportConfig:
         """For what has no option of its own."""
