@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from . import envelope
@@ -25,7 +25,7 @@ from .exceptions import (
     NuropbSuccess,
     NuropbTransportError,
 )
-from .head import Head, read_head
+from .head import Head
 from .outbound import Outbound
 from .protocol import MessageType
 from .sealing import Sealing, whole_body
@@ -39,19 +39,57 @@ CANCEL_WITHIN = 2.0
 Handler = Callable[["Message"], Awaitable[Any]]
 
 
-@dataclass(frozen=True, slots=True)
 class Message:
-    """A request, command or event, as a handler gets it. `ttl` is in milliseconds."""
+    """A request, command or event, as a handler gets it."""
 
-    kind: MessageType
-    payload: Mapping[str, Any] = field(repr=False)
-    correlation_id: str
-    trace_id: str | None
-    ttl: int | None
-    encrypted: bool
-    call_again_count: int
-    redelivered: bool
-    headers: Mapping[str, Any] = field(repr=False)
+    __slots__ = ("_head", "payload")
+
+    def __init__(self, head: Head, payload: dict[str, Any]) -> None:
+        self._head = head
+        self.payload = payload
+
+    @property
+    def kind(self) -> MessageType:
+        """A request, a command or an event."""
+        return self._head.kind
+
+    @property
+    def correlation_id(self) -> str:
+        """What its answer will carry."""
+        return self._head.correlation_id
+
+    @property
+    def trace_id(self) -> str | None:
+        """Shared by all messages of one activity, when there is one."""
+        return self._head.trace_id
+
+    @property
+    def ttl(self) -> int | None:
+        """Its expiration in milliseconds, when it has one."""
+        return self._head.ttl
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it came encrypted."""
+        return self._head.encrypted
+
+    @property
+    def call_again_count(self) -> int:
+        """How often it was called again already."""
+        return self._head.call_again_count
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether the broker has delivered it before, to whomever."""
+        return self._head.content.redelivered
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """Its headers, those that the protocol does not know among them."""
+        return self._head.headers
+
+    def __repr__(self) -> str:
+        return f"<Message {self.kind.value} {self.correlation_id}>"  # a payload may be secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +135,8 @@ class Dispatcher:
         if not self._taking:
             return None  # the end of the channel gives it back
         self._unsettled += 1
-        task = self._loop.create_task(self._dispatch(Delivery(self.settled, consumer, content)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        work = Delivery(self.settled, consumer, content)
+        self._tasks.add(self._loop.create_task(self._dispatch(work)))
         limit = self._config.prefetch_count
         if limit and len(self._tasks) >= limit:
             return self._until(lambda: len(self._tasks) < limit)
@@ -121,6 +158,7 @@ class Dispatcher:
             task.cancel()
         if self._tasks:
             _, stubborn = await asyncio.wait(tuple(self._tasks), timeout=CANCEL_WITHIN)
+            self._tasks.clear()  # one that had not begun could not take itself out
             if stubborn:
                 logger.error("%d handlers ignore their cancellation; they are left", len(stubborn))
 
@@ -140,21 +178,22 @@ class Dispatcher:
         """A delivery has come to its end."""
         self._unsettled -= 1
         if self._waiters:
-            # A task counts as running until its done callback, one tick from here.
-            self._loop.call_soon(self._wake)
+            self._wake()
 
     # -- one delivery, top to bottom --------------------------------------------------------
 
     async def _dispatch(self, work: Delivery) -> None:
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - this runs in one
         try:
-            head = read_head(work.content)
+            head = Head(work.content)
             try:
-                message = await self._open(work, head)
+                message = Message(head, await self._open(work, head))
             except (MalformedMessageError, EncryptionError) as e:
                 self._refuse(work, head, e)
                 return
             try:
-                outcome, messages = await self._handle(message, head)
+                outcome, messages = await self._handle(task, message, head)
                 self._conclude(work, head, message, outcome, messages)
             finally:
                 if work.decrypted:  # and no answer was encrypted
@@ -166,40 +205,27 @@ class Dispatcher:
             logger.exception("a delivery could not be handled; it goes to the dead letters")
             work.settle(Settlement.REJECT)
         finally:
+            self._tasks.discard(task)  # here, for a done callback is a further turn of the loop
             if self._waiters:
-                self._loop.call_soon(self._wake)
+                self._wake()
 
-    async def _open(self, work: Delivery, head: Head) -> Message:
+    async def _open(self, work: Delivery, head: Head) -> dict[str, Any]:
         if head.problem is not None:
             raise head.problem
-        kind = head.kind
-        if kind is MessageType.RESPONSE:
+        if head.kind is MessageType.RESPONSE:
             raise MalformedMessageError("a response on a service queue")
-        body = whole_body(head.content)
+        body = whole_body(work.content)
         if head.encrypted:
             body = await self._sealing.unseal(body, head.correlation_id)
             work.decrypted = True
-        payload = envelope.read_payload(
+        return envelope.read_payload(
             head, body, max_depth=self._config.max_json_depth, decrypted=head.encrypted
-        )
-        return Message(
-            kind,
-            payload,
-            head.correlation_id,
-            head.trace_id,
-            head.ttl,
-            head.encrypted,
-            head.call_again_count,
-            head.content.redelivered,
-            head.headers,
         )
 
     async def _handle(
-        self, message: Message, head: Head
+        self, task: asyncio.Task[None], message: Message, head: Head
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this runs in one
         self._deadlines.add(task, self._config.handler_timeout)
         try:
             value = await self._handler(message)

@@ -110,7 +110,20 @@ class ResponsePayloadDict(_Payload):
     reply_to: str
 
 
+_drawn: list[str] = []
+if hasattr(os, "register_at_fork"):  # a forked worker would repeat its parent's ids
+    os.register_at_fork(after_in_child=_drawn.clear)
+
+
 def new_id() -> str:
-    """A new correlation or instance id: the hex form of a UUID 4 (RFC 9562), without the object."""
-    digits = os.urandom(16).hex()
+    """A new correlation or instance id: the hex form of a UUID 4 (RFC 9562), without the object.
+
+    Random bytes are drawn for many at once: a system call costs more than all the rest.
+    """
+    try:
+        digits = _drawn.pop()
+    except IndexError:
+        many = os.urandom(16 * 64).hex()
+        _drawn.extend(many[at : at + 32] for at in range(32, len(many), 32))
+        digits = many[:32]
     return f"{digits[:12]}4{digits[13:16]}{'89ab'[int(digits[16], 16) & 3]}{digits[17:]}"

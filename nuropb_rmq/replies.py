@@ -17,7 +17,7 @@ from .exceptions import (
     NuropbTimeoutError,
     NuropbValidationError,
 )
-from .head import Head, read_head
+from .head import Head
 from .protocol import MessageType
 from .publisher import Outgoing, Stage
 from .sealing import Sealing, whole_body
@@ -107,7 +107,7 @@ class Replies:
 
     def receive(self, _: object, content: Content) -> None:
         """A message of the response queue."""
-        head = read_head(content)
+        head = Head(content)
         if head.problem is not None:
             self._drop("malformed", head.problem)
         elif head.kind is not MessageType.RESPONSE:

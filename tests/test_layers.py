@@ -27,6 +27,7 @@ LAYERS: tuple[str, ...] = (
     "encryption",
     "wire",  # the sub-package's own __init__ holds a docstring and nothing else
     "wire.frames",  # below envelope: a payload is packed into its Content and Properties
+    "head",
     "envelope",
     # wire: what comes off the socket, by channel
     "wire.port",
