@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .acknowledgement import Outcome
 from .config import TransportConfig
-from .dispatcher import Completion, Handler, Message
+from .message import Completion, Handler, Message
 from .encryption import Encryptor
 from .exceptions import (
     AMQPProtocolError,

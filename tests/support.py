@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nuropb_rmq import Message, ResponsePayloadDict, State, Transport, TransportConfig
-from nuropb_rmq.dispatcher import Handler
+from nuropb_rmq import Handler
 from nuropb_rmq.sealing import PayloadEncryptor
 
 
