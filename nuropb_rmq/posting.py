@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from . import envelope
 from .config import TransportConfig
@@ -25,18 +25,31 @@ from .replies import OnResponse, Pending, Replies
 
 logger = logging.getLogger(__name__)
 
-OnFailure = Callable[[Mapping[str, Any], NuropbException], None]
-"""Told of each posted request, by its payload, that gets no response; it must not raise."""
+T = TypeVar("T")
+OnFailure = Callable[["PostedRequest", NuropbException], None]
+"""Told of each posted request that gets no response; it must not raise."""
 
 
-class Confirmation(asyncio.Future[None]):
-    """Done when the broker has confirmed a message, or when it is known that it will not.
+class Ignorable(asyncio.Future[T]):
+    """A future that nobody has to wait for: an error that nobody asked for is logged, once."""
 
-    Nobody has to wait for it: an error that nobody asked for is logged once.
-    """
+    __slots__ = ()
+
+    what = "something that nobody waited for has failed"
+
+    def __del__(self) -> None:
+        # asyncio would call its exception handler here, with a text that says nothing.
+        if self._log_traceback:
+            self._log_traceback = False
+            logger.error("%s: %s", self.what, self.exception())
+
+
+class Confirmation(Ignorable[None]):
+    """Done when the broker has confirmed a message, or when it is known that it will not."""
 
     __slots__ = ("_deadlines", "_timeout", "message")
 
+    what = "a message was not sent, or not delivered"
     message: Outgoing
 
     def __init__(
@@ -74,12 +87,6 @@ class Confirmation(asyncio.Future[None]):
         return NuropbOutcomeUnknownError(
             f"written, but not confirmed by the broker within {self._timeout:g} s"
         )
-
-    def __del__(self) -> None:
-        # asyncio would call its exception handler here, at any time after; this names the error.
-        if self._log_traceback:
-            self._log_traceback = False
-            logger.error("a message was not sent, and nobody asked: %s", self.exception())
 
 
 class Gate:
@@ -306,7 +313,7 @@ class Posts:
         """It will not come."""
         self._forget(request)
         if self._on_failure is not None:
-            self._on_failure(request.payload, error)
+            self._on_failure(request, error)
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
         """Settle a message that is not sent any more."""

@@ -52,6 +52,11 @@ LAYERS: tuple[str, ...] = (
     "dispatcher",
     "hooks",
     "transport",
+    "settling",
+    "calls",
+    "callbacks",
+    "steps",
+    "adapter_config",
     "adapter",
     # use
     "mesh",
