@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .acknowledgement import Outcome
+from .adapter import CONSUMER_CLOSED_WAIT_TIMEOUT, RMQTransport
+from .adapter_config import RabbitMQConfiguration
+from .callbacks import decode_rmq_body, verbose
 from .config import TransportConfig
 from .contexts import NuropbContextManager, mesh_event, nuropb_context, publish_to_mesh
-from .dispatcher import Completion, Handler, Message
 from .encryption import Encryptor
 from .exceptions import (
     AMQPProtocolError,
@@ -40,27 +42,35 @@ from .exceptions import (
     TransportClosedError,
 )
 from .mesh import Mesh
+from .message import Completion, Handler, Message
 from .protocol import (
     NUROPB_MESSAGE_TYPES,
     NUROPB_PROTOCOL_VERSION,
     NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
     NUROPB_VERSION,
+    AcknowledgeAction,
     CommandPayloadDict,
     EventPayloadDict,
+    MessageCallbackFunction,
+    MessageCompleteFunction,
     MessageType,
     RequestPayloadDict,
     ResponsePayloadDict,
+    TransportRespondPayload,
+    TransportServicePayload,
 )
 from .setup import configure
 from .state import State
 from .transport import Transport
 
 __all__ = [
+    "CONSUMER_CLOSED_WAIT_TIMEOUT",
     "NUROPB_MESSAGE_TYPES",
     "NUROPB_PROTOCOL_VERSION",
     "NUROPB_PROTOCOL_VERSIONS_SUPPORTED",
     "NUROPB_VERSION",
     "AMQPProtocolError",
+    "AcknowledgeAction",
     "BrokerAuthenticationError",
     "BrokerTLSError",
     "BrokerUnreachableError",
@@ -76,6 +86,8 @@ __all__ = [
     "MalformedMessageError",
     "Mesh",
     "Message",
+    "MessageCallbackFunction",
+    "MessageCompleteFunction",
     "MessageType",
     "NuropbAuthenticationError",
     "NuropbAuthorizationError",
@@ -98,6 +110,8 @@ __all__ = [
     "OutboxFullError",
     "Outcome",
     "PublishNackedError",
+    "RMQTransport",
+    "RabbitMQConfiguration",
     "RequestPayloadDict",
     "ResponsePayloadDict",
     "ServiceNotConfigured",
@@ -105,8 +119,12 @@ __all__ = [
     "Transport",
     "TransportClosedError",
     "TransportConfig",
+    "TransportRespondPayload",
+    "TransportServicePayload",
     "configure",
+    "decode_rmq_body",
     "mesh_event",
     "nuropb_context",
     "publish_to_mesh",
+    "verbose",
 ]

@@ -17,9 +17,9 @@ from .exceptions import (
     EncryptionError,
     EncryptionRequiredError,
     NuropbTimeoutError,
-    NuropbValidationError,
 )
 from .methods import DESCRIBE
+from .posting import seconds
 from .protocol import ResponsePayloadDict
 from .transport import Transport
 
@@ -117,11 +117,7 @@ class Caller:
 
     async def _describe(self, payload: Mapping[str, Any], timeout: float) -> Description:
         envelope.check_outgoing(payload)  # what cannot be sent needs no description
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise NuropbValidationError(
-                f"timeout: {timeout!r}, a number of seconds above 0 is needed"
-            )
-        return await self.discovery.find(payload["service"], timeout)
+        return await self.discovery.find(payload["service"], seconds("timeout", timeout))
 
     def has_public_key(self, service: str) -> bool:
         """Whether the service has said what its public key is."""

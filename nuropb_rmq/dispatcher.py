@@ -6,15 +6,14 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from . import envelope, serialization
+from . import envelope
 from .acknowledgement import Answer, Outcome, Settlement, decide
 from .config import TransportConfig
 from .consumer import Consumer
 from .deadlines import Deadlines
-from .delivery import Delivery
+from .delivery import Delivery, Settler
 from .exceptions import (
     EncryptionError,
     MalformedMessageError,
@@ -25,7 +24,16 @@ from .exceptions import (
     NuropbSuccess,
     NuropbTransportError,
 )
-from .head import Head, read_head
+from .head import Head
+from .message import (
+    Completion,
+    Handler,
+    Message,
+    context_of,
+    describe,
+    event_of,
+    response_to,
+)
 from .outbound import Outbound
 from .protocol import MessageType
 from .sealing import Sealing, whole_body
@@ -36,39 +44,15 @@ logger = logging.getLogger(__name__)
 CANCEL_WITHIN = 2.0
 """Seconds that handlers have to end in, once they are cancelled."""
 
-MAX_DESCRIPTION = 8192
-"""Characters of an error's text that its requester is told."""
-MAX_ERROR = 65_536
-"""Bytes of all that an exception's to_dict() says."""
-
-Handler = Callable[["Message"], Awaitable[Any]]
+Conclude = Callable[[Delivery, Message, Completion], None]
+"""Ends a delivery at once, while its handler may go on; it never raises."""
+Taker = Callable[[Delivery, Message, Conclude], Awaitable[Any]]
+"""A handler that knows its delivery, and may end it before it ends itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A request, command or event, as a handler gets it. `ttl` is in milliseconds."""
-
-    kind: MessageType
-    payload: Mapping[str, Any] = field(repr=False)
-    correlation_id: str
-    trace_id: str | None
-    ttl: int | None
-    encrypted: bool
-    call_again_count: int
-    redelivered: bool
-    headers: Mapping[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a handler may return to decide everything itself.
-
-    `messages` are payloads of responses and events; they are published, and confirmed, before
-    the message is settled. A plain return value stands for Completion(DONE, [its response]).
-    """
-
-    outcome: Outcome
-    messages: Sequence[Mapping[str, Any]] = ()
+def plain(handler: Handler) -> Taker:
+    """A handler that only sees messages."""
+    return lambda _, message, __: handler(message)
 
 
 class Dispatcher:
@@ -79,10 +63,17 @@ class Dispatcher:
     """
 
     def __init__(
-        self, config: TransportConfig, handler: Handler, outbound: Outbound, sealing: Sealing
+        self,
+        config: TransportConfig,
+        taker: Taker,
+        outbound: Outbound,
+        sealing: Sealing,
+        *,
+        settler: Settler | None = None,
     ) -> None:
         self._config = config
-        self._handler = handler
+        self._taker = taker
+        self._settler = settler
         self._outbound = outbound
         self._sealing = sealing
         self._loop = asyncio.get_running_loop()
@@ -102,9 +93,8 @@ class Dispatcher:
         if not self._taking:
             return None  # the end of the channel gives it back
         self._unsettled += 1
-        task = self._loop.create_task(self._dispatch(Delivery(self.settled, consumer, content)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        work = Delivery(self.settled, consumer, content, self._settler)
+        self._tasks.add(self._loop.create_task(self._dispatch(work)))
         limit = self._config.prefetch_count
         if limit and len(self._tasks) >= limit:
             return self._until(lambda: len(self._tasks) < limit)
@@ -115,8 +105,8 @@ class Dispatcher:
         self._taking = False
 
     async def drained(self) -> None:
-        """Wait until every delivery that was begun is settled, replies confirmed."""
-        await self._until(lambda: self._unsettled == 0)
+        """Wait until every delivery that was begun is settled, and every handler has ended."""
+        await self._until(lambda: self._unsettled == 0 and not self._tasks)
 
     async def cancel(self) -> None:
         """Cancel the handlers that still run; their messages go back to the queue."""
@@ -126,6 +116,7 @@ class Dispatcher:
             task.cancel()
         if self._tasks:
             _, stubborn = await asyncio.wait(tuple(self._tasks), timeout=CANCEL_WITHIN)
+            self._tasks.clear()  # one that had not begun could not take itself out
             if stubborn:
                 logger.error("%d handlers ignore their cancellation; they are left", len(stubborn))
 
@@ -145,69 +136,59 @@ class Dispatcher:
         """A delivery has come to its end."""
         self._unsettled -= 1
         if self._waiters:
-            # A task counts as running until its done callback, one tick from here.
-            self._loop.call_soon(self._wake)
+            self._wake()
 
     # -- one delivery, top to bottom --------------------------------------------------------
 
     async def _dispatch(self, work: Delivery) -> None:
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - this runs in one
         try:
-            head = read_head(work.content)
+            head = work.head = Head(work.content)
             try:
-                message = await self._open(work, head)
+                message = Message(head, await self._open(work, head))
             except (MalformedMessageError, EncryptionError) as e:
                 self._refuse(work, head, e)
                 return
             try:
-                outcome, messages = await self._handle(message, head)
-                self._conclude(work, head, message, outcome, messages)
+                outcome, messages = await self._handle(task, work, message, head)
+                if not work.concluded:
+                    self._conclude(work, head, message, outcome, messages)
             finally:
                 if work.decrypted:  # and no answer was encrypted
                     self._sealing.forget_received(message.correlation_id)
         except asyncio.CancelledError:
-            work.settle(None)
+            if not work.concluded:
+                work.settle(None)
             raise
         except Exception:
             logger.exception("a delivery could not be handled; it goes to the dead letters")
             work.settle(Settlement.REJECT)
         finally:
+            self._tasks.discard(task)  # here, for a done callback is a further turn of the loop
             if self._waiters:
-                self._loop.call_soon(self._wake)
+                self._wake()
 
-    async def _open(self, work: Delivery, head: Head) -> Message:
+    async def _open(self, work: Delivery, head: Head) -> dict[str, Any]:
         if head.problem is not None:
             raise head.problem
-        kind = head.kind
-        if kind is MessageType.RESPONSE:
+        if head.kind is MessageType.RESPONSE:
             raise MalformedMessageError("a response on a service queue")
-        body = whole_body(head.content)
+        body = whole_body(work.content)
         if head.encrypted:
             body = await self._sealing.unseal(body, head.correlation_id)
             work.decrypted = True
-        payload = envelope.read_payload(
+        return envelope.read_payload(
             head, body, max_depth=self._config.max_json_depth, decrypted=head.encrypted
-        )
-        return Message(
-            kind,
-            payload,
-            head.correlation_id,
-            head.trace_id,
-            head.ttl,
-            head.encrypted,
-            head.call_again_count,
-            head.content.redelivered,
-            head.headers,
         )
 
     async def _handle(
-        self, message: Message, head: Head
+        self, task: asyncio.Task[None], work: Delivery, message: Message, head: Head
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this runs in one
         self._deadlines.add(task, self._config.handler_timeout)
         try:
-            value = await self._handler(message)
+            value = await self._taker(work, message, self.conclude)
         except NuropbSuccess as success:
             return self._succeeded(message, head, success)
         except NuropbCallAgain:
@@ -227,17 +208,17 @@ class Dispatcher:
             self._expired.discard(task)
         if isinstance(value, Completion):
             return value.outcome, value.messages
-        return Outcome.DONE, [_response(message, head, value)]
+        return Outcome.DONE, [response_to(message, head, value)]
 
     def _succeeded(
         self, message: Message, head: Head, success: NuropbSuccess
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         try:
-            events = [_event(message, event) for event in success.events]
+            events = [event_of(message, event) for event in success.events]
         except (KeyError, TypeError):
             problem = "NuropbSuccess: each of its events is a mapping with topic and payload"
             return self._failed(message, head, NuropbHandlingError(problem))
-        return Outcome.DONE, [_response(message, head, success.result), *events]
+        return Outcome.DONE, [response_to(message, head, success.result), *events]
 
     def _overdue(self, task: asyncio.Task[None]) -> None:
         self._expired.add(task)
@@ -250,7 +231,17 @@ class Dispatcher:
             "%s %s failed: %s", message.kind.value, message.correlation_id, type(error).__name__
         )
         logger.debug("%s", message.correlation_id, exc_info=error)
-        return Outcome.FAILED, [envelope.error_response(head, error_dict(error), _context(message))]
+        return Outcome.FAILED, [envelope.error_response(head, describe(error), context_of(message))]
+
+    def conclude(self, work: Delivery, message: Message, completion: Completion) -> None:
+        """End a delivery at once, while its handler goes on; what that returns does not count."""
+        if work.concluded:
+            return
+        try:
+            self._conclude(work, work.head, message, completion.outcome, completion.messages)
+        except Exception:  # as in _dispatch: the caller is anybody
+            logger.exception("a delivery could not be handled; it goes to the dead letters")
+            work.settle(Settlement.REJECT)
 
     def _conclude(
         self,
@@ -260,6 +251,7 @@ class Dispatcher:
         outcome: Outcome,
         messages: Sequence[Mapping[str, Any]],
     ) -> None:
+        work.concluded = True
         decision = decide(message.kind, outcome, message.call_again_count)
         work.settlement = decision.settlement
         if decision.settlement is Settlement.CALL_AGAIN:
@@ -274,7 +266,7 @@ class Dispatcher:
                 messages = [each for each in messages if each.get("tag") == "event"]
             case Answer.CALL_AGAIN_REJECTED:
                 error = NuropbCallAgainReject("the handler asked for a second call-again")
-                messages = [envelope.error_response(head, error.to_dict(), _context(message))]
+                messages = [envelope.error_response(head, error.to_dict(), context_of(message))]
         try:
             self._publish(work, head, messages)
         except NuropbException as e:
@@ -298,6 +290,7 @@ class Dispatcher:
             send = self._outbound.reply(head, payload, reply_to or "", encrypted=work.decrypted)
             work.decrypted = False
             replies.append(send)
+        work.sent = len(replies) + len(events)
         for send in (*replies, *events):
             on_done = work.expect()
             try:
@@ -332,57 +325,3 @@ class Dispatcher:
         if work.decrypted:
             self._sealing.forget_received(head.correlation_id)
         work.published()
-
-
-def error_dict(error: BaseException) -> dict[str, Any]:
-    """The `error` of a response: the class name and its text, as far as it can be told."""
-    try:
-        return _told(error)
-    except Exception:  # noqa: BLE001 - any class may be raised, and its methods may raise, too
-        untold = "its text cannot be told: making it failed"
-        return {"error": type(error).__name__, "description": untold}
-
-
-def _told(error: BaseException) -> dict[str, Any]:
-    if not isinstance(error, NuropbException):
-        return {"error": type(error).__name__, "description": _short(str(error))}
-    said = error.to_dict()
-    made = {**said, "description": _short(str(said["description"]))}
-    if len(serialization.encode(made)) > MAX_ERROR:
-        made = {key: made[key] for key in ("error", "description")}
-    return made
-
-
-def _short(text: str) -> str:
-    """A text that an answer has room for."""
-    return text if len(text) <= MAX_DESCRIPTION else text[:MAX_DESCRIPTION] + "…"
-
-
-def _context(message: Message) -> dict[str, Any]:
-    return message.payload.get("context") or {}
-
-
-def _response(message: Message, head: Head, result: Any) -> dict[str, Any]:
-    return {
-        "tag": MessageType.RESPONSE.value,
-        "result": result,
-        "error": None,
-        "correlation_id": message.correlation_id,
-        "trace_id": message.trace_id,
-        "context": _context(message),
-        "warning": None,
-        "reply_to": head.reply_to,
-    }
-
-
-def _event(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event that a handler's success carries; nuropb's EventType calls its body `payload`."""
-    return {
-        "tag": MessageType.EVENT.value,
-        "topic": event["topic"],
-        "event": event["payload"] if "payload" in event else event.get("event"),
-        "target": event.get("target"),
-        "correlation_id": message.correlation_id,
-        "trace_id": message.trace_id,
-        "context": _context(message),
-    }

@@ -181,7 +181,7 @@ def pack_properties(
 
 
 @lru_cache(maxsize=1024)
-def _constant_parts(
+def _constant_parts(  # noqa: PLR0917 - together they are the key of a cache
     kind: MessageType,
     reply_to: str | None,
     expiration: int | None,

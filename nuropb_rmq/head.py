@@ -51,22 +51,34 @@ class _Shape:
 class Head:
     """What properties and headers of an incoming message say; `problem` when they are bad.
 
-    A message whose type is not known counts as a request: then its error is answered.
+    Reading never raises. A message whose type is not known counts as a request: then its error is
+    answered.
     """
 
     __slots__ = (
-        "call_again_count", "content", "correlation_id", "encrypted", "kind", "problem",
-        "reply_to", "trace_id", "_expiration", "_shape",
+        "_expiration", "_shape", "call_again_count", "content", "correlation_id", "encrypted",
+        "kind", "problem", "reply_to", "trace_id",
     )  # fmt: skip
 
     def __init__(self, content: Content) -> None:
         self.content = content
-        self.problem: MalformedMessageError | None = None
-        self.kind = MessageType.REQUEST
+        self._clear()
+        try:
+            table = self._read_properties(content.raw_properties)
+        except (AMQPProtocolError, IndexError, error) as e:
+            self._clear()  # nothing that was read so far can be trusted
+            ours = isinstance(e, AMQPProtocolError)
+            problem: str | None = str(e) if ours else "message properties end too early"
+        else:
+            problem = "no headers" if table is None else self._read_headers(table)
+        self.problem = None if problem is None else MalformedMessageError(problem)
+
+    def _clear(self) -> None:
         self.correlation_id = ""
         self.reply_to = ""
         self.trace_id: str | None = None
         """None, too, when it is nothing that an answer could carry."""
+        self.kind = MessageType.REQUEST
         self.encrypted = False
         """Whether the body is. Old peers may mark events so, and never encrypt them."""
         self.call_again_count = 0
@@ -99,128 +111,115 @@ class Head:
         value = self._expiration
         return int(value) if value.isdigit() else None
 
+    def _read_properties(self, raw: bytes) -> bytes | None:
+        """Read correlation id, reply_to and expiration; returns the header table's entries.
 
-def read_head(content: Content) -> Head:
-    """Read properties and headers; never raises, a problem is told in the result."""
-    head = Head(content)
-    try:
-        table = _read_properties(head, content.raw_properties)
-    except AMQPProtocolError as e:
-        return _unreadable(content, str(e))
-    except (IndexError, error):
-        return _unreadable(content, "message properties end too early")
-    if table is None:
-        head.problem = MalformedMessageError("no headers")
-        return head
-    try:
-        shape = head._shape = _read_table(head, table)
-    except AMQPProtocolError as e:
-        head.problem = MalformedMessageError(str(e))
-        return head
-    head.kind = shape.kind
-    head.encrypted = shape.encrypted
-    head.call_again_count = shape.call_again_count
-    if shape.problem is not None:
-        head.problem = MalformedMessageError(shape.problem)
-    elif not head.correlation_id:
-        head.problem = MalformedMessageError("no correlation_id")
-    elif not head.correlation_id.isprintable():
-        head.problem = MalformedMessageError("correlation_id is not UTF-8 text")
-    return head
+        This is frames.decode_properties for what is looked at, in a straight line (a third of its
+        time). A string that is not UTF-8 keeps its bytes as surrogates.
+        """
+        flags = raw[0] << 8 | raw[1]
+        at = 2
+        table = None
+        if flags & frames.HAS_CONTENT_TYPE:
+            at += 1 + raw[at]
+        if flags & frames.HAS_CONTENT_ENCODING:
+            at += 1 + raw[at]
+        if flags & frames.HAS_HEADERS:
+            start = at + 4
+            at = start + _LENGTH.unpack_from(raw, at)[0]
+            table = raw[start:at]
+        if flags & frames.HAS_DELIVERY_MODE:
+            at += 1
+        if flags & frames.HAS_PRIORITY:
+            at += 1
+        if flags & frames.HAS_CORRELATION_ID:
+            start = at + 1
+            at = start + raw[at]
+            self.correlation_id = raw[start:at].decode("utf-8", "surrogateescape")
+        if flags & frames.HAS_REPLY_TO:
+            start = at + 1
+            at = start + raw[at]
+            self.reply_to = raw[start:at].decode("utf-8", "surrogateescape")
+        if flags & frames.HAS_EXPIRATION:
+            start = at + 1
+            at = start + raw[at]
+            self._expiration = raw[start:at]
+        if flags & frames.HAS_MESSAGE_ID:
+            at += 1 + raw[at]
+        if flags & _BEHIND_MESSAGE_ID:
+            frames.decode_properties(raw)  # few have them: only whether they are whole matters
+        elif at != len(raw) or flags & 3:
+            raise AMQPProtocolError("message properties do not fill their frame")
+        return table
 
+    def _read_headers(self, table: bytes) -> str | None:
+        """Read the headers; returns what is wrong with the envelope, if anything is."""
+        try:
+            shape = self._shape = self._look_up(table)
+        except AMQPProtocolError as e:
+            return str(e)
+        self.kind = shape.kind
+        self.encrypted = shape.encrypted
+        self.call_again_count = shape.call_again_count
+        if shape.problem is not None:
+            return shape.problem
+        if not self.correlation_id:
+            return "no correlation_id"
+        if not self.correlation_id.isprintable():
+            return "correlation_id is not UTF-8 text"
+        return None
 
-def _unreadable(content: Content, problem: str) -> Head:
-    head = Head(content)  # nothing that was read so far can be trusted
-    head.problem = MalformedMessageError(problem)
-    return head
+    def _look_up(self, table: bytes) -> _Shape:
+        """The shape of a header table, and the trace id.
 
+        What stands before and behind the trace id must each be whole entries: the mark may occur
+        within some other value, and then all is decoded, and nothing remembered.
+        """
+        before, mark, rest = table.partition(_TRACE_ID)
+        trace_id = behind = b""
+        if mark:
+            end = 4 + _LENGTH.unpack_from(rest)[0] if len(rest) >= 4 else len(rest) + 1
+            trace_id, behind = rest[4:end], rest[end:]
+            if end > len(rest) or len(trace_id) > MAX_TRACE_ID:
+                return self._decode(table)
+        shape = _shapes.get((before, behind))
+        if shape is None:
+            shape = _remember(before, behind)
+            if shape is None:
+                return self._decode(table)
+        if mark:
+            try:
+                self.trace_id = trace_id.decode()
+            except UnicodeDecodeError:
+                return self._decode(table)
+        return shape
 
-def _read_properties(head: Head, raw: bytes) -> bytes | None:
-    """The entries of the header table; correlation id, reply_to and expiration go into the head.
-
-    This is frames.decode_properties for what is looked at, in a straight line (a third of its
-    time). A string that is not UTF-8 keeps its bytes as surrogates.
-    """
-    flags = raw[0] << 8 | raw[1]
-    at = 2
-    table = None
-    if flags & frames.HAS_CONTENT_TYPE:
-        at += 1 + raw[at]
-    if flags & frames.HAS_CONTENT_ENCODING:
-        at += 1 + raw[at]
-    if flags & frames.HAS_HEADERS:
-        start = at + 4
-        at = start + _LENGTH.unpack_from(raw, at)[0]
-        table = raw[start:at]
-    if flags & frames.HAS_DELIVERY_MODE:
-        at += 1
-    if flags & frames.HAS_PRIORITY:
-        at += 1
-    if flags & frames.HAS_CORRELATION_ID:
-        start = at + 1
-        at = start + raw[at]
-        head.correlation_id = raw[start:at].decode("utf-8", "surrogateescape")
-    if flags & frames.HAS_REPLY_TO:
-        start = at + 1
-        at = start + raw[at]
-        head.reply_to = raw[start:at].decode("utf-8", "surrogateescape")
-    if flags & frames.HAS_EXPIRATION:
-        start = at + 1
-        at = start + raw[at]
-        head._expiration = raw[start:at]
-    if flags & frames.HAS_MESSAGE_ID:
-        at += 1 + raw[at]
-    if flags & _BEHIND_MESSAGE_ID:
-        frames.decode_properties(raw)  # few have them: only whether they are whole matters
-    elif at != len(raw) or flags & 3:
-        raise AMQPProtocolError("message properties do not fill their frame")
-    return table
+    def _decode(self, table: bytes) -> _Shape:
+        headers = frames.decode_table(table)
+        value = headers.get(HEADER_TRACE_ID)
+        if isinstance(value, str) and len(value) <= MAX_TRACE_ID:
+            self.trace_id = value
+        return _shape_of(headers)
 
 
 _shapes: dict[tuple[bytes, bytes], _Shape] = {}
 
 
-def _read_table(head: Head, table: bytes) -> _Shape:
-    """The shape of a header table; the trace id goes into the head.
-
-    What stands before and behind the trace id must each be whole entries: the mark may occur
-    within some other value, and then all is decoded, and nothing remembered.
-    """
-    before, mark, rest = table.partition(_TRACE_ID)
-    trace_id = behind = b""
-    if mark:
-        end = 4 + _LENGTH.unpack_from(rest)[0] if len(rest) >= 4 else len(rest) + 1
-        trace_id, behind = rest[4:end], rest[end:]
-        if end > len(rest) or len(trace_id) > MAX_TRACE_ID:
-            return _odd_table(head, table)
-    shape = _shapes.get((before, behind))
-    if shape is None:
-        try:
-            headers = frames.decode_table(before) | frames.decode_table(behind)
-        except AMQPProtocolError:
-            return _odd_table(head, table)
-        if HEADER_TRACE_ID in headers:
-            return _odd_table(head, table)
-        shape = _shape_of(headers)
-        plain = all(isinstance(value, str | int) for value in headers.values())
-        if plain and len(before) + len(behind) <= _LONGEST_SHAPE:
-            if len(_shapes) >= _MOST_SHAPES:
-                _shapes.clear()
-            _shapes[before, behind] = shape
-    if mark:
-        try:
-            head.trace_id = trace_id.decode()
-        except UnicodeDecodeError:
-            return _odd_table(head, table)
+def _remember(before: bytes, behind: bytes) -> _Shape | None:
+    """The shape of these entries, kept for the next message; None when they are none."""
+    try:
+        headers = frames.decode_table(before) | frames.decode_table(behind)
+    except AMQPProtocolError:
+        return None
+    if HEADER_TRACE_ID in headers:
+        return None
+    shape = _shape_of(headers)
+    plain = all(isinstance(value, str | int) for value in headers.values())
+    if plain and len(before) + len(behind) <= _LONGEST_SHAPE:
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        _shapes[before, behind] = shape
     return shape
-
-
-def _odd_table(head: Head, table: bytes) -> _Shape:
-    headers = frames.decode_table(table)
-    value = headers.get(HEADER_TRACE_ID)
-    if isinstance(value, str) and len(value) <= MAX_TRACE_ID:
-        head.trace_id = value
-    return _shape_of(headers)
 
 
 def _shape_of(headers: dict[str, Any]) -> _Shape:

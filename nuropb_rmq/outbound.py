@@ -60,31 +60,19 @@ class Outbound:
         been sent then.
         """
         correlation_id = payload["correlation_id"]
-        topology = self._topology
-        sender: str | None = ""
-        service: str | None = None
-        mandatory = False
-        match kind:
-            case MessageType.EVENT:
-                exchange, routing_key = topology.events_exchange.name, payload["topic"]
-                if encrypted:
-                    raise EncryptionError(
-                        "encrypted: events cannot be encrypted, no peer would read them; "
-                        "send it plain, or as a command"
-                    )
-            case MessageType.RESPONSE:
-                exchange, routing_key = "", reply_to or payload.get("reply_to")
-                if not routing_key or not isinstance(routing_key, str):
-                    raise NuropbValidationError(
-                        "payload field 'reply_to': the name of the requester's queue is needed"
-                    )
-            case _:
-                exchange, routing_key = topology.rpc_exchange.name, payload["service"]
-                sender = topology.response_queue.name
-                service = routing_key
-                mandatory = True
+        exchange, routing_key, sender = self._destination(kind, payload, reply_to)
+        if encrypted and kind is MessageType.EVENT:
+            raise EncryptionError(
+                "encrypted: events cannot be encrypted, no peer would read them; "
+                "send it plain, or as a command"
+            )
         body = serialization.encode(payload)
-        self._check_size(len(body) * 16 // 9 if encrypted else len(body))  # base64, twice
+        size = len(body) * 16 // 9 if encrypted else len(body)  # base64, twice
+        if size > self._config.max_body_bytes:
+            raise NuropbSerializationError(
+                f"the body of {size} bytes is larger than max_body_bytes "
+                f"({self._config.max_body_bytes})"
+            )
         properties = envelope.pack_properties(
             kind,
             correlation_id,
@@ -95,11 +83,9 @@ class Outbound:
             persistent=kind in self._config.persistent,
             encrypted=encrypted,
         )
-        method = envelope.publish_method(exchange, routing_key, mandatory)
-        if (
-            encrypted
-        ):  # last of all: a key is remembered for what will be sent, and for nothing else
-            body = self._sealing.seal(body, correlation_id, service)
+        method = envelope.publish_method(exchange, routing_key, bool(sender))
+        if encrypted:  # last of all: a key is remembered for what will be sent, for nothing else
+            body = self._sealing.seal(body, correlation_id, routing_key if sender else None)
             if kind is MessageType.COMMAND:
                 self._sealing.forget_sent(correlation_id)
             elif kind is MessageType.REQUEST:
@@ -123,12 +109,22 @@ class Outbound:
 
         return done
 
-    def _check_size(self, size: int) -> None:
-        limit = self._config.max_body_bytes
-        if size > limit:
-            raise NuropbSerializationError(
-                f"the body of {size} bytes is larger than max_body_bytes ({limit})"
+    def _destination(
+        self, kind: MessageType, payload: Mapping[str, Any], reply_to: str | None
+    ) -> tuple[str, str, str]:
+        """Exchange, routing key, and where answers go: for what is sent to a service, and may not
+        be lost in silence (mandatory)."""
+        topology = self._topology
+        if kind is MessageType.EVENT:
+            return topology.events_exchange.name, payload["topic"], ""
+        if kind is not MessageType.RESPONSE:
+            return topology.rpc_exchange.name, payload["service"], topology.response_queue.name
+        routing_key = reply_to or payload.get("reply_to")
+        if not routing_key or not isinstance(routing_key, str):
+            raise NuropbValidationError(
+                "payload field 'reply_to': the name of the requester's queue is needed"
             )
+        return "", routing_key, ""
 
     def reply(
         self, head: Head, payload: Mapping[str, Any], reply_to: str, *, encrypted: bool

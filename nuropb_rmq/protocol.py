@@ -6,6 +6,7 @@ The contract was read off nuropb 0.1.8 on a real broker; an old peer must unders
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
@@ -14,12 +15,17 @@ __all__ = [
     "NUROPB_PROTOCOL_VERSION",
     "NUROPB_PROTOCOL_VERSIONS_SUPPORTED",
     "NUROPB_VERSION",
+    "AcknowledgeAction",
     "CommandPayloadDict",
     "ErrorDescriptionType",
     "EventPayloadDict",
+    "MessageCallbackFunction",
+    "MessageCompleteFunction",
     "MessageType",
     "RequestPayloadDict",
     "ResponsePayloadDict",
+    "TransportRespondPayload",
+    "TransportServicePayload",
 ]
 
 NUROPB_VERSION: Final = "rmq-aio/0.1.0"
@@ -110,7 +116,51 @@ class ResponsePayloadDict(_Payload):
     reply_to: str
 
 
+class TransportServicePayload(TypedDict):
+    """A message as `message_callback` gets it. `ttl` is in milliseconds."""
+
+    nuropb_protocol: str
+    nuropb_type: Literal["request", "command", "event", "response"]
+    nuropb_payload: dict[str, Any]
+    correlation_id: str
+    trace_id: str | None
+    ttl: int | None
+
+
+class TransportRespondPayload(TypedDict):
+    """A response or event as `message_complete` is given it; what is sent is `nuropb_payload`."""
+
+    nuropb_protocol: str
+    nuropb_type: Literal["request", "command", "event", "response"]
+    nuropb_payload: ResponsePayloadDict | EventPayloadDict
+    correlation_id: str
+    trace_id: str | None
+    ttl: int | None
+
+
+AcknowledgeAction = Literal["ack", "nack", "reject"]
+"""Done; call again, once; failed."""
+MessageCompleteFunction = Callable[[list[TransportRespondPayload], AcknowledgeAction], None]
+MessageCallbackFunction = Callable[
+    [TransportServicePayload, MessageCompleteFunction, dict[str, Any]], object
+]
+"""A function, or a coroutine function."""
+
+
+_drawn: list[str] = []
+if hasattr(os, "register_at_fork"):  # a forked worker would repeat its parent's ids
+    os.register_at_fork(after_in_child=_drawn.clear)
+
+
 def new_id() -> str:
-    """A new correlation or instance id: the hex form of a UUID 4 (RFC 9562), without the object."""
-    digits = os.urandom(16).hex()
+    """A new correlation or instance id: the hex form of a UUID 4 (RFC 9562), without the object.
+
+    Random bytes are drawn for many at once: a system call costs more than all the rest.
+    """
+    try:
+        digits = _drawn.pop()
+    except IndexError:
+        many = os.urandom(16 * 64).hex()
+        _drawn.extend(many[at : at + 32] for at in range(32, len(many), 32))
+        digits = many[:32]
     return f"{digits[:12]}4{digits[13:16]}{'89ab'[int(digits[16], 16) & 3]}{digits[17:]}"

@@ -14,7 +14,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ def _plain(value: object) -> object:
 
 _DECODER: Final = json.JSONDecoder()
 _ENCODER: Final = json.JSONEncoder(default=_plain, separators=(",", ":"))
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = json.scanner.make_scanner(_DECODER)  # type: ignore[attr-defined]
 _make_in_c: Final = getattr(json.encoder, "c_make_encoder", None)
 # JSONEncoder makes one of these for every value, a third of the time of a small payload. It has
 # no markers: in a circle it runs into the recursion limit, and _ENCODER then tells the reason.
@@ -91,7 +92,7 @@ def decode(body: bytes, *, max_depth: int) -> Any:
     try:
         text = body.decode("utf-8")
         try:
-            value, end = _DECODER.scan_once(text, 0)
+            value, end = _scan(text, 0)
         except StopIteration:  # no value at the very start
             end = -1
         if end == len(text):  # as all peers send it: nothing around the value

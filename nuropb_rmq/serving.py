@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from .acknowledgement import Outcome
 from .contexts import Marks, NuropbContextManager, admitted, check_event
-from .dispatcher import Completion, Message
 from .exceptions import (
     EncryptionRequiredError,
     NuropbCallAgain,
@@ -20,6 +19,7 @@ from .exceptions import (
     NuropbHandlingError,
     NuropbSuccess,
 )
+from .message import Completion, Message
 from .methods import DESCRIBE, EventHandler, Method, Published
 from .protocol import MessageType
 from .threads import Threads

@@ -16,7 +16,7 @@ from nuropb_rmq import (
     NuropbValidationError,
     envelope,
 )
-from nuropb_rmq.head import Head, read_head
+from nuropb_rmq.head import Head
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.frames import Content, Properties
 
@@ -70,7 +70,7 @@ def incoming(
 
 def head_of(**headers: str | int | bool) -> Head:
     """The head of a delivery with these headers over the good ones."""
-    head = read_head(incoming(headers))
+    head = Head(incoming(headers))
     assert head.problem is None
     return head
 
@@ -157,7 +157,7 @@ def test_a_destination_that_amqp_cannot_carry_is_named() -> None:
 
 
 def test_a_good_head_is_read() -> None:
-    head = read_head(incoming({"x": 1}, expiration="60000", reply_to="nuropb-c-1-rq"))
+    head = Head(incoming({"x": 1}, expiration="60000", reply_to="nuropb-c-1-rq"))
     assert head.problem is None
     assert head.kind is MessageType.REQUEST
     assert head.headers == {**GOOD, "x": 1}
@@ -187,7 +187,7 @@ PROBLEMS = [
 
 @pytest.mark.parametrize(("content", "problem"), PROBLEMS)
 def test_each_problem_of_a_head_is_told_and_not_raised(content: Content, problem: str) -> None:
-    head = read_head(content)
+    head = Head(content)
     assert isinstance(head.problem, MalformedMessageError)
     assert problem in str(head.problem)
     assert head.kind in MessageType
@@ -195,7 +195,7 @@ def test_each_problem_of_a_head_is_told_and_not_raised(content: Content, problem
 
 def test_a_bad_request_can_be_answered() -> None:
     content = incoming({"nuropb_protocol": "9.9"}, reply_to="nuropb-client-1-rq")
-    head = read_head(content)
+    head = Head(content)
     assert head.kind is MessageType.REQUEST
     answer = envelope.error_response(head, {"error": "MalformedMessageError", "description": "no"})
     assert answer == {
@@ -211,9 +211,9 @@ def test_a_bad_request_can_be_answered() -> None:
 
 
 def test_what_counts_as_a_request_while_its_type_is_unknown() -> None:
-    assert read_head(incoming({"nuropb_type": "reqest"})).kind is MessageType.REQUEST
-    assert read_head(NO_PROPERTIES).kind is MessageType.REQUEST
-    assert read_head(incoming({"nuropb_type": "event"})).kind is MessageType.EVENT
+    assert Head(incoming({"nuropb_type": "reqest"})).kind is MessageType.REQUEST
+    assert Head(NO_PROPERTIES).kind is MessageType.REQUEST
+    assert Head(incoming({"nuropb_type": "event"})).kind is MessageType.EVENT
 
 
 @pytest.mark.parametrize("kind", MessageType)
@@ -236,7 +236,7 @@ def test_encrypted_events_are_read_as_plain(kind: MessageType) -> None:
     ],
 )
 def test_an_expiration_is_milliseconds_or_nothing(expiration: str | None, ttl: int | None) -> None:
-    assert read_head(incoming(expiration=expiration)).ttl == ttl
+    assert Head(incoming(expiration=expiration)).ttl == ttl
 
 
 def test_a_trace_id_that_is_not_text_is_none() -> None:
@@ -340,11 +340,11 @@ def put_back(head: Head, message_id: str = "m-2") -> Head:
     """The message as it comes back from its service queue."""
     packed = envelope.pack_call_again(head) + bytes((len(message_id),)) + message_id.encode()
     route = b"\x00\x10nuropb-orders-sq"
-    return read_head(Content(2, True, route, raw_properties=packed))
+    return Head(Content(2, True, route, raw_properties=packed))
 
 
 def test_a_message_is_put_back_with_its_count_and_its_origin() -> None:
-    head = read_head(incoming(expiration="60000", reply_to="r", priority=3))
+    head = Head(incoming(expiration="60000", reply_to="r", priority=3))
     again = put_back(head)
     assert (head.call_again_count, again.call_again_count) == (0, 1)
     assert again.routing_key == "orders"
@@ -364,7 +364,7 @@ def test_unknown_header_entries_go_back_byte_for_byte(
     entries = unknown[0] + table({"nuropb_ca_count": 0}) + table(GOOD)
     properties = {**drawn, "correlation_id": "c-1", "headers": entries}
     raw = frames.encode_properties(Properties(**properties))
-    head = read_head(Content(1, False, b"\x01e\x01k", raw_properties=raw))
+    head = Head(Content(1, False, b"\x01e\x01k", raw_properties=raw))
     again = put_back(head)
     assert again.problem is None
     assert again.properties.headers is not None

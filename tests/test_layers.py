@@ -33,6 +33,7 @@ LAYERS: tuple[str, ...] = (
     "methods",  # what a service object publishes
     "wire",  # the sub-package's own __init__ holds a docstring and nothing else
     "wire.frames",  # below envelope: a payload is packed into its Content and Properties
+    "head",
     "envelope",
     # wire: what comes off the socket, by channel
     "wire.port",
@@ -50,10 +51,18 @@ LAYERS: tuple[str, ...] = (
     "deadlines",
     "sealing",  # not pure: a private key's work leaves the event loop
     "outbound",
+    "message",  # pure as well, but it belongs to handlers
     "delivery",
     "replies",
+    "posting",
     "dispatcher",
+    "hooks",
     "transport",
+    "settling",
+    "calls",
+    "callbacks",
+    "steps",
+    "adapter_config",
     "adapter",
     # use
     "threads",

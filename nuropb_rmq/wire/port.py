@@ -17,6 +17,7 @@ _SMALLEST_CONTENT = 8 + 14 + 8
 """Bytes of a header frame without properties, and of a body frame without a body."""
 _FRAME_START = frames.FRAME_START.unpack_from
 _HEADER_START = frames.HEADER_FRAME_START.unpack_from
+_DELIVER = frames.METHOD_ID.pack(frames.BASIC_DELIVER)
 _HEADER_DUE = -1
 """Stands for what remains of a body whose size is not known yet."""
 
@@ -122,26 +123,31 @@ class ChannelPort:
         self.open = False
         self._listener.on_closed(reason)
 
-    def take(self, kind: int, payload: bytes) -> bool:
-        """Take a frame of this channel; False when aiormq is to have it.
+    def take(self, kind: int, data: bytes, at: int, stop: int, end: int) -> int:
+        """Take a frame of this channel: the offset behind what was taken; 0 leaves it to aiormq.
 
-        Raises AMQPProtocolError, IndexError or struct.error for a frame that breaks the protocol.
+        Its payload begins at `at`, the next frame at `stop`, and the data ends at `end`. A
+        delivery that is here as a whole is taken at once. Raises AMQPProtocolError, IndexError or
+        struct.error for a frame that breaks the protocol.
         """
+        if kind == frames.FRAME_METHOD:
+            if data[at : at + 4] == _DELIVER:
+                behind = self._take_delivery(data, at, stop, end)
+                if behind:
+                    return behind
+            return stop if self._take_method(data[at : stop - 1]) else 0
         if kind == frames.FRAME_BODY:
-            self._take_body(payload)
+            self._take_body(data[at : stop - 1])
         elif kind == frames.FRAME_HEADER:
-            self._take_header(payload)
-        elif kind == frames.FRAME_METHOD:
-            return self._take_method(payload)
+            self._take_header(data[at : stop - 1])
         else:
             raise AMQPProtocolError(f"frame of unknown type {kind} on channel {self.number}")
-        return True
+        return stop
 
-    def take_delivery(self, data: bytes, at: int, stop: int, end: int) -> int:
-        """A delivery that is here as a whole, in one pass: the offset behind it, or 0.
+    def _take_delivery(self, data: bytes, at: int, stop: int, end: int) -> int:
+        """The plain case in one pass: header frame and one body frame follow, and are complete.
 
-        Its method frame's payload begins at `at`, its header frame at `stop`. Whatever is not the
-        plain case (a body in several frames, or none, or a mistake) is left to `take`.
+        Whatever else it is (several body frames, none, or a mistake) is left to the other way.
         """
         if end - stop < _SMALLEST_CONTENT or self._content is not None:
             return 0
@@ -151,7 +157,7 @@ class ChannelPort:
         if kind != frames.FRAME_HEADER or channel != number or size > room or body + 8 > end:
             return 0
         kind, channel, chunk = _FRAME_START(data, body)
-        behind = body + chunk + 8
+        behind: int = body + chunk + 8
         if (
             kind != frames.FRAME_BODY
             or channel != number

@@ -27,7 +27,6 @@ HIGH_WATER = 256 * 1024
 UNTUNED_FRAME_MAX = 131_072
 FRAME_MAX_CAP = 16 * 2**20
 """What we take for "no limit"."""
-_DELIVER = frames.METHOD_ID.pack(frames.BASIC_DELIVER)
 HEARTBEAT_EVERY = 1.0
 """Seconds between heartbeat frames that aiormq is shown while frames are kept from it."""
 
@@ -223,14 +222,11 @@ class FrameRouter(asyncio.StreamReaderProtocol):
                 break
             if data[stop - 1] != frames.FRAME_END:
                 raise AMQPProtocolError(f"frame on channel {number} has no end octet")
+            behind = stop
             port = ports.get(number)
             if port is not None:
-                if kind == frames.FRAME_METHOD and data[at + 7 : at + 11] == _DELIVER:
-                    behind = port.take_delivery(data, at + 7, stop, end)
-                    if behind:
-                        at, kept = behind, True
-                        continue
-                keep = port.take(kind, data[at + 7 : stop - 1])
+                behind = port.take(kind, data, at + 7, stop, end)
+                keep = behind > 0
             elif number == 0:
                 keep = False
                 if kind == frames.FRAME_METHOD:
@@ -239,9 +235,10 @@ class FrameRouter(asyncio.StreamReaderProtocol):
                 keep = number in closing and self._read_closing(number, kind, data, at)
             if keep:
                 kept = True
+                at = behind
             else:
                 self._reader.feed_data(data[at:stop])
-            at = stop
+                at = stop
         if kept:
             self._show_life()
         return at

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pamqp import commands
 
 from nuropb_rmq import MessageType, TransportConfig, envelope
-from nuropb_rmq.head import read_head
 from nuropb_rmq.encryption import Encryptor
+from nuropb_rmq.head import Head
 from nuropb_rmq.outbound import Outbound
 from nuropb_rmq.protocol import NUROPB_VERSION
 from nuropb_rmq.publisher import Outgoing, Publisher
@@ -90,7 +90,7 @@ async def test_what_nuropb_sends_is_read(name: str) -> None:
     found = arrived(capture)
     assert (found.exchange, found.routing_key) == (capture["exchange"], capture["routing_key"])
     assert found.redelivered == capture["redelivered"]
-    head = read_head(found)
+    head = Head(found)
     assert head.problem is None
     assert head.kind == told["headers"]["nuropb_type"]
     assert head.headers == _with_times(told["headers"])
@@ -111,7 +111,7 @@ async def test_what_nuropb_encrypts_is_read() -> None:
     key = load_pem_private_key(CAPTURES["service_private_key_pem"].encode(), None)
     assert isinstance(key, rsa.RSAPrivateKey)
     found = arrived(MESSAGES["request_encrypted-0"])
-    head = read_head(found)
+    head = Head(found)
     body = Encryptor("orders", key).decrypt_payload(found.body, head.correlation_id)
     payload = envelope.read_payload(head, body, max_depth=MAX_DEPTH, decrypted=True)
     assert payload["tag"] == "request"
@@ -179,7 +179,7 @@ async def test_what_we_send_has_the_form_of_what_nuropb_sends(
 
 
 async def test_our_answer_to_nuropbs_request_has_the_form_of_its_own() -> None:
-    asked = read_head(arrived(MESSAGES["request-0"]))
+    asked = Head(arrived(MESSAGES["request-0"]))
     capture = MESSAGES["response_refused-0"]
     payload = envelope.error_response(
         asked, {"error": "NuropbAuthorizationError", "description": "not yours"}, {"user_id": "u1"}

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pamqp import commands
 
-from nuropb_rmq import AMQPProtocolError, envelope
-from nuropb_rmq.head import read_head
+from nuropb_rmq import AMQPProtocolError
+from nuropb_rmq.head import Head
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.frames import Content
 
@@ -30,9 +30,9 @@ class Reading(Listener):
         try:
             frames.decode_properties(content.raw_properties)
         except AMQPProtocolError:
-            assert read_head(content).problem is not None
+            assert Head(content).problem is not None
         else:
-            read_head(content)
+            Head(content)
 
 
 def survive(chunks: list[bytes]) -> Harness:
