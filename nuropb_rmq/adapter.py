@@ -165,6 +165,11 @@ class RMQTransport:
         return self._transport.state.up
 
     @property
+    def core(self) -> Transport:
+        """The Transport below: its state, and requests that are awaited."""
+        return self._transport
+
+    @property
     def rpc_exchange(self) -> str:
         """The exchange of requests and commands."""
         return self._config.rpc_exchange
