@@ -6,6 +6,17 @@ from .acknowledgement import Outcome
 from .adapter import CONSUMER_CLOSED_WAIT_TIMEOUT, RMQTransport
 from .adapter_config import RabbitMQConfiguration
 from .callbacks import decode_rmq_body, verbose
+from .compat import (
+    build_amqp_url,
+    build_rmq_api_url,
+    configure_mesh,
+    configure_nuropb_rmq,
+    create_client,
+    create_service,
+    create_virtual_host,
+    delete_virtual_host,
+    rmq_api_url_from_amqp_url,
+)
 from .config import TransportConfig
 from .contexts import NuropbContextManager, mesh_event, nuropb_context, publish_to_mesh
 from .encryption import Encryptor
@@ -41,6 +52,20 @@ from .exceptions import (
     ServiceNotConfigured,
     TransportClosedError,
 )
+from .interface import (
+    AcknowledgeCallbackFunction,
+    ConnectionCallbackFunction,
+    EventType,
+    NuropbInterface,
+    NuropbLifecycleState,
+    NuropbMessageType,
+    NuropbSerializeType,
+    PayloadDict,
+    ResponsePayloadTypes,
+    ResultFutureAny,
+    ResultFutureResponsePayload,
+    ServicePayloadTypes,
+)
 from .mesh import Mesh
 from .message import Completion, Handler, Message
 from .protocol import (
@@ -50,6 +75,7 @@ from .protocol import (
     NUROPB_VERSION,
     AcknowledgeAction,
     CommandPayloadDict,
+    ErrorDescriptionType,
     EventPayloadDict,
     MessageCallbackFunction,
     MessageCompleteFunction,
@@ -59,6 +85,7 @@ from .protocol import (
     TransportRespondPayload,
     TransportServicePayload,
 )
+from .rmq_api import RMQAPI
 from .setup import configure
 from .state import State
 from .transport import Transport
@@ -69,18 +96,23 @@ __all__ = [
     "NUROPB_PROTOCOL_VERSION",
     "NUROPB_PROTOCOL_VERSIONS_SUPPORTED",
     "NUROPB_VERSION",
+    "RMQAPI",
     "AMQPProtocolError",
     "AcknowledgeAction",
+    "AcknowledgeCallbackFunction",
     "BrokerAuthenticationError",
     "BrokerTLSError",
     "BrokerUnreachableError",
     "CommandPayloadDict",
     "Completion",
+    "ConnectionCallbackFunction",
     "ConnectionLostError",
     "EncryptionError",
     "EncryptionRequiredError",
     "Encryptor",
+    "ErrorDescriptionType",
     "EventPayloadDict",
+    "EventType",
     "Handler",
     "InstanceInUseError",
     "MalformedMessageError",
@@ -98,33 +130,51 @@ __all__ = [
     "NuropbDeprecatedError",
     "NuropbException",
     "NuropbHandlingError",
+    "NuropbInterface",
+    "NuropbLifecycleState",
     "NuropbMessageError",
+    "NuropbMessageType",
     "NuropbNotDeliveredError",
     "NuropbOutcomeUnknownError",
     "NuropbRemoteError",
     "NuropbSerializationError",
+    "NuropbSerializeType",
     "NuropbSuccess",
     "NuropbTimeoutError",
     "NuropbTransportError",
     "NuropbValidationError",
     "OutboxFullError",
     "Outcome",
+    "PayloadDict",
     "PublishNackedError",
     "RMQTransport",
     "RabbitMQConfiguration",
     "RequestPayloadDict",
     "ResponsePayloadDict",
+    "ResponsePayloadTypes",
+    "ResultFutureAny",
+    "ResultFutureResponsePayload",
     "ServiceNotConfigured",
+    "ServicePayloadTypes",
     "State",
     "Transport",
     "TransportClosedError",
     "TransportConfig",
     "TransportRespondPayload",
     "TransportServicePayload",
+    "build_amqp_url",
+    "build_rmq_api_url",
     "configure",
+    "configure_mesh",
+    "configure_nuropb_rmq",
+    "create_client",
+    "create_service",
+    "create_virtual_host",
     "decode_rmq_body",
+    "delete_virtual_host",
     "mesh_event",
     "nuropb_context",
     "publish_to_mesh",
+    "rmq_api_url_from_amqp_url",
     "verbose",
 ]

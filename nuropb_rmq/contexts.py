@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
+from . import foreign
 from .exceptions import NuropbAuthorizationError, NuropbValidationError
 
 __all__ = [
@@ -309,8 +310,10 @@ class Marks:
     description: str | None
     context_parameter: str | None
     """None: it gets no context."""
-    context_class: type[NuropbContextManager] | None
-    """None with a context_parameter: decorated by nuropb's own nuropb_context."""
+    context_class: Any
+    """None, with a context_parameter: it is given the plain context, a dict."""
+    authorizes_itself: bool
+    """nuropb's own nuropb_context calls authorize_func, with a context of that class."""
     suppress_exceptions: bool
     in_thread: bool
     topics: tuple[str, ...]
@@ -342,6 +345,8 @@ def marks_of(function: object) -> Marks:
         return getattr(inner, name, default) if value is _ABSENT else value
 
     authorize = mark(_AUTHORIZE, None)
+    own_class = mark(_CONTEXT_CLASS, None)
+    theirs = foreign.context_class(inner or function, admitted) if own_class is None else None
     return Marks(
         hidden=mark(_HIDDEN, False),
         authorize=authorize,
@@ -350,8 +355,10 @@ def marks_of(function: object) -> Marks:
         requires_encryption=mark(_REQUIRES_ENCRYPTION, False),
         description=mark(_DESCRIPTION, None),
         context_parameter=mark(_CONTEXT_ARG, "ctx") if mark(_CONTEXT, False) else None,
-        context_class=mark(_CONTEXT_CLASS, None),
-        suppress_exceptions=mark(_SUPPRESS, False),
+        context_class=own_class or theirs,
+        authorizes_itself=theirs is not None,
+        suppress_exceptions=mark(_SUPPRESS, False)
+        or foreign.suppresses_exceptions(inner or function),
         in_thread=mark(_IN_THREAD, True),
         topics=mark(_TOPICS, ()),
     )

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from .acknowledgement import Outcome
 from .contexts import Marks, NuropbContextManager, admitted, check_event
 from .exceptions import (
     EncryptionRequiredError,
-    NuropbCallAgain,
-    NuropbConfigurationError,
     NuropbHandlingError,
     NuropbSuccess,
 )
-from .message import Completion, Message
+from .foreign import translated
+from .message import Completion
 from .methods import DESCRIBE, EventHandler, Method, Published
 from .protocol import MessageType
 from .threads import Threads
@@ -33,6 +31,21 @@ BLOCKED_FOR: Final = 1.0
 _TOPICS_REMEMBERED: Final = 1024
 
 Context = Mapping[str, Any]
+
+
+class Incoming(Protocol):
+    """What is asked of a message: Incoming has it."""
+
+    @property
+    def kind(self) -> MessageType: ...
+    @property
+    def payload(self) -> Mapping[str, Any]: ...
+    @property
+    def correlation_id(self) -> str: ...
+    @property
+    def trace_id(self) -> str | None: ...
+    @property
+    def encrypted(self) -> bool: ...
 
 
 class Serving:
@@ -50,7 +63,7 @@ class Serving:
         self._description = published.describe()
         self._handlers = lru_cache(_TOPICS_REMEMBERED)(published.handlers)
 
-    async def handle(self, message: Message) -> Any:
+    async def handle(self, message: Incoming) -> Any:
         """Do what the message wants; raises whatever the method raises, as an Exception."""
         try:
             if message.kind is MessageType.EVENT:
@@ -62,7 +75,7 @@ class Serving:
 
     # -- requests and commands --------------------------------------------------------------
 
-    async def _call(self, message: Message) -> Any:
+    async def _call(self, message: Incoming) -> Any:
         payload = message.payload
         name = payload["method"]
         method = self._methods.get(name)
@@ -84,8 +97,7 @@ class Serving:
         except Exception as e:  # noqa: BLE001 - what is no success is raised again
             success = _success(e)
             result, events = success.result, success.events
-        if ctx is not None:
-            events = [*ctx.events, *events]
+        events = [*_added(ctx), *events]
         if not events:
             return result
         response = {
@@ -101,7 +113,7 @@ class Serving:
         self, method: Method, ctx: Any, context: Context, params: Mapping[str, Any]
     ) -> Any:
         marks = method.marks
-        authorize = marks.authorize is not None and not _authorizes_itself(marks)
+        authorize = marks.authorize is not None and not marks.authorizes_itself
         if authorize and marks.authorizes_async:
             _admit(await marks.claims(context), ctx)
             authorize = False
@@ -144,7 +156,7 @@ class Serving:
 
     # -- events -----------------------------------------------------------------------------
 
-    async def _event(self, message: Message) -> Any:
+    async def _event(self, message: Incoming) -> Any:
         """Every handler of the topic gets the event; what one of them raises is raised last."""
         topic = message.payload["topic"]
         handlers = self._handlers(topic)
@@ -165,7 +177,7 @@ class Serving:
             raise failed
         return Completion(Outcome.DONE, to_publish)
 
-    async def _give(self, handler: EventHandler, message: Message) -> list[dict[str, Any]]:
+    async def _give(self, handler: EventHandler, message: Incoming) -> list[dict[str, Any]]:
         """Give one handler the event; returns the events that it wants to be published."""
         payload = message.payload
         context: Context = payload.get("context") or {}
@@ -192,23 +204,22 @@ class Serving:
             await self._where_it_belongs(handler, run)
         except Exception as e:  # noqa: BLE001 - what is no success is raised again
             events = _success(e).events
-        if ctx is not None:
-            events = [*ctx.events, *events]
+        events = [*_added(ctx), *events]
         return _event_payloads(message, context, events)
 
 
-def _admit(claims: Any, ctx: NuropbContextManager | None) -> None:
+def _admit(claims: Any, ctx: object) -> None:
     if hasattr(type(claims), "__await__"):
         if inspect.iscoroutine(claims):
             claims.close()
         raise NuropbHandlingError("authorize_func: what it returned was not awaited; use async def")
     admitted(claims)
-    if ctx is not None:
+    if isinstance(ctx, NuropbContextManager):
         ctx.user_claims = claims
 
 
 def _event_payloads(
-    message: Message, context: Context, events: Sequence[Mapping[str, Any]]
+    message: Incoming, context: Context, events: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """The events that a method has added, as they are published."""
     for event in events:
@@ -227,52 +238,23 @@ def _event_payloads(
     ]
 
 
-# -- classes that were decorated with nuropb's own decorators, or raise its exceptions -----------
-
-
-def _authorizes_itself(marks: Marks) -> bool:
-    """nuropb's nuropb_context calls authorize_func in any case; once is enough."""
-    return marks.context_parameter is not None and marks.context_class is None
-
-
 def _context_for(marks: Marks, context: Context) -> Any:
-    """The context of one call, of the class that the method's decorator knows."""
-    return (marks.context_class or _nuropbs_class())(context, marks.suppress_exceptions)
+    """The context of one call, in the form that the method's decorator knows."""
+    if marks.context_class is None:
+        return context
+    return marks.context_class(context, marks.suppress_exceptions)
 
 
-@lru_cache(1)
-def _nuropbs_class() -> Any:
-    try:
-        module = importlib.import_module("nuropb.contexts.context_manager")
-    except ImportError as e:
-        raise NuropbConfigurationError(
-            "service", "is decorated with a nuropb_context that is neither ours nor nuropb's"
-        ) from e
-    base: Any = module.NuropbContextManager
-
-    class Context(base):  # type: ignore[misc]
-        """nuropb's, refusing None as claims."""
-
-        @property
-        def user_claims(self) -> Any:
-            return super().user_claims
-
-        @user_claims.setter
-        def user_claims(self, claims: Any) -> None:
-            base.user_claims.fset(self, admitted(claims))
-
-    return Context
+def _added(ctx: Any) -> Sequence[Mapping[str, Any]]:
+    """The events that a method has added to its context."""
+    return () if ctx is None or isinstance(ctx, Mapping) else ctx.events
 
 
 def _success(error: Exception) -> NuropbSuccess:
     """The success that a method has raised; any other error is raised again."""
-    if isinstance(error, NuropbSuccess):
-        return error
-    if type(error).__module__ == "nuropb.interface":
-        said: Any = error
-        match type(error).__name__:
-            case "NuropbSuccess":
-                return NuropbSuccess(said.result, said.description, events=said.events)
-            case "NuropbCallAgain":
-                raise NuropbCallAgain(str(said)) from error
+    known = translated(error)
+    if isinstance(known, NuropbSuccess):
+        return known
+    if known is not error:
+        raise known from error
     raise error

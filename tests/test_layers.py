@@ -27,6 +27,7 @@ LAYERS: tuple[str, ...] = (
     "encryption",
     "remote",  # errors that a service answers with
     "topics",  # of events, as methods are bound to them
+    "foreign",  # nuropb's own decorators and exceptions
     "contexts",  # the decorators, and the context of a call
     "hints",
     "parameters",
@@ -70,6 +71,9 @@ LAYERS: tuple[str, ...] = (
     "discovery",
     "calling",
     "mesh",
+    "interface",  # for those who come from nuropb
+    "rmq_api",
+    "compat",
     "asgi",
     "telemetry",
     "cli",
