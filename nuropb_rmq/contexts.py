@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
-from . import foreign
+from . import decorated
 from .exceptions import NuropbAuthorizationError, NuropbValidationError
 
 __all__ = [
@@ -346,7 +346,7 @@ def marks_of(function: object) -> Marks:
 
     authorize = mark(_AUTHORIZE, None)
     own_class = mark(_CONTEXT_CLASS, None)
-    theirs = foreign.context_class(inner or function, admitted) if own_class is None else None
+    theirs = decorated.context_class(inner or function, admitted) if own_class is None else None
     return Marks(
         hidden=mark(_HIDDEN, False),
         authorize=authorize,
@@ -358,7 +358,7 @@ def marks_of(function: object) -> Marks:
         context_class=own_class or theirs,
         authorizes_itself=theirs is not None,
         suppress_exceptions=mark(_SUPPRESS, False)
-        or foreign.suppresses_exceptions(inner or function),
+        or decorated.suppresses_exceptions(inner or function),
         in_thread=mark(_IN_THREAD, True),
         topics=mark(_TOPICS, ()),
     )

@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol
 
 from .acknowledgement import Outcome
 from .contexts import Marks, NuropbContextManager, admitted, check_event
+from .decorated import translated
 from .exceptions import (
     EncryptionRequiredError,
     NuropbHandlingError,
     NuropbSuccess,
 )
-from .foreign import translated
 from .message import Completion
 from .methods import DESCRIBE, EventHandler, Method, Published
 from .protocol import MessageType

@@ -27,7 +27,7 @@ LAYERS: tuple[str, ...] = (
     "encryption",
     "remote",  # errors that a service answers with
     "topics",  # of events, as methods are bound to them
-    "foreign",  # nuropb's own decorators and exceptions
+    "decorated",  # nuropb's own decorators and exceptions
     "contexts",  # the decorators, and the context of a call
     "hints",
     "parameters",
