@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .acknowledgement import Outcome
+from .adapter import CONSUMER_CLOSED_WAIT_TIMEOUT, RMQTransport
+from .adapter_config import RabbitMQConfiguration
+from .callbacks import decode_rmq_body, verbose
 from .config import TransportConfig
-from .dispatcher import Completion, Handler, Message
 from .encryption import Encryptor
 from .exceptions import (
     AMQPProtocolError,
@@ -36,27 +38,35 @@ from .exceptions import (
     ServiceNotConfigured,
     TransportClosedError,
 )
+from .message import Completion, Handler, Message
 from .protocol import (
     NUROPB_MESSAGE_TYPES,
     NUROPB_PROTOCOL_VERSION,
     NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
     NUROPB_VERSION,
+    AcknowledgeAction,
     CommandPayloadDict,
     EventPayloadDict,
+    MessageCallbackFunction,
+    MessageCompleteFunction,
     MessageType,
     RequestPayloadDict,
     ResponsePayloadDict,
+    TransportRespondPayload,
+    TransportServicePayload,
 )
 from .setup import configure
 from .state import State
 from .transport import Transport
 
 __all__ = [
+    "CONSUMER_CLOSED_WAIT_TIMEOUT",
     "NUROPB_MESSAGE_TYPES",
     "NUROPB_PROTOCOL_VERSION",
     "NUROPB_PROTOCOL_VERSIONS_SUPPORTED",
     "NUROPB_VERSION",
     "AMQPProtocolError",
+    "AcknowledgeAction",
     "BrokerAuthenticationError",
     "BrokerTLSError",
     "BrokerUnreachableError",
@@ -70,6 +80,8 @@ __all__ = [
     "InstanceInUseError",
     "MalformedMessageError",
     "Message",
+    "MessageCallbackFunction",
+    "MessageCompleteFunction",
     "MessageType",
     "NuropbAuthenticationError",
     "NuropbAuthorizationError",
@@ -90,6 +102,8 @@ __all__ = [
     "OutboxFullError",
     "Outcome",
     "PublishNackedError",
+    "RMQTransport",
+    "RabbitMQConfiguration",
     "RequestPayloadDict",
     "ResponsePayloadDict",
     "ServiceNotConfigured",
@@ -97,5 +111,9 @@ __all__ = [
     "Transport",
     "TransportClosedError",
     "TransportConfig",
+    "TransportRespondPayload",
+    "TransportServicePayload",
     "configure",
+    "decode_rmq_body",
+    "verbose",
 ]

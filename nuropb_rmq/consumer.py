@@ -51,6 +51,7 @@ class Consumer:
         self._arrived: deque[Content] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._ended = False
+        self._cancelling = False
         self._cancelled = asyncio.Event()
 
     def start(self, port: ChannelPort) -> None:
@@ -98,13 +99,15 @@ class Consumer:
     async def cancel(self) -> None:
         """Stop the deliveries; returns when the broker has, or the channel has ended.
 
-        What arrived and was not begun goes back to the queue with the channel's end.
+        What arrived and was not begun goes back to the queue.
         """
-        if self.port.open:
+        if self.port.open and not self._cancelling:
+            self._cancelling = True
             self.port.cancel(self.tag)
+        if self.port.open:
             await self._cancelled.wait()
-        if self.acks:
-            self._arrived.clear()
+        while self.acks and self._arrived:
+            self.settle(self._arrived.popleft(), Settlement.REQUEUE)
 
     # -- as the channel's listener ----------------------------------------------------------
 

@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_FEW_LENGTHS = 64
+"""Lengths of time that are kept, timer and all, whether anything waits so long or not."""
+
 
 class Deadlines(Generic[T]):
     """Calls `expire` with each thing whose time is over, unless it was removed before."""
@@ -21,11 +24,14 @@ class Deadlines(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._queues: dict[float, dict[T, float]] = {}
         self._timers: dict[float, asyncio.TimerHandle] = {}
+        self._many = _FEW_LENGTHS
 
     def add(self, thing: T, seconds: float) -> None:
         """`thing` expires in so many seconds."""
         queue = self._queues.get(seconds)
         if queue is None:
+            if len(self._queues) >= self._many:
+                self._forget_unused()
             queue = self._queues[seconds] = {}
             self._timers[seconds] = self._loop.call_later(seconds, self._due, seconds)
         queue[thing] = self._loop.time() + seconds
@@ -35,6 +41,13 @@ class Deadlines(Generic[T]):
         queue = self._queues.get(seconds)
         if queue is not None:
             queue.pop(thing, None)
+
+    def _forget_unused(self) -> None:
+        """Lengths that nothing waits for: whoever computes its timeouts has many of them."""
+        for seconds in [length for length, queue in self._queues.items() if not queue]:
+            del self._queues[seconds]
+            self._timers.pop(seconds).cancel()
+        self._many = max(_FEW_LENGTHS, 2 * len(self._queues))
 
     def _due(self, seconds: float) -> None:
         queue = self._queues[seconds]
@@ -46,11 +59,14 @@ class Deadlines(Generic[T]):
                 return
             del queue[thing]
             self._expire(thing)
-        del self._queues[seconds], self._timers[seconds]
+        if self._queues.get(seconds) is queue:  # whoever expired may have cleared all
+            del self._queues[seconds], self._timers[seconds]
 
     def clear(self) -> None:
         """Forget all."""
         for timer in self._timers.values():
             timer.cancel()
+        for queue in self._queues.values():
+            queue.clear()
         self._queues.clear()
         self._timers.clear()

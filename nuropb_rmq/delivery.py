@@ -8,21 +8,33 @@ from collections.abc import Callable
 from .acknowledgement import Settlement
 from .consumer import Consumer
 from .exceptions import NuropbException, NuropbSerializationError, PublishNackedError
+from .head import Head
 from .publisher import OnDone
 from .wire.frames import Content
 
 logger = logging.getLogger(__name__)
+
+Settler = Callable[["Delivery", Settlement], None]
+"""Settles a delivery, by its `write`, in place of the consumer; it must not raise."""
 
 
 class Delivery:
     """One delivery until it is settled: after its messages are confirmed, and once."""
 
     __slots__ = (
-        "_consumer", "_done", "_on_settled", "_outstanding", "content", "decrypted", "settlement",
+        "_consumer", "_done", "_on_settled", "_outstanding", "concluded", "content", "decrypted",
+        "head", "sent", "settlement", "settler",
     )  # fmt: skip
 
+    head: Head
+    """Once it was read."""
+
     def __init__(
-        self, on_settled: Callable[[], None], consumer: Consumer, content: Content
+        self,
+        on_settled: Callable[[], None],
+        consumer: Consumer,
+        content: Content,
+        settler: Settler | None = None,
     ) -> None:
         self._on_settled = on_settled
         self._consumer = consumer
@@ -32,6 +44,11 @@ class Delivery:
         self.decrypted = False
         """An answer can be encrypted, once, with the key that this delivery came with."""
         self.settlement = Settlement.REJECT
+        self.settler = settler
+        self.concluded = False
+        """What becomes of it is decided; it is settled when its messages are confirmed."""
+        self.sent = 0
+        """Messages that were sent for it."""
 
     def expect(self) -> OnDone:
         """Wait for one more message to be confirmed; its outcome is told to what is returned."""
@@ -73,5 +90,12 @@ class Delivery:
             return
         self._done = True
         if settlement is not None:
-            self._consumer.settle(self.content, settlement)
+            if self.settler is None:
+                self._consumer.settle(self.content, settlement)
+            else:
+                self.settler(self, settlement)
         self._on_settled()
+
+    def write(self, settlement: Settlement) -> bool:
+        """Tell the broker; False when the channel is gone. For a settler, once."""
+        return self._consumer.settle(self.content, settlement)

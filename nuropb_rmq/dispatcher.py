@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from . import envelope
@@ -14,7 +13,7 @@ from .acknowledgement import Answer, Outcome, Settlement, decide
 from .config import TransportConfig
 from .consumer import Consumer
 from .deadlines import Deadlines
-from .delivery import Delivery
+from .delivery import Delivery, Settler
 from .exceptions import (
     EncryptionError,
     MalformedMessageError,
@@ -26,6 +25,15 @@ from .exceptions import (
     NuropbTransportError,
 )
 from .head import Head
+from .message import (
+    Completion,
+    Handler,
+    Message,
+    context_of,
+    describe,
+    event_of,
+    response_to,
+)
 from .outbound import Outbound
 from .protocol import MessageType
 from .sealing import Sealing, whole_body
@@ -36,72 +44,15 @@ logger = logging.getLogger(__name__)
 CANCEL_WITHIN = 2.0
 """Seconds that handlers have to end in, once they are cancelled."""
 
-Handler = Callable[["Message"], Awaitable[Any]]
+Conclude = Callable[[Delivery, Message, Completion], None]
+"""Ends a delivery at once, while its handler may go on; it never raises."""
+Taker = Callable[[Delivery, Message, Conclude], Awaitable[Any]]
+"""A handler that knows its delivery, and may end it before it ends itself."""
 
 
-class Message:
-    """A request, command or event, as a handler gets it."""
-
-    __slots__ = ("_head", "payload")
-
-    def __init__(self, head: Head, payload: dict[str, Any]) -> None:
-        self._head = head
-        self.payload = payload
-
-    @property
-    def kind(self) -> MessageType:
-        """A request, a command or an event."""
-        return self._head.kind
-
-    @property
-    def correlation_id(self) -> str:
-        """What its answer will carry."""
-        return self._head.correlation_id
-
-    @property
-    def trace_id(self) -> str | None:
-        """Shared by all messages of one activity, when there is one."""
-        return self._head.trace_id
-
-    @property
-    def ttl(self) -> int | None:
-        """Its expiration in milliseconds, when it has one."""
-        return self._head.ttl
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether it came encrypted."""
-        return self._head.encrypted
-
-    @property
-    def call_again_count(self) -> int:
-        """How often it was called again already."""
-        return self._head.call_again_count
-
-    @property
-    def redelivered(self) -> bool:
-        """Whether the broker has delivered it before, to whomever."""
-        return self._head.content.redelivered
-
-    @property
-    def headers(self) -> dict[str, Any]:
-        """Its headers, those that the protocol does not know among them."""
-        return self._head.headers
-
-    def __repr__(self) -> str:
-        return f"<Message {self.kind.value} {self.correlation_id}>"  # a payload may be secret
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a handler may return to decide everything itself.
-
-    `messages` are payloads of responses and events; they are published, and confirmed, before
-    the message is settled. A plain return value stands for Completion(DONE, [its response]).
-    """
-
-    outcome: Outcome
-    messages: Sequence[Mapping[str, Any]] = ()
+def plain(handler: Handler) -> Taker:
+    """A handler that only sees messages."""
+    return lambda _, message, __: handler(message)
 
 
 class Dispatcher:
@@ -112,10 +63,17 @@ class Dispatcher:
     """
 
     def __init__(
-        self, config: TransportConfig, handler: Handler, outbound: Outbound, sealing: Sealing
+        self,
+        config: TransportConfig,
+        taker: Taker,
+        outbound: Outbound,
+        sealing: Sealing,
+        *,
+        settler: Settler | None = None,
     ) -> None:
         self._config = config
-        self._handler = handler
+        self._taker = taker
+        self._settler = settler
         self._outbound = outbound
         self._sealing = sealing
         self._loop = asyncio.get_running_loop()
@@ -135,7 +93,7 @@ class Dispatcher:
         if not self._taking:
             return None  # the end of the channel gives it back
         self._unsettled += 1
-        work = Delivery(self.settled, consumer, content)
+        work = Delivery(self.settled, consumer, content, self._settler)
         self._tasks.add(self._loop.create_task(self._dispatch(work)))
         limit = self._config.prefetch_count
         if limit and len(self._tasks) >= limit:
@@ -147,8 +105,8 @@ class Dispatcher:
         self._taking = False
 
     async def drained(self) -> None:
-        """Wait until every delivery that was begun is settled, replies confirmed."""
-        await self._until(lambda: self._unsettled == 0)
+        """Wait until every delivery that was begun is settled, and every handler has ended."""
+        await self._until(lambda: self._unsettled == 0 and not self._tasks)
 
     async def cancel(self) -> None:
         """Cancel the handlers that still run; their messages go back to the queue."""
@@ -186,20 +144,22 @@ class Dispatcher:
         task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - this runs in one
         try:
-            head = Head(work.content)
+            head = work.head = Head(work.content)
             try:
                 message = Message(head, await self._open(work, head))
             except (MalformedMessageError, EncryptionError) as e:
                 self._refuse(work, head, e)
                 return
             try:
-                outcome, messages = await self._handle(task, message, head)
-                self._conclude(work, head, message, outcome, messages)
+                outcome, messages = await self._handle(task, work, message, head)
+                if not work.concluded:
+                    self._conclude(work, head, message, outcome, messages)
             finally:
                 if work.decrypted:  # and no answer was encrypted
                     self._sealing.forget_received(message.correlation_id)
         except asyncio.CancelledError:
-            work.settle(None)
+            if not work.concluded:
+                work.settle(None)
             raise
         except Exception:
             logger.exception("a delivery could not be handled; it goes to the dead letters")
@@ -223,12 +183,12 @@ class Dispatcher:
         )
 
     async def _handle(
-        self, task: asyncio.Task[None], message: Message, head: Head
+        self, task: asyncio.Task[None], work: Delivery, message: Message, head: Head
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
         self._deadlines.add(task, self._config.handler_timeout)
         try:
-            value = await self._handler(message)
+            value = await self._taker(work, message, self.conclude)
         except NuropbSuccess as success:
             return self._succeeded(message, head, success)
         except NuropbCallAgain:
@@ -248,17 +208,17 @@ class Dispatcher:
             self._expired.discard(task)
         if isinstance(value, Completion):
             return value.outcome, value.messages
-        return Outcome.DONE, [_response(message, head, value)]
+        return Outcome.DONE, [response_to(message, head, value)]
 
     def _succeeded(
         self, message: Message, head: Head, success: NuropbSuccess
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         try:
-            events = [_event(message, event) for event in success.events]
+            events = [event_of(message, event) for event in success.events]
         except (KeyError, TypeError):
             problem = "NuropbSuccess: each of its events is a mapping with topic and payload"
             return self._failed(message, head, NuropbHandlingError(problem))
-        return Outcome.DONE, [_response(message, head, success.result), *events]
+        return Outcome.DONE, [response_to(message, head, success.result), *events]
 
     def _overdue(self, task: asyncio.Task[None]) -> None:
         self._expired.add(task)
@@ -271,7 +231,17 @@ class Dispatcher:
             "%s %s failed: %s", message.kind.value, message.correlation_id, type(error).__name__
         )
         logger.debug("%s", message.correlation_id, exc_info=error)
-        return Outcome.FAILED, [envelope.error_response(head, error_dict(error), _context(message))]
+        return Outcome.FAILED, [envelope.error_response(head, describe(error), context_of(message))]
+
+    def conclude(self, work: Delivery, message: Message, completion: Completion) -> None:
+        """End a delivery at once, while its handler goes on; what that returns does not count."""
+        if work.concluded:
+            return
+        try:
+            self._conclude(work, work.head, message, completion.outcome, completion.messages)
+        except Exception:  # as in _dispatch: the caller is anybody
+            logger.exception("a delivery could not be handled; it goes to the dead letters")
+            work.settle(Settlement.REJECT)
 
     def _conclude(
         self,
@@ -281,6 +251,7 @@ class Dispatcher:
         outcome: Outcome,
         messages: Sequence[Mapping[str, Any]],
     ) -> None:
+        work.concluded = True
         decision = decide(message.kind, outcome, message.call_again_count)
         work.settlement = decision.settlement
         if decision.settlement is Settlement.CALL_AGAIN:
@@ -295,7 +266,7 @@ class Dispatcher:
                 messages = [each for each in messages if each.get("tag") == "event"]
             case Answer.CALL_AGAIN_REJECTED:
                 error = NuropbCallAgainReject("the handler asked for a second call-again")
-                messages = [envelope.error_response(head, error.to_dict(), _context(message))]
+                messages = [envelope.error_response(head, error.to_dict(), context_of(message))]
         try:
             self._publish(work, head, messages)
         except NuropbException as e:
@@ -319,6 +290,7 @@ class Dispatcher:
             send = self._outbound.reply(head, payload, reply_to or "", encrypted=work.decrypted)
             work.decrypted = False
             replies.append(send)
+        work.sent = len(replies) + len(events)
         for send in (*replies, *events):
             on_done = work.expect()
             try:
@@ -353,40 +325,3 @@ class Dispatcher:
         if work.decrypted:
             self._sealing.forget_received(head.correlation_id)
         work.published()
-
-
-def error_dict(error: BaseException) -> dict[str, Any]:
-    """The `error` of a response: the class name and its text."""
-    if isinstance(error, NuropbException):
-        return error.to_dict()
-    return {"error": type(error).__name__, "description": str(error)}
-
-
-def _context(message: Message) -> dict[str, Any]:
-    return message.payload.get("context") or {}
-
-
-def _response(message: Message, head: Head, result: Any) -> dict[str, Any]:
-    return {
-        "tag": MessageType.RESPONSE.value,
-        "result": result,
-        "error": None,
-        "correlation_id": message.correlation_id,
-        "trace_id": message.trace_id,
-        "context": _context(message),
-        "warning": None,
-        "reply_to": head.reply_to,
-    }
-
-
-def _event(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event that a handler's success carries; nuropb's EventType calls its body `payload`."""
-    return {
-        "tag": MessageType.EVENT.value,
-        "topic": event["topic"],
-        "event": event["payload"] if "payload" in event else event.get("event"),
-        "target": event.get("target"),
-        "correlation_id": message.correlation_id,
-        "trace_id": message.trace_id,
-        "context": _context(message),
-    }

@@ -6,6 +6,7 @@ The contract was read off nuropb 0.1.8 on a real broker; an old peer must unders
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
@@ -14,12 +15,17 @@ __all__ = [
     "NUROPB_PROTOCOL_VERSION",
     "NUROPB_PROTOCOL_VERSIONS_SUPPORTED",
     "NUROPB_VERSION",
+    "AcknowledgeAction",
     "CommandPayloadDict",
     "ErrorDescriptionType",
     "EventPayloadDict",
+    "MessageCallbackFunction",
+    "MessageCompleteFunction",
     "MessageType",
     "RequestPayloadDict",
     "ResponsePayloadDict",
+    "TransportRespondPayload",
+    "TransportServicePayload",
 ]
 
 NUROPB_VERSION: Final = "rmq-aio/0.1.0"
@@ -108,6 +114,37 @@ class ResponsePayloadDict(_Payload):
     error: dict[str, Any] | None
     warning: str | None
     reply_to: str
+
+
+class TransportServicePayload(TypedDict):
+    """A message as `message_callback` gets it. `ttl` is in milliseconds."""
+
+    nuropb_protocol: str
+    nuropb_type: Literal["request", "command", "event", "response"]
+    nuropb_payload: dict[str, Any]
+    correlation_id: str
+    trace_id: str | None
+    ttl: int | None
+
+
+class TransportRespondPayload(TypedDict):
+    """A response or event as `message_complete` is given it; what is sent is `nuropb_payload`."""
+
+    nuropb_protocol: str
+    nuropb_type: Literal["request", "command", "event", "response"]
+    nuropb_payload: ResponsePayloadDict | EventPayloadDict
+    correlation_id: str
+    trace_id: str | None
+    ttl: int | None
+
+
+AcknowledgeAction = Literal["ack", "nack", "reject"]
+"""Done; call again, once; failed."""
+MessageCompleteFunction = Callable[[list[TransportRespondPayload], AcknowledgeAction], None]
+MessageCallbackFunction = Callable[
+    [TransportServicePayload, MessageCompleteFunction, dict[str, Any]], object
+]
+"""A function, or a coroutine function."""
 
 
 _drawn: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -25,17 +26,17 @@ from .wire.frames import Content
 
 logger = logging.getLogger(__name__)
 
+OnResponse = Callable[[Head, dict[str, Any]], None]
+"""Told of each response that no request() waits for; it must not raise."""
 
-class Pending:
-    """One request that waits."""
 
-    __slots__ = ("correlation_id", "encrypted", "exposed", "future", "message", "timeout")
+class Pending(ABC):
+    """One request that waits for its response; subclasses know who is told."""
 
-    def __init__(
-        self, correlation_id: str, future: asyncio.Future[dict[str, Any]], timeout: float
-    ) -> None:
+    __slots__ = ("correlation_id", "encrypted", "exposed", "message", "timeout")
+
+    def __init__(self, correlation_id: str, timeout: float) -> None:
         self.correlation_id = correlation_id
-        self.future = future
         self.timeout = timeout
         self.encrypted = False
         self.exposed = False
@@ -49,28 +50,61 @@ class Pending:
         elif error is not None:
             self.fail(error)
 
-    def fail(self, error: BaseException) -> None:
+    @abstractmethod
+    def answer(self, head: Head, payload: dict[str, Any]) -> None:
+        """End the waiting with the response."""
+
+    @abstractmethod
+    def fail(self, error: NuropbException) -> None:
         """End the waiting with an error."""
-        if not self.future.done():
-            self.future.set_exception(error)
 
     def expire(self) -> None:
         """The deadline passed."""
+        self.fail(self.overdue())
+
+    def overdue(self) -> NuropbTimeoutError:
+        """The error of a deadline that passed."""
         sent = self.message is not None and self.message.stage is not Stage.WAITING
         what = "no response" if sent else "not sent, for the broker could not be reached"
-        self.fail(NuropbTimeoutError(f"{what} within {self.timeout:g} s"))
+        return NuropbTimeoutError(f"{what} within {self.timeout:g} s")
+
+
+class Awaited(Pending):
+    """A request whose response somebody awaits."""
+
+    __slots__ = ("future",)
+
+    def __init__(
+        self, correlation_id: str, future: asyncio.Future[dict[str, Any]], timeout: float
+    ) -> None:
+        super().__init__(correlation_id, timeout)
+        self.future = future
+
+    def answer(self, _: Head, payload: dict[str, Any]) -> None:
+        """End the waiting with the response."""
+        if not self.future.done():
+            self.future.set_result(payload)
+
+    def fail(self, error: NuropbException) -> None:
+        """End the waiting with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class Replies:
     """The table of pending requests, and the receiver of the response queue.
 
     A response resolves only a request of this table, and only if it is a response; nothing else
-    that arrives on the response queue is executed. `dropped` counts what was not used, by reason.
+    that arrives on the response queue is executed. One that nobody waits for goes to
+    `on_response`, or is dropped. `dropped` counts what was not used, by reason.
     """
 
-    def __init__(self, sealing: Sealing, *, max_depth: int) -> None:
+    def __init__(
+        self, sealing: Sealing, *, max_depth: int, on_response: OnResponse | None = None
+    ) -> None:
         self._sealing = sealing
         self._max_depth = max_depth
+        self._on_response = on_response
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, Pending] = {}
         self._deadlines = Deadlines[Pending](Pending.expire)
@@ -80,26 +114,34 @@ class Replies:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def open(self, correlation_id: str, timeout: float) -> Pending:
-        """Register a request that waits for `timeout` seconds.
+    def open(self, correlation_id: str, timeout: float) -> Awaited:
+        """Register a request whose response is awaited for `timeout` seconds.
 
         Raises NuropbValidationError when a request with this id waits already.
         """
+        pending = Awaited(correlation_id, self._loop.create_future(), timeout)
+        self.add(pending)
+        return pending
+
+    def add(self, pending: Pending) -> None:
+        """Register a request. Raises NuropbValidationError when its id waits already."""
+        correlation_id = pending.correlation_id
         if correlation_id in self._pending:
             raise NuropbValidationError(
                 f"payload field 'correlation_id': a request with {correlation_id!r} waits already"
             )
-        pending = Pending(correlation_id, self._loop.create_future(), timeout)
-        self._deadlines.add(pending, timeout)
+        self._deadlines.add(pending, pending.timeout)
         self._pending[correlation_id] = pending
-        return pending
+
+    def waiting(self, correlation_id: str) -> Pending | None:
+        """The request with this id, while it waits."""
+        return self._pending.get(correlation_id)
 
     def close(self, pending: Pending) -> None:
         """Forget a request, whatever came of it."""
-        del self._pending[pending.correlation_id]
+        if self._pending.get(pending.correlation_id) is pending:
+            del self._pending[pending.correlation_id]
         self._deadlines.remove(pending, pending.timeout)
-        if pending.future.done() and not pending.future.cancelled():
-            pending.future.exception()  # whoever waited may have been cancelled in this moment
         if pending.encrypted:
             self._sealing.forget_sent(pending.correlation_id)
 
@@ -113,24 +155,37 @@ class Replies:
         elif head.kind is not MessageType.RESPONSE:
             self._drop("not a response", f"a {head.kind.value} on the response queue")
         else:
-            pending = self._pending.get(head.correlation_id)
-            if pending is None or pending.future.done():
-                self._drop("unclaimed", f"nobody waits for {head.correlation_id}")
-            else:
+            pending = self._pending.pop(head.correlation_id, None)
+            if pending is not None:
                 self._resolve(pending, head)
+            elif self._on_response is not None:
+                self._hand_over(head, self._on_response)
+            else:
+                self._drop("unclaimed", f"nobody waits for {head.correlation_id}")
 
     def _resolve(self, pending: Pending, head: Head) -> None:
         try:
-            body = whole_body(head.content)
             if pending.encrypted and not head.encrypted:
                 raise EncryptionError("an encrypted request was answered in plain text: refused")
-            if head.encrypted:
-                body = self._sealing.unseal_now(body, head.correlation_id)
-            payload = read_payload(head, body, max_depth=self._max_depth, decrypted=head.encrypted)
+            payload = self._read(head)
         except (MalformedMessageError, EncryptionError) as e:
             pending.fail(e)
         else:
-            pending.future.set_result(payload)
+            pending.answer(head, payload)
+
+    def _hand_over(self, head: Head, on_response: OnResponse) -> None:
+        try:
+            payload = self._read(head)
+        except (MalformedMessageError, EncryptionError) as e:
+            self._drop("unclaimed, and cannot be read", e)
+        else:
+            on_response(head, payload)
+
+    def _read(self, head: Head) -> dict[str, Any]:
+        body = whole_body(head.content)
+        if head.encrypted:
+            body = self._sealing.unseal_now(body, head.correlation_id)
+        return read_payload(head, body, max_depth=self._max_depth, decrypted=head.encrypted)
 
     def _drop(self, reason: str, detail: object) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
@@ -167,11 +222,11 @@ class Replies:
                 )
             )
 
-    def fail_all(self, error: BaseException) -> None:
+    def fail_all(self, error: NuropbException) -> None:
         """Release every waiter."""
         for timer in self._gap_timers:
             timer.cancel()
         self._gap_timers.clear()
         self._deadlines.clear()
-        for pending in self._pending.values():
+        for pending in tuple(self._pending.values()):
             pending.fail(error)

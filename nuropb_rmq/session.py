@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
 from aio_pika import Channel
@@ -25,6 +26,12 @@ logger = logging.getLogger(__name__)
 
 CLOSE_WITHIN = 2.0
 """Seconds in which the broker must confirm that the channels are closed."""
+
+
+Run = Callable[[], Awaitable[object]]
+Steps = Callable[[str, Run], Awaitable[None]]
+"""Takes each of the steps open_channel, declare_response_queue, declare_service_queue and
+close_channel, and what it does; raises only a NuropbTransportError."""
 
 
 class Role(Enum):
@@ -52,7 +59,8 @@ class Session:
         *,
         publisher: Publisher,
         responses: Receiver,
-        service: Receiver,
+        service: Receiver | None,
+        steps: Steps | None = None,
     ) -> None:
         self._connection = connection
         self._config = config
@@ -61,6 +69,7 @@ class Session:
         self._publisher = publisher
         self._responses = responses
         self._service = service
+        self._steps = steps
         self._router = connection.router
         self._channels: list[Channel] = []
         self._ports: list[ChannelPort] = []
@@ -84,8 +93,8 @@ class Session:
                 await self._consume_responses()
             if self._role is not Role.CONSUMING:
                 await self._open_publishing()
-            if self._role is Role.CONSUMING:
-                await self._consume_service_queue()
+            if self._role is Role.CONSUMING and self._service is not None:
+                await self._consume_service_queue(self._service)
 
     async def _probe_exchanges(self) -> None:
         """Exchanges must exist; asking passively needs no permission to configure them."""
@@ -101,7 +110,9 @@ class Session:
 
     async def _consume_responses(self) -> None:
         channel = await self._open_channel()
-        queue = await _declare(channel, self._topology.response_queue)
+        queue = await self._declare(
+            "declare_response_queue", channel, self._topology.response_queue
+        )
         await self._consume(channel, queue, self._responses, acks=False)
 
     async def _open_publishing(self) -> None:
@@ -110,22 +121,32 @@ class Session:
         listener.port = self._register(channel, listener)
         self._publisher.attach(listener)
 
-    async def _consume_service_queue(self) -> None:
+    async def _consume_service_queue(self, service: Receiver) -> None:
         described = self._topology.service_queue
         assert described is not None  # noqa: S101 - a consuming role has one, by its topology
         channel = await self._open_channel()
-        queue = await _declare(channel, described)
+        queue = await self._declare("declare_service_queue", channel, described)
         for binding in self._topology.bindings:
             with translated(f"binding {binding.routing_key!r} to exchange {binding.exchange!r}"):
                 await queue.bind(binding.exchange, binding.routing_key)
         await channel.set_qos(self._config.prefetch_count)
-        await self._consume(channel, queue, self._service, acks=True)
+        await self._consume(channel, queue, service, acks=True)
 
     async def _open_channel(self, *, confirms: bool = False) -> Channel:
         channel = Channel(self._connection, publisher_confirms=confirms)
-        await channel.initialize()
+        await self._step("open_channel", channel.initialize)
         self._channels.append(channel)
         return channel
+
+    async def _declare(self, step: str, channel: Channel, queue: Queue) -> AbstractQueue:
+        await self._step(step, lambda: _declare(channel, queue))
+        return await channel.get_queue(queue.name, ensure=False)
+
+    async def _step(self, name: str, run: Run) -> None:
+        if self._steps is None:
+            await run()
+        else:
+            await self._steps(name, run)
 
     async def _consume(
         self, channel: Channel, queue: AbstractQueue, receiver: Receiver, *, acks: bool
@@ -150,7 +171,8 @@ class Session:
     async def close(self, reason: str, *, with_connection: bool) -> None:
         """End the data plane of every channel, then close the channels themselves.
 
-        With the connection about to be closed, its channels need not be closed one by one.
+        With the connection about to be closed, its channels need not be closed one by one, unless
+        that is a step which somebody takes.
         """
         self._end(ConnectionLostError(reason))
         for port in self._ports:
@@ -159,19 +181,22 @@ class Session:
             if consumer.acks:
                 consumer.task.cancel()
         await asyncio.gather(*(each.task for each in self._consumers), return_exceptions=True)
-        if not with_connection and self._router.lost is None:
+        if self._router.lost is None and (self._steps is not None or not with_connection):
             await self._close_channels()
 
     async def _close_channels(self) -> None:
         try:
             with translated("closing"):
                 async with asyncio.timeout(CLOSE_WITHIN):
-                    for channel in self._channels:
-                        await channel.close()
+                    await self._step("close_channel", self._close_each)
         except (NuropbTransportError, TimeoutError) as e:
             # A connection whose channels cannot be closed is not fit for another session.
             logger.debug("channels could not be closed: %r", e)
             self._router.abort("channels could not be closed")
+
+    async def _close_each(self) -> None:
+        for channel in self._channels:
+            await channel.close()
 
 
 async def _probe(channel: Channel, exchange: Exchange) -> None:
@@ -179,9 +204,9 @@ async def _probe(channel: Channel, exchange: Exchange) -> None:
         await channel.declare_exchange(exchange.name, exchange.kind, passive=True)
 
 
-async def _declare(channel: Channel, queue: Queue) -> AbstractQueue:
+async def _declare(channel: Channel, queue: Queue) -> None:
     with translated(f"queue {queue.name!r}"):
-        return await channel.declare_queue(
+        await channel.declare_queue(
             queue.name,
             durable=queue.durable,
             exclusive=queue.exclusive,

@@ -5,28 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, cast
 
 from . import envelope
 from .config import TransportConfig
 from .connection import BrokerConnection
-from .consumer import Consumer, Receiver
-from .dispatcher import Dispatcher, Handler
+from .dispatcher import Dispatcher, plain
 from .exceptions import (
     NuropbConfigurationError,
-    NuropbException,
-    NuropbOutcomeUnknownError,
     NuropbTimeoutError,
     NuropbTransportError,
     NuropbValidationError,
-    OutboxFullError,
     TransportClosedError,
 )
+from .hooks import Hooks
 from .link import Link
+from .message import Handler
 from .outbound import Outbound, identify
+from .posting import Gate, Posts, seconds
 from .protocol import MessageType, ResponsePayloadDict, new_id
-from .publisher import Outgoing, Publisher, Stage
+from .publisher import Publisher, Stage
 from .replies import Replies
 from .sealing import PayloadEncryptor, Sealing
 from .session import Role, Session
@@ -53,15 +53,17 @@ class Transport:
         handler: Handler | None = None,
         *,
         encryptor: PayloadEncryptor | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
-        if handler is None and not config.client_only:
+        self._hooks = hooks or Hooks()
+        self._taker = self._hooks.taker if handler is None else plain(handler)
+        if self._taker is None and not config.client_only:
             raise NuropbConfigurationError(
                 "handler", "a service needs one; a transport that only sends needs client_only=True"
             )
         if config.broker.tls is not None:
             config.broker.tls.context()  # a missing file is told now, not at the first connect
         self._config = config
-        self._handler = handler
         self._sealing = Sealing(encryptor)
         self._instance_id = config.instance_id or ""
         self._life = Lifecycle()
@@ -69,9 +71,12 @@ class Transport:
         self._closing: asyncio.Task[None] | None = None
         self._publisher: Publisher
         self._replies: Replies
+        self._gate: Gate
+        self._posts: Posts
         self._outbound: Outbound
         self._dispatcher: Dispatcher | None = None
-        self._awaiting_responses = 0
+        self._serving = True
+        self._thread = 0
 
     # -- what it is -------------------------------------------------------------------------
 
@@ -145,15 +150,28 @@ class Transport:
         config = self._config
         self._instance_id = config.instance_id or new_id()
         topology = Topology.of(config, self._instance_id)
-        self._publisher = Publisher(
-            max_messages=config.outbox_messages, max_bytes=config.outbox_bytes
+        self._serving = True
+        self._thread = get_ident()
+        hooks = self._hooks
+        room = {"max_messages": config.outbox_messages, "max_bytes": config.outbox_bytes}
+        self._publisher = Publisher(**room)
+        self._replies = Replies(
+            self._sealing, max_depth=config.max_json_depth, on_response=hooks.on_response
         )
-        self._replies = Replies(self._sealing, max_depth=config.max_json_depth)
+        self._gate = Gate(self._publisher, **room)
         self._outbound = Outbound(config, topology, self._publisher, self._sealing)
-        service: Receiver = self._replies
-        if self._handler is not None and not config.client_only:
-            service = self._dispatcher = Dispatcher(
-                config, self._handler, self._outbound, self._sealing
+        self._posts = Posts(
+            config,
+            self._outbound,
+            self._publisher,
+            self._gate,
+            self._replies,
+            on_response=hooks.on_response,
+            on_failure=hooks.on_failure,
+        )
+        if self._taker is not None and not config.client_only:
+            self._dispatcher = Dispatcher(
+                config, self._taker, self._outbound, self._sealing, settler=hooks.settler
             )
 
         def new_session(connection: BrokerConnection, role: Role) -> Session:
@@ -164,7 +182,8 @@ class Transport:
                 role,
                 publisher=self._publisher,
                 responses=self._replies,
-                service=service,
+                service=self._dispatcher if self._serving else None,
+                steps=hooks.steps,
             )
 
         roles = [Role.CLIENT] if config.client_only else [Role.PUBLISHING, Role.CONSUMING]
@@ -205,15 +224,21 @@ class Transport:
     async def _drain(self) -> None:
         if self._dispatcher is not None:
             self._dispatcher.stop_taking()
-        consumer = self._service_consumer()
-        if consumer is not None:
-            await consumer.cancel()
+        await self.stop_consuming()
         if self._dispatcher is not None:
             await self._dispatcher.drained()
         await self._publisher.flushed()
 
-    def _service_consumer(self) -> Consumer | None:
-        return next((each.service_consumer for each in self._links if each.service_consumer), None)
+    async def stop_consuming(self) -> None:
+        """Take nothing more from the service queue until the next start().
+
+        What is in hand is finished; sending, and responses, go on. What arrived and was not begun
+        goes back to the queue.
+        """
+        self._serving = False
+        for link in self._links:
+            if link.service_consumer is not None:
+                await link.service_consumer.cancel()
 
     async def _close(self, reason: NuropbTransportError, final: State = State.STOPPED) -> None:
         """End everything; the order lets handlers that are cancelled still find a transport."""
@@ -221,7 +246,9 @@ class Transport:
             await self._dispatcher.cancel()
         for link in reversed(self._links):
             await link.stop()
+        self._gate.close(reason)
         self._publisher.close(reason)
+        self._posts.close()
         self._replies.fail_all(reason)
         self._life.set(final, reason)
 
@@ -243,6 +270,7 @@ class Transport:
         self._life.wake()
         if changed.role is not Role.PUBLISHING and changed.state in _ALIVE:
             self._replies.expose()  # at its return too: what was written meanwhile has no answer
+        self._gate.set(self._links[-1].state.up)
         if self._closing is not None or self.state not in (*_ALIVE, State.CONNECTING):
             return
         worst = max(self._links, key=lambda link: link.state.value)
@@ -259,6 +287,31 @@ class Transport:
 
     # -- sending ----------------------------------------------------------------------------
 
+    def post(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        ttl: float | None = None,
+        priority: int | None = None,
+        encoding: str = "json",
+        encrypted: bool = False,
+        timeout: float | None = None,
+    ) -> asyncio.Future[None]:
+        """Send a payload, from synchronous code of the loop's thread; see send().
+
+        What cannot be sent raises at once. The future is done when the broker has confirmed the
+        message, and raises the rest; nobody has to wait for it: its error is logged then.
+        """
+        self._check_open()
+        return self._posts.post(
+            payload,
+            ttl=ttl,
+            priority=priority,
+            encoding=encoding,
+            encrypted=encrypted,
+            timeout=timeout,
+        )
+
     async def send(
         self,
         payload: Mapping[str, Any],
@@ -271,54 +324,35 @@ class Transport:
     ) -> None:
         """Send a payload; returns when the broker has confirmed it.
 
-        `ttl` is its expiration in seconds (commands: `default_ttl`); `timeout`, in seconds, is how
-        long to wait for the broker (`publish_timeout`). Raises NuropbValidationError,
-        NuropbSerializationError or EncryptionError for what cannot be sent,
+        `ttl` is its expiration in seconds (commands and requests: `default_ttl`); `timeout`, in
+        seconds, is how long to wait for the broker (`publish_timeout`). Raises
+        NuropbValidationError, NuropbSerializationError or EncryptionError for what cannot be sent,
         NuropbNotDeliveredError when no queue takes a request or command, PublishNackedError,
         OutboxFullError, NuropbTimeoutError (never sent), NuropbOutcomeUnknownError (written, and
-        not confirmed), TransportClosedError.
+        not confirmed), TransportClosedError. When cancelled, what was not written is never sent.
         """
+        self._check_open()
+        confirmation = self._posts.post(
+            payload,
+            ttl=ttl,
+            priority=priority,
+            encoding=encoding,
+            encrypted=encrypted,
+            timeout=timeout,
+        )
+        try:
+            await confirmation
+        finally:
+            self._posts.abandon(confirmation)
+
+    def _check_open(self) -> None:
         if self.state.over or self.state is State.CONNECTING:
             raise self._life.closed_error()
-        kind = envelope.check_outgoing(payload, encoding)
-        if ttl is None and kind in (MessageType.COMMAND, MessageType.REQUEST):
-            ttl = self._config.default_ttl
-        timeout = self._config.publish_timeout if timeout is None else _seconds("timeout", timeout)
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        deadline = loop.time() + timeout
-        message = self._outbound.pack(
-            identify(payload),
-            lambda error: _resolve(done, error),
-            kind=kind,
-            ttl=None if ttl is None else _seconds("ttl", ttl),
-            priority=priority,
-            encrypted=encrypted,
-        )
-        await self._confirmed(message, done, deadline, timeout)
-
-    async def _confirmed(
-        self, message: Outgoing, done: asyncio.Future[None], deadline: float, timeout: float
-    ) -> None:
-        self._publisher.publish(message)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await done
-        except TimeoutError as e:
-            if isinstance(e, NuropbException):
-                raise
-            if message.stage is Stage.WAITING:
-                raise NuropbTimeoutError(
-                    f"never sent: the broker took no messages for {timeout:g} s"
-                ) from e
-            raise NuropbOutcomeUnknownError(
-                f"written, but not confirmed by the broker within {timeout:g} s"
-            ) from e
-        finally:
-            if message.stage is not Stage.DONE:
-                self._publisher.discard(message, NuropbTimeoutError("nobody waits for it"))
-            if done.done() and not done.cancelled():
-                done.exception()  # whoever waited may have been cancelled in this moment
+        if get_ident() != self._thread:
+            raise NuropbTransportError(
+                "called from another thread than the event loop's: use "
+                "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe()"
+            )
 
     async def request(
         self,
@@ -334,17 +368,14 @@ class Transport:
         Cancelling forgets the call. Raises what send() raises, NuropbTimeoutError when there is
         no response in time, and NuropbOutcomeUnknownError when it was lost with a connection.
         """
-        if self.state.over or self.state is State.CONNECTING:
-            raise self._life.closed_error()
+        self._check_open()
         if envelope.check_outgoing(payload) is not MessageType.REQUEST:
             raise NuropbValidationError("payload field 'tag': request() sends requests, see send()")
-        timeout = self._config.request_timeout if timeout is None else _seconds("timeout", timeout)
+        timeout = self._config.request_timeout if timeout is None else seconds("timeout", timeout)
         identified = identify(payload)
         pending = self._replies.open(identified["correlation_id"], timeout)
+        pending.encrypted = encrypted
         try:
-            if not self._links[-1].state.up:
-                await self._until_responses(pending.future)
-            pending.encrypted = encrypted
             message = pending.message = self._outbound.pack(
                 identified,
                 pending.published,
@@ -353,43 +384,11 @@ class Transport:
                 priority=priority,
                 encrypted=encrypted,
             )
-            self._publisher.publish(message)
+            self._gate.publish(message)
             try:
                 return cast(ResponsePayloadDict, await pending.future)
             finally:
                 if message.stage is Stage.WAITING:
-                    self._publisher.discard(message, NuropbTimeoutError("nobody waits for it"))
+                    self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
         finally:
             self._replies.close(pending)
-
-    async def _until_responses(self, failed: asyncio.Future[dict[str, Any]]) -> None:
-        """Requests are sent only while there is a consumer for their responses."""
-        if self._awaiting_responses >= self._config.outbox_messages:
-            raise OutboxFullError("too many requests wait for the connection (outbox_messages)")
-        self._awaiting_responses += 1
-        try:
-            while not self._links[-1].state.up and not failed.done():
-                changes = (self._life.change(), failed)
-                try:
-                    await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    changes[0].cancel()
-            if failed.done():
-                failed.result()
-        finally:
-            self._awaiting_responses -= 1
-
-
-def _resolve(done: asyncio.Future[None], error: NuropbException | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
-
-
-def _seconds(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise NuropbValidationError(f"{name}: {value!r}, a number of seconds above 0 is needed")
-    return float(value)

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from nuropb_rmq import Message, ResponsePayloadDict, State, Transport, TransportConfig
-from nuropb_rmq.dispatcher import Handler
+from nuropb_rmq import Handler, Message, ResponsePayloadDict, State, Transport, TransportConfig
 from nuropb_rmq.sealing import PayloadEncryptor
 
 

@@ -45,10 +45,18 @@ LAYERS: tuple[str, ...] = (
     "deadlines",
     "sealing",  # not pure: a private key's work leaves the event loop
     "outbound",
+    "message",  # pure as well, but it belongs to handlers
     "delivery",
     "replies",
+    "posting",
     "dispatcher",
+    "hooks",
     "transport",
+    "settling",
+    "calls",
+    "callbacks",
+    "steps",
+    "adapter_config",
     "adapter",
     # use
     "mesh",

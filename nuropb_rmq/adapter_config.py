@@ -1,0 +1,90 @@
+"""The settings of nuropb's transport, in milliseconds, and those of ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final, TypedDict
+
+from .broker import AmqpUrl
+from .config import TransportConfig
+from .exceptions import NuropbConfigurationError
+
+logger = logging.getLogger(__name__)
+
+_NAMES: Final = (
+    "rpc_exchange",
+    "events_exchange",
+    "dl_exchange",
+    "dl_queue",
+    "service_queue",
+    "response_queue",
+)
+_BINDINGS: Final = ("rpc_bindings", "event_bindings")
+_OPTIONS: Final = (*_NAMES, *_BINDINGS, "prefetch_count")
+_CONFIGURED: Final = ("rpc_exchange", "events_exchange", "dl_exchange", "dl_queue")
+
+
+class RabbitMQConfiguration(TypedDict):
+    """What rmq_configuration tells; default_ttl is in milliseconds."""
+
+    rpc_exchange: str
+    events_exchange: str
+    dl_exchange: str
+    dl_queue: str
+    service_queue: str
+    response_queue: str
+    rpc_bindings: list[str]
+    event_bindings: list[str]
+    default_ttl: int
+    client_only: bool
+
+
+def options(default_ttl: object, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What RMQTransport is given, as settings of TransportConfig. Others are told, once.
+
+    As in nuropb every false value stands for the default, but a prefetch_count of 0. Raises
+    NuropbConfigurationError.
+    """
+    stray = sorted(set(kwargs) - set(_OPTIONS))
+    if stray:
+        logger.warning("RMQTransport has no option %s; ignored", ", ".join(stray))
+    given = {name: kwargs[name] for name in (*_NAMES, *_BINDINGS) if kwargs.get(name)}
+    if kwargs.get("prefetch_count") is not None:
+        given["prefetch_count"] = kwargs["prefetch_count"]
+    if default_ttl:
+        if isinstance(default_ttl, bool) or not isinstance(default_ttl, int | float):
+            raise NuropbConfigurationError("default_ttl", "must be a number of milliseconds")
+        given["default_ttl"] = default_ttl / 1000
+    return given
+
+
+def described(config: TransportConfig, instance_id: str) -> RabbitMQConfiguration:
+    """The settings, as nuropb's rmq_configuration has them."""
+    bindings = dict.fromkeys((config.service_name, *config.rpc_bindings))
+    return {
+        "rpc_exchange": config.rpc_exchange,
+        "events_exchange": config.events_exchange,
+        "dl_exchange": config.dl_exchange,
+        "dl_queue": config.dl_queue_name,
+        "service_queue": config.service_queue_name,
+        "response_queue": config.response_queue_name(instance_id),
+        "rpc_bindings": [config.service_name] if config.client_only else list(bindings),
+        "event_bindings": [] if config.client_only else list(config.event_bindings),
+        "default_ttl": round(config.default_ttl * 1000),
+        "client_only": config.client_only,
+    }
+
+
+def reconfigured(
+    config: TransportConfig, given: Mapping[str, Any], amqp_url: AmqpUrl | None
+) -> TransportConfig:
+    """The settings with which configure_rabbitmq is called; what is not given stays."""
+    names = {name: given[name] for name in _CONFIGURED if given.get(name)}
+    return replace(
+        config,
+        amqp_url=amqp_url or config.amqp_url,
+        client_only=given.get("client_only", config.client_only),
+        **names,
+    )

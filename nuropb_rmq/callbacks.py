@@ -1,0 +1,346 @@
+"""message_callback: how a program of nuropb's transport gets messages, and ends them.
+
+    message_callback(message, message_complete, metadata)
+    message_complete([responses and events], "ack" | "nack" | "reject")
+
+The callback is a function or a coroutine function. message_complete may be called at once or
+later, on the loop or in another thread, and counts once; nothing that it is given makes it raise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from inspect import isawaitable
+from threading import get_ident
+from typing import Any, Final, Protocol
+
+from . import serialization
+from .acknowledgement import Outcome, Settlement
+from .calls import ResponseCall, ServiceCall
+from .delivery import Delivery
+from .dispatcher import Conclude
+from .exceptions import MalformedMessageError, NuropbException
+from .head import Head, short
+from .message import Completion, Message, describe
+from .posting import PostedRequest
+from .protocol import (
+    HEADER_PROTOCOL,
+    HEADER_TRACE_ID,
+    HEADER_TYPE,
+    HEADER_VERSION,
+    KINDS,
+    NUROPB_PROTOCOL_VERSION,
+    NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
+    NUROPB_VERSION,
+    AcknowledgeAction,
+    MessageCallbackFunction,
+    MessageType,
+    TransportServicePayload,
+)
+from .settling import SettlingChannel
+
+logger = logging.getLogger(__name__)
+
+END_WITHIN: Final = 2.0
+"""Seconds that callbacks of responses have to end in, once the transport is stopped."""
+
+_ACTIONS: Final[Mapping[Settlement, AcknowledgeAction]] = {
+    Settlement.ACK: "ack",
+    Settlement.CALL_AGAIN: "ack",
+    Settlement.REJECT: "reject",
+    Settlement.REQUEUE: "nack",
+}
+_MAX_DEPTH: Final = 100
+"""Of what decode_rmq_body decodes, which knows no configuration."""
+_CONCLUDED: Final = Completion(Outcome.DONE)
+"""What a handler returns that has ended its delivery: nobody looks at it."""
+
+
+_verbose = False
+
+
+def verbose(value: bool | None = None) -> bool:
+    """Whether each message of the service queue is logged, at level DEBUG; True or False sets it.
+
+    What is logged are types and ids, never payloads.
+    """
+    global _verbose  # noqa: PLW0603 - nuropb's switch is of the module
+    if value is not None:
+        _verbose = value
+    return _verbose
+
+
+class Owner(Protocol):
+    """What is asked of the transport that the callbacks belong to."""
+
+    is_leader: bool
+
+    @property
+    def service_name(self) -> str: ...
+
+    @property
+    def instance_id(self) -> str: ...
+
+
+Acknowledge = Callable[[SettlingChannel, int, AcknowledgeAction, bool], None]
+Metrics = Callable[[dict[str, Any]], None]
+
+
+class Callbacks:
+    """Between a transport's hooks and one program's message_callback.
+
+    `acknowledge` and `metrics`, where given, are called at each settlement.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        message_callback: MessageCallbackFunction,
+        *,
+        client_only: bool,
+        acknowledge: Acknowledge | None,
+        metrics: Metrics | None,
+    ) -> None:
+        self._owner = owner
+        self._callback = message_callback
+        self._client_only = client_only
+        self._acknowledge = acknowledge
+        self._metrics = metrics
+        self._observed = acknowledge is not None or metrics is not None
+        self._loop: asyncio.AbstractEventLoop
+        self._thread = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> None:
+        """The transport is being started, on this loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
+
+    async def end(self) -> None:
+        """The transport is stopped: callbacks of responses that still run end soon."""
+        tasks = self._tasks - {asyncio.current_task()}
+        if tasks:
+            _, running = await asyncio.wait(tasks, timeout=END_WITHIN)
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running, timeout=END_WITHIN)
+
+    def on_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call it here, when this is the loop's thread; else there, soon."""
+        if get_ident() == self._thread:
+            call(*arguments)
+            return
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:
+            logger.warning("message_complete: the event loop is closed; ignored")
+
+    # -- messages of the service queue: Hooks.taker -----------------------------------------
+
+    async def take(self, work: Delivery, message: Message, conclude: Conclude) -> Completion:
+        """Give a message to the callback, and wait until message_complete was called."""
+        head = work.head
+        metadata = self.metadata(head)
+        call = ServiceCall(self, work, message, conclude, metadata)
+        if self._observed:
+            work.settler = call.settle
+        if _verbose:
+            logger.debug("%r, trace %s, delivery %d", message, head.trace_id, work.content.tag)
+        try:
+            returned = self._callback(
+                _service_message(head, message.payload), call.complete, metadata
+            )
+            if returned is not None and isawaitable(returned):
+                await returned
+            if call.open:
+                await call.completed()
+        except Exception as e:
+            if call.open:
+                raise
+            _log_failure("after message_complete", head.correlation_id, e)
+        finally:
+            call.gone()
+        return _CONCLUDED
+
+    # -- settlements: Hooks.settler ---------------------------------------------------------
+
+    def settler(self) -> Callable[[Delivery, Settlement], None] | None:
+        """What settles messages that never reached the callback: they could not be read."""
+        if not self._observed:
+            return None
+        return lambda work, settlement: self.settle(
+            work, settlement, self.metadata(work.head), time.monotonic()
+        )
+
+    def settle(
+        self, work: Delivery, settlement: Settlement, metadata: dict[str, Any], began: float
+    ) -> None:
+        """Settle a delivery through the program's own acknowledge_service_message."""
+        if self._acknowledge is None:
+            work.write(settlement)
+        else:
+            channel = SettlingChannel(work)
+            # What is given back unhandled may come again, however often it came before.
+            again = work.content.redelivered or work.head.call_again_count > 0
+            redelivered = again and settlement is not Settlement.REQUEUE
+            action = _ACTIONS[settlement]
+            try:
+                self._acknowledge(channel, work.content.tag, action, redelivered)
+            except Exception:
+                logger.exception("acknowledge_service_message failed")
+            if not channel.settled:
+                logger.warning("acknowledge_service_message did not settle: %s", action)
+                work.write(settlement)
+        called_again = work.settlement is Settlement.CALL_AGAIN and settlement is Settlement.ACK
+        action = "nack" if called_again else _ACTIONS[settlement]
+        self.measure(metadata, began, action, work.sent)
+
+    def metadata(self, head: Head) -> dict[str, Any]:
+        """What a message comes with, beside itself."""
+        headers = head.headers
+        return self._metadata(
+            headers.get(HEADER_TYPE, ""),
+            headers.get(HEADER_VERSION, ""),
+            head.correlation_id,
+            "unknown" if head.trace_id is None else head.trace_id,
+            head.encrypted,
+        )
+
+    def _metadata(
+        self, kind: str, version: str, correlation_id: str, trace_id: str, encrypted: bool
+    ) -> dict[str, Any]:
+        return {
+            "start_time": time.time(),
+            "service_name": self._owner.service_name,
+            "instance_id": self._owner.instance_id,
+            "is_leader": self._owner.is_leader,
+            "client_only": self._client_only,
+            "nuropb_type": kind,
+            "nuropb_version": version,
+            "correlation_id": correlation_id,
+            "trace_id": trace_id,
+            "encrypted": encrypted,
+        }
+
+    def measure(
+        self, metadata: dict[str, Any], began: float, action: AcknowledgeAction, count: int
+    ) -> None:
+        """Complete the metadata, and give it to the program's own metadata_metrics.
+
+        `began` is in monotonic time; `count` messages were sent.
+        """
+        if self._metrics is None:
+            return
+        metadata["acknowledgement"] = action
+        metadata["message_count"] = count
+        metadata["flow_complete"] = True
+        metadata["end_time"] = time.time()
+        metadata["duration"] = time.monotonic() - began
+        try:
+            self._metrics(metadata)
+        except Exception:
+            logger.exception("metadata_metrics failed")
+
+    # -- responses: Hooks.on_response and Hooks.on_failure ----------------------------------
+
+    def on_response(self, head: Head, payload: dict[str, Any]) -> None:
+        """A response to a posted request, or to nothing that we know of."""
+        self._hand_over(_service_message(head, payload), self.metadata(head))
+
+    def on_failure(self, request: PostedRequest, error: NuropbException) -> None:
+        """A request gets no response: its author gets one that tells the error."""
+        sent = request.payload
+        correlation_id, trace_id = request.correlation_id, sent["trace_id"]
+        payload = {
+            "tag": MessageType.RESPONSE.value,
+            "result": None,
+            "error": describe(error),
+            "correlation_id": correlation_id,
+            "trace_id": trace_id,
+            "context": sent["context"],
+            "warning": None,
+            "reply_to": "",
+        }
+        message: TransportServicePayload = {
+            "nuropb_protocol": NUROPB_PROTOCOL_VERSION,
+            "nuropb_type": "response",
+            "nuropb_payload": payload,
+            "correlation_id": correlation_id,
+            "trace_id": trace_id,
+            "ttl": None,
+        }
+        kind = MessageType.REQUEST.value  # as nuropb has it: of the message that failed
+        metadata = self._metadata(
+            kind, NUROPB_VERSION, correlation_id, trace_id or "unknown", request.encrypted
+        )
+        self._hand_over(message, metadata)
+
+    def _hand_over(self, message: TransportServicePayload, metadata: dict[str, Any]) -> None:
+        call = ResponseCall(self, metadata)
+        try:
+            returned = self._callback(message, call.complete, metadata)
+        except Exception as e:  # noqa: BLE001 - the program's own function
+            _log_failure("with a response", message["correlation_id"], e)
+            return
+        if returned is not None and isawaitable(returned):
+            task = self._loop.create_task(
+                self._finish(returned, message["correlation_id"]), name="nuropb-response"
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, returned: Awaitable[object], correlation_id: str) -> None:
+        try:
+            await returned
+        except Exception as e:  # noqa: BLE001 - the program's own function
+            _log_failure("with a response", correlation_id, e)
+
+
+def _service_message(head: Head, payload: dict[str, Any]) -> TransportServicePayload:
+    return {
+        "nuropb_protocol": NUROPB_PROTOCOL_VERSION,  # no other is accepted
+        "nuropb_type": head.kind.value,
+        "nuropb_payload": payload,
+        "correlation_id": head.correlation_id,
+        "trace_id": head.trace_id,
+        "ttl": head.ttl,
+    }
+
+
+def _log_failure(when: str, correlation_id: str, error: Exception) -> None:
+    logger.error("message_callback failed %s: %s %s", when, correlation_id, type(error).__name__)
+    logger.debug("%s", correlation_id, exc_info=error)
+
+
+class Properties(Protocol):
+    """What decode_rmq_body reads of a message's properties: pika's and aiormq's have it."""
+
+    headers: Mapping[str, Any] | None
+    correlation_id: str | None
+    expiration: str | None
+
+
+def decode_rmq_body(method: object, properties: Properties, body: bytes) -> TransportServicePayload:
+    """A message that came in, as message_callback gets it; `method` is not looked at.
+
+    Raises MalformedMessageError.
+    """
+    headers = properties.headers or {}
+    protocol, kind = headers.get(HEADER_PROTOCOL), headers.get(HEADER_TYPE)
+    if protocol not in NUROPB_PROTOCOL_VERSIONS_SUPPORTED:
+        raise MalformedMessageError(f"header {HEADER_PROTOCOL} is {short(protocol)}")
+    if kind not in KINDS:
+        raise MalformedMessageError(f"header {HEADER_TYPE} is {short(kind)}, no type of message")
+    expiration = properties.expiration
+    return {
+        "nuropb_protocol": protocol,
+        "nuropb_type": kind,
+        "nuropb_payload": serialization.decode(body, max_depth=_MAX_DEPTH),
+        "correlation_id": properties.correlation_id or "",
+        "trace_id": headers.get(HEADER_TRACE_ID),
+        "ttl": int(expiration) if expiration and expiration.isdigit() else None,
+    }

@@ -1,0 +1,208 @@
+"""One message in the hands of message_callback; `complete` is its message_complete."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, Final, Protocol
+
+from . import envelope
+from .acknowledgement import Outcome, Settlement
+from .delivery import Delivery
+from .dispatcher import Conclude
+from .exceptions import NuropbException, NuropbValidationError
+from .head import short, type_of
+from .message import Completion, Message, context_of, describe
+from .protocol import AcknowledgeAction, TransportRespondPayload
+
+logger = logging.getLogger(__name__)
+
+_OUTCOMES: Final[Mapping[str, Outcome]] = {
+    "ack": Outcome.DONE,
+    "nack": Outcome.CALL_AGAIN,
+    "reject": Outcome.FAILED,
+}
+
+
+class Flow(Protocol):
+    """What is asked of the callbacks that a call belongs to."""
+
+    def on_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call it in the loop's thread."""
+
+    def settle(
+        self, work: Delivery, settlement: Settlement, metadata: dict[str, Any], began: float
+    ) -> None:
+        """Settle a delivery."""
+
+    def measure(
+        self, metadata: dict[str, Any], began: float, action: AcknowledgeAction, count: int
+    ) -> None:
+        """It is complete."""
+
+
+class _Stage(Enum):
+    OPEN = auto()
+    COMPLETE = auto()
+    """message_complete was called."""
+    GONE = auto()
+    """Its handler ended before that: by its deadline, its own error, or stop()."""
+
+
+class ServiceCall:
+    """One request, command or event in the hands of the callback."""
+
+    __slots__ = (
+        "_began", "_conclude", "_flow", "_message", "_metadata", "_stage", "_waiter", "_work",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        flow: Flow,
+        work: Delivery,
+        message: Message,
+        conclude: Conclude,
+        metadata: dict[str, Any],
+    ) -> None:
+        self._flow = flow
+        self._work = work
+        self._message = message
+        self._conclude = conclude
+        self._metadata = metadata
+        self._began = time.monotonic()
+        self._stage = _Stage.OPEN
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether message_complete is still to be called."""
+        return self._stage is _Stage.OPEN
+
+    async def completed(self) -> None:
+        """Wait until it was called."""
+        if self._stage is _Stage.OPEN:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def gone(self) -> None:
+        """It is too late to call it."""
+        if self._stage is _Stage.OPEN:
+            self._stage = _Stage.GONE
+
+    def complete(
+        self,
+        response_messages: list[TransportRespondPayload],
+        acknowledgement: AcknowledgeAction,
+    ) -> None:
+        """message_complete."""
+        self._flow.on_loop(self._complete, response_messages, acknowledgement)
+
+    def _complete(self, response_messages: object, acknowledgement: object) -> None:
+        message = self._message
+        if self._stage is not _Stage.OPEN:
+            late = self._stage is _Stage.GONE
+            logger.warning(
+                "message_complete of %s %s was called %s; ignored",
+                message.kind.value,
+                message.correlation_id,
+                "too late: its handler has ended" if late else "again",
+            )
+            return
+        self._stage = _Stage.COMPLETE
+        try:
+            completion = _completion(message, response_messages, acknowledgement)
+        except NuropbException as error:
+            logger.error(  # noqa: TRY400 - it is an answer to the program, and needs no traceback
+                "message_complete of %s %s: %s; the message counts as failed",
+                message.kind.value,
+                message.correlation_id,
+                error,
+            )
+            failure = envelope.error_response(self._work.head, describe(error), context_of(message))
+            completion = Completion(Outcome.FAILED, [failure])
+        self._conclude(self._work, message, completion)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def settle(self, work: Delivery, settlement: Settlement) -> None:
+        """Delivery.settler."""
+        self._flow.settle(work, settlement, self._metadata, self._began)
+
+
+class ResponseCall:
+    """One response in the hands of the callback. It is settled already, and is not answered."""
+
+    __slots__ = ("_began", "_flow", "_metadata", "_stage")
+
+    def __init__(self, flow: Flow, metadata: dict[str, Any]) -> None:
+        self._flow = flow
+        self._metadata = metadata
+        self._began = time.monotonic()
+        self._stage = _Stage.OPEN
+
+    def complete(
+        self,
+        response_messages: list[TransportRespondPayload],
+        acknowledgement: AcknowledgeAction,
+    ) -> None:
+        """message_complete."""
+        self._flow.on_loop(self._complete, response_messages, acknowledgement)
+
+    def _complete(self, response_messages: object, acknowledgement: object) -> None:
+        if self._stage is not _Stage.OPEN:
+            logger.warning("message_complete of a response was called again; ignored")
+            return
+        self._stage = _Stage.COMPLETE
+        if response_messages or acknowledgement != "ack":
+            logger.warning(
+                "message_complete: a response is not answered, and needs no more than ack"
+            )
+        self._flow.measure(self._metadata, self._began, "ack", 0)
+
+
+def _completion(message: Message, responses: object, acknowledgement: object) -> Completion:
+    """What message_complete was given, checked. Raises NuropbValidationError naming the part."""
+    outcome = _OUTCOMES.get(acknowledgement) if isinstance(acknowledgement, str) else None
+    if outcome is None:
+        raise NuropbValidationError(
+            f"acknowledgement: {short(acknowledgement)}, use 'ack', 'nack' or 'reject'"
+        )
+    if outcome is Outcome.CALL_AGAIN or responses is None:
+        return Completion(outcome)
+    if not isinstance(responses, list | tuple):
+        raise NuropbValidationError(f"response_messages: {type_of(responses)}, a list is needed")
+    return Completion(outcome, _answers(message, responses))
+
+
+def _answers(message: Message, responses: Sequence[object]) -> Sequence[Mapping[str, Any]]:
+    """The payloads; of several responses the first, for a request has one answer.
+
+    (nuropb's RMQAPI gives two when a request failed, of which the second is worthless.)
+    """
+    answers: list[Mapping[str, Any]] = []
+    answered = False
+    for number, each in enumerate(responses):
+        payload = each.get("nuropb_payload") if isinstance(each, Mapping) else None
+        tag = payload.get("tag") if isinstance(payload, Mapping) else None
+        if payload is None or tag not in ("response", "event"):
+            raise NuropbValidationError(
+                f"response_messages[{number}]: a mapping is needed whose 'nuropb_payload' has "
+                "the tag response or event"
+            )
+        if tag == "event":
+            ids = {"correlation_id": message.correlation_id, "trace_id": message.trace_id}
+            payload = {**payload, **ids}
+        elif answered:
+            continue
+        elif payload.get("correlation_id") not in (None, "", message.correlation_id):
+            raise NuropbValidationError(
+                f"response_messages[{number}]: its correlation_id is not that of the message"
+            )
+        else:
+            answered = True
+        envelope.check_outgoing(payload)
+        answers.append(payload)
+    return answers

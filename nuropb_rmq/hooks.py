@@ -1,0 +1,29 @@
+"""Where another surface than Transport's own takes part in the flow; `None` costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .delivery import Settler
+from .dispatcher import Taker
+from .posting import OnFailure
+from .replies import OnResponse
+from .session import Steps
+
+__all__ = ["Hooks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What the drop-in adapter asks of a transport. None of these may raise, unless they say so."""
+
+    taker: Taker | None = None
+    """Handles messages instead of a handler."""
+    settler: Settler | None = None
+    """Settles deliveries."""
+    on_response: OnResponse | None = None
+    """Told of responses to posted requests, and of those that nobody waits for."""
+    on_failure: OnFailure | None = None
+    """Told of posted requests that get no response."""
+    steps: Steps | None = None
+    """Takes steps of the set-up of a session."""

@@ -1,0 +1,118 @@
+"""A message as a handler gets it, and what a handler's end is made into."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .acknowledgement import Outcome
+from .exceptions import NuropbException
+from .head import Head
+from .protocol import MessageType
+
+Handler = Callable[["Message"], Awaitable[Any]]
+
+
+class Message:
+    """A request, command or event, as a handler gets it."""
+
+    __slots__ = ("_head", "payload")
+
+    def __init__(self, head: Head, payload: dict[str, Any]) -> None:
+        self._head = head
+        self.payload = payload
+
+    @property
+    def kind(self) -> MessageType:
+        """A request, a command or an event."""
+        return self._head.kind
+
+    @property
+    def correlation_id(self) -> str:
+        """What its answer will carry."""
+        return self._head.correlation_id
+
+    @property
+    def trace_id(self) -> str | None:
+        """Shared by all messages of one activity, when there is one."""
+        return self._head.trace_id
+
+    @property
+    def ttl(self) -> int | None:
+        """Its expiration in milliseconds, when it has one."""
+        return self._head.ttl
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it came encrypted."""
+        return self._head.encrypted
+
+    @property
+    def call_again_count(self) -> int:
+        """How often it was called again already."""
+        return self._head.call_again_count
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether the broker has delivered it before, to whomever."""
+        return self._head.content.redelivered
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """Its headers, those that the protocol does not know among them."""
+        return self._head.headers
+
+    def __repr__(self) -> str:
+        return f"<Message {self.kind.value} {self.correlation_id}>"  # a payload may be secret
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a handler may return to decide everything itself.
+
+    `messages` are payloads of responses and events; they are published, and confirmed, before
+    the message is settled. A plain return value stands for Completion(DONE, [its response]).
+    """
+
+    outcome: Outcome
+    messages: Sequence[Mapping[str, Any]] = ()
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """The `error` of a response: the class name and its text."""
+    if isinstance(error, NuropbException):
+        return error.to_dict()
+    return {"error": type(error).__name__, "description": str(error)}
+
+
+def context_of(message: Message) -> dict[str, Any]:
+    """The context that its answer and its events carry on."""
+    return message.payload.get("context") or {}
+
+
+def response_to(message: Message, head: Head, result: Any) -> dict[str, Any]:
+    """The response that carries a result."""
+    return {
+        "tag": MessageType.RESPONSE.value,
+        "result": result,
+        "error": None,
+        "correlation_id": message.correlation_id,
+        "trace_id": message.trace_id,
+        "context": context_of(message),
+        "warning": None,
+        "reply_to": head.reply_to,
+    }
+
+
+def event_of(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event that a handler's success carries; nuropb's EventType calls its body `payload`."""
+    return {
+        "tag": MessageType.EVENT.value,
+        "topic": event["topic"],
+        "event": event["payload"] if "payload" in event else event.get("event"),
+        "target": event.get("target"),
+        "correlation_id": message.correlation_id,
+        "trace_id": message.trace_id,
+        "context": context_of(message),
+    }

@@ -1,0 +1,324 @@
+"""What was handed over to be sent, by those who do not wait: confirmations and posted requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from . import envelope
+from .config import TransportConfig
+from .deadlines import Deadlines
+from .exceptions import (
+    NuropbException,
+    NuropbOutcomeUnknownError,
+    NuropbTimeoutError,
+    NuropbValidationError,
+    OutboxFullError,
+)
+from .head import Head
+from .outbound import Outbound, identify
+from .protocol import MessageType
+from .publisher import Outgoing, Publisher, Stage
+from .replies import OnResponse, Pending, Replies
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+OnFailure = Callable[["PostedRequest", NuropbException], None]
+"""Told of each posted request that gets no response; it must not raise."""
+
+
+class Ignorable(asyncio.Future[T]):
+    """A future that nobody has to wait for: an error that nobody asked for is logged, once."""
+
+    __slots__ = ()
+
+    what = "something that nobody waited for has failed"
+
+    def __del__(self) -> None:
+        # asyncio would call its exception handler here, with a text that says nothing.
+        if self._log_traceback:
+            self._log_traceback = False
+            logger.error("%s: %s", self.what, self.exception())
+
+
+class Confirmation(Ignorable[None]):
+    """Done when the broker has confirmed a message, or when it is known that it will not."""
+
+    __slots__ = ("_deadlines", "_timeout", "message")
+
+    what = "a message was not sent, or not delivered"
+    message: Outgoing
+
+    def __init__(
+        self,
+        deadlines: Deadlines[Confirmation],
+        timeout: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(loop=loop)
+        self._deadlines = deadlines
+        self._timeout = timeout
+        deadlines.add(self, timeout)
+
+    def settle(self, error: NuropbException | None) -> None:
+        """The message's outcome is known."""
+        self._deadlines.remove(self, self._timeout)
+        if self.done():  # cancelled by whoever waited
+            return
+        if error is None:
+            self.set_result(None)
+        else:
+            self.set_exception(error)
+
+    def withdraw(self) -> None:
+        """It was never sent: there is nothing to tell."""
+        self._deadlines.remove(self, self._timeout)
+        self.cancel()
+
+    def late(self) -> NuropbException:
+        """The error of a deadline that passed."""
+        if self.message.stage is Stage.WAITING:
+            return NuropbTimeoutError(
+                f"never sent: the broker took no messages for {self._timeout:g} s"
+            )
+        return NuropbOutcomeUnknownError(
+            f"written, but not confirmed by the broker within {self._timeout:g} s"
+        )
+
+
+class Gate:
+    """Keeps requests back while there is no consumer of their responses; bounded as the outbox."""
+
+    def __init__(self, publisher: Publisher, *, max_messages: int, max_bytes: int) -> None:
+        self._publisher = publisher
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._open = False
+        self._held: dict[Outgoing, None] = {}
+        self._bytes = 0
+        self._closed: NuropbException | None = None
+
+    def publish(self, message: Outgoing) -> None:
+        """Publish a request, now or when the gate opens.
+
+        Raises what Publisher.publish raises; OutboxFullError, too, when too much is held.
+        """
+        if self._open:
+            self._publisher.publish(message)
+        elif self._closed is not None:
+            raise self._closed
+        elif len(self._held) >= self._max_messages:
+            raise OutboxFullError("too many requests wait for the connection (outbox_messages)")
+        elif self._bytes + message.size > self._max_bytes:
+            raise OutboxFullError("requests that wait for the connection exceed outbox_bytes")
+        else:
+            self._held[message] = None
+            self._bytes += message.size
+
+    def discard(self, message: Outgoing, error: NuropbException) -> None:
+        """Settle a message, of whatever kind, that nobody waits for any more."""
+        if message in self._held:
+            del self._held[message]
+            self._bytes -= message.size
+            message.finish(error)
+        else:
+            self._publisher.discard(message, error)
+
+    def set(self, is_open: bool) -> None:
+        """Open, and publish what is held, in its order; or shut."""
+        self._open = is_open
+        while self._held and self._open:
+            message = self._pop()
+            try:
+                self._publisher.publish(message)
+            except NuropbException as e:
+                message.finish(e)
+
+    def close(self, error: NuropbException) -> None:
+        """Settle all that is held; nothing more is published."""
+        self._open = False
+        self._closed = error
+        while self._held:
+            self._pop().finish(error)
+
+    def _pop(self) -> Outgoing:
+        message = next(iter(self._held))
+        del self._held[message]
+        self._bytes -= message.size
+        return message
+
+
+_EXPIRING = (MessageType.COMMAND, MessageType.REQUEST)
+
+
+def seconds(name: str, value: object) -> float:
+    """A time in seconds. Raises NuropbValidationError, calling it `name`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise NuropbValidationError(f"{name}: {value!r}, a number of seconds above 0 is needed")
+    return float(value)
+
+
+class PostedRequest(Pending):
+    """A request whose response, or failure, is told to callbacks: nobody awaits it."""
+
+    __slots__ = ("_confirmation", "_posts", "payload")
+
+    def __init__(
+        self,
+        posts: Posts,
+        payload: Mapping[str, Any],
+        timeout: float,
+        confirmation: Confirmation,
+    ) -> None:
+        super().__init__(payload["correlation_id"], timeout)
+        self._posts = posts
+        self._confirmation = confirmation
+        self.payload = payload
+
+    def published(self, error: NuropbException | None) -> None:
+        """What became of the request's own message."""
+        self._confirmation.settle(error)
+        super().published(error)
+
+    def answer(self, head: Head, payload: dict[str, Any]) -> None:
+        """There is a response."""
+        self._posts.answered(self, head, payload)
+
+    def fail(self, error: NuropbException) -> None:
+        """There will be none."""
+        if self.message is not None:  # else it is being posted, and whoever does so is told
+            self._posts.failed(self, error)
+
+    def expire(self) -> None:
+        """The deadline passed; what was not sent until now is never sent."""
+        if self.message is not None and self.message.stage is Stage.WAITING:
+            self._posts.discard(self.message, self.overdue())
+        else:
+            super().expire()
+
+
+class Posts:
+    """Sends what nobody has to wait for.
+
+    With `on_failure`, posted requests are followed: it, or `on_response`, is told what became of
+    each. Without, a request is like a command.
+    """
+
+    def __init__(
+        self,
+        config: TransportConfig,
+        outbound: Outbound,
+        publisher: Publisher,
+        gate: Gate,
+        replies: Replies,
+        *,
+        on_response: OnResponse | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        self._config = config
+        self._outbound = outbound
+        self._publisher = publisher
+        self._gate = gate
+        self._replies = replies
+        self._on_response = on_response
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines[Confirmation](self._expire)
+
+    def post(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        ttl: float | None = None,
+        priority: int | None = None,
+        encoding: str = "json",
+        encrypted: bool = False,
+        timeout: float | None = None,
+    ) -> Confirmation:
+        """Send a payload. See Transport.post."""
+        kind = envelope.check_outgoing(payload, encoding)
+        if ttl is not None:
+            ttl = seconds("ttl", ttl)
+        elif kind in _EXPIRING:
+            ttl = self._config.default_ttl
+        timeout = self._config.publish_timeout if timeout is None else seconds("timeout", timeout)
+        identified = identify(payload)
+        confirmation = Confirmation(self._deadlines, timeout, self._loop)
+        request = None
+        on_done = confirmation.settle
+        try:
+            if kind is MessageType.REQUEST and self._on_failure is not None and ttl is not None:
+                request = self._follow(identified, ttl, confirmation)
+                request.encrypted = encrypted
+                on_done = request.published
+            message = confirmation.message = self._outbound.pack(
+                identified, on_done, kind=kind, ttl=ttl, priority=priority, encrypted=encrypted
+            )
+            if kind is MessageType.REQUEST:
+                self._gate.publish(message)
+            else:
+                self._publisher.publish(message)
+            if message.stage is Stage.DONE:  # refused as it is: told to whoever called
+                confirmation.result()
+        except BaseException:
+            confirmation.withdraw()
+            if request is not None:
+                self._forget(request)
+            raise
+        if request is not None:
+            request.message = message
+        return confirmation
+
+    def abandon(self, confirmation: Confirmation) -> None:
+        """Nobody waits for it any more: what was not written is never sent."""
+        message = confirmation.message
+        if message.stage is Stage.WAITING:
+            self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
+        if confirmation.done() and not confirmation.cancelled():
+            confirmation.exception()  # whoever waited may have been cancelled in this moment
+
+    def _expire(self, confirmation: Confirmation) -> None:
+        self._gate.discard(confirmation.message, confirmation.late())
+
+    # -- requests ---------------------------------------------------------------------------
+
+    def _follow(
+        self, payload: Mapping[str, Any], timeout: float, confirmation: Confirmation
+    ) -> PostedRequest:
+        """Wait for the response; one that was posted with the same id is forgotten.
+
+        Raises NuropbValidationError when a request() awaits the response with this id.
+        """
+        before = self._replies.waiting(payload["correlation_id"])
+        if isinstance(before, PostedRequest):
+            self._forget(before)
+        request = PostedRequest(self, payload, timeout, confirmation)
+        self._replies.add(request)
+        return request
+
+    def _forget(self, request: PostedRequest) -> None:
+        request.message = None
+        self._replies.close(request)
+
+    def answered(self, request: PostedRequest, head: Head, payload: dict[str, Any]) -> None:
+        """The response came."""
+        self._forget(request)
+        if self._on_response is not None:
+            self._on_response(head, payload)
+
+    def failed(self, request: PostedRequest, error: NuropbException) -> None:
+        """It will not come."""
+        self._forget(request)
+        if self._on_failure is not None:
+            self._on_failure(request, error)
+
+    def discard(self, message: Outgoing, error: NuropbException) -> None:
+        """Settle a message that is not sent any more."""
+        self._gate.discard(message, error)
+
+    def close(self) -> None:
+        """No deadline passes any more."""
+        self._deadlines.clear()

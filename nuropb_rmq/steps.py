@@ -1,0 +1,79 @@
+"""The steps of a session that a subclass of RMQTransport may take over.
+
+The session calls the method of that name. Where an override calls the base's, awaited or not, the
+step is taken; where it does not, it is left out, and what it would have made must be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from inspect import isawaitable
+from typing import Any, Final
+
+from .exceptions import NuropbTransportError
+from .session import Run
+
+STEPS: Final = (
+    "open_channel",
+    "declare_response_queue",
+    "declare_service_queue",
+    "close_channel",
+)
+_NEEDED: Final = "open_channel"
+
+
+class Step:
+    """What the base's method returns: awaiting it takes the step, once."""
+
+    __slots__ = ("_run", "asked", "name", "owner", "taken")
+
+    def __init__(self, owner: object, name: str, run: Run) -> None:
+        self._run = run
+        self.owner = owner
+        self.name = name
+        self.asked = False
+        self.taken = False
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if not self.taken:
+            self.taken = True
+            yield from self._run().__await__()
+
+
+_current: ContextVar[Step | None] = ContextVar("nuropb_rmq_step", default=None)
+
+
+def current(owner: object, name: str) -> Step:
+    """The step that the session is at. Raises NuropbTransportError when it is at another, or none.
+
+    Steps belong to the task that takes them: two connections may be set up at the same time.
+    """
+    step = _current.get()
+    if step is None or step.owner is not owner or step.name != name:
+        raise NuropbTransportError(
+            f"{name}() is called by the transport itself, whenever it connects: "
+            "call start() or stop(), or override it"
+        )
+    step.asked = True
+    return step
+
+
+async def take(owner: object, name: str, run: Run, method: Callable[..., object]) -> None:
+    """Take a step by the method that a subclass has for it."""
+    step = Step(owner, name, run)
+    token = _current.set(step)
+    try:
+        returned = method(None) if name == "declare_service_queue" else method()
+        if isawaitable(returned):
+            await returned
+        if step.asked or step.taken:
+            await step
+    except NuropbTransportError:
+        raise
+    except Exception as e:
+        raise NuropbTransportError(f"{name}(), which is overridden, failed: {e!r}", None, e) from e
+    finally:
+        _current.reset(token)
+    if name == _NEEDED and not step.taken:
+        raise NuropbTransportError(f"{name}() was overridden, and did not call the base's")
