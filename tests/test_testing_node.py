@@ -115,8 +115,8 @@ def test_suspended_it_accepts_and_does_not_answer(node: RabbitMQNode) -> None:
 @needs_broker
 def test_durable_things_survive_kill_and_start(node: RabbitMQNode) -> None:
     node.api("PUT", "/api/queues/%2F/kept", {"durable": True})
-    # The metadata store flushes in its own time; a broker that was asked again has flushed.
-    assert node.api("GET", "/api/queues/%2F/kept")["durable"]
+    # Until 4.x the metadata store is Mnesia, which writes its log in its own time.
+    node.rabbitmqctl("eval", "catch mnesia:sync_log().")
     pid, port = node.pid, node.port
     node.kill()
     assert not node.running
