@@ -82,11 +82,14 @@ class Discovery:
         self._known: dict[str, Description] = {}
         self._fetching: dict[str, asyncio.Task[Description]] = {}
 
-    def known(self, service: str) -> Description | None:
-        """The description, when there is one; an old one is fetched anew meanwhile."""
+    def known(self, service: str, now: float) -> Description | None:
+        """The description, when there is one; an old one is fetched anew meanwhile.
+
+        `now` is the monotonic time.
+        """
         description = self._known.get(service)
-        if description is not None and time.monotonic() > description.due:
-            description.due = time.monotonic() + AGAIN_AFTER
+        if description is not None and now > description.due:
+            description.due = now + AGAIN_AFTER
             self._fetch(service)
         return description
 

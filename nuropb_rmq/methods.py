@@ -35,6 +35,8 @@ class Method:
     is_async: bool
     marks: Marks
     parameters: Parameters
+    direct: bool
+    """Async, for anybody, and without a context: nothing stands between the message and it."""
 
     def describe(self) -> dict[str, Any]:
         """Its part of the description."""
@@ -87,7 +89,9 @@ class Published:
         elif not name.startswith("_") and not marks.hidden:
             parameters = _parameters(name, call, marks)
             if parameters is not None:
-                self.methods[name] = Method(name, call, _is_async(call), marks, parameters)
+                is_async = _is_async(call)
+                direct = is_async and marks.authorize is None and marks.context_parameter is None
+                self.methods[name] = Method(name, call, is_async, marks, parameters, direct)
 
     @property
     def topics(self) -> tuple[str, ...]:
