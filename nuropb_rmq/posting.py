@@ -35,10 +35,11 @@ class Ignorable(asyncio.Future[T]):
 
     __slots__ = ()
 
-    what = "something that nobody waited for has failed"
+    what: str
+    """What the log calls it."""
 
     def __del__(self) -> None:
-        # asyncio would call its exception handler here, with a text that says nothing.
+        # asyncio calls its exception handler here, with a text that says nothing.
         if self._log_traceback:
             self._log_traceback = False
             logger.error("%s: %s", self.what, self.exception())
@@ -49,7 +50,7 @@ class Confirmation(Ignorable[None]):
 
     __slots__ = ("_deadlines", "_timeout", "message")
 
-    what = "a message was not sent, or not delivered"
+    what = "a message was not sent, or not delivered, and nobody waited for it"
 
     def __init__(
         self,
