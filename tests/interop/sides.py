@@ -1,0 +1,287 @@
+"""The two ends of a call, the same for the tests whoever carries it: nuropb 0.1.8 or we."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from nuropb_rmq import (
+    Encryptor,
+    Message,
+    MessageType,
+    NuropbCallAgain,
+    NuropbException,
+    NuropbHandlingError,
+    Transport,
+    TransportConfig,
+)
+
+from ..encrypting import private_key
+from .orders import Orders
+from .process import OldPeer, PeerError
+
+SERVICE = "orders"
+TTL = 20_000
+"""Milliseconds that a request lives, and that its caller waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request ended with; `error` is the class name of what went wrong."""
+
+    result: Any = None
+    error: str | None = None
+    description: str = ""
+
+    @classmethod
+    def of(cls, response: Mapping[str, Any]) -> Answer:
+        """What a response says."""
+        error = response["error"]
+        if error is None:
+            return cls(response["result"])
+        return cls(error=error["error"], description=error["description"])
+
+
+class Caller(Protocol):
+    """A client. Times are in milliseconds, as in nuropb."""
+
+    async def describe(self, service: str = SERVICE) -> Any:
+        """The service's description; its public key is known from now on."""
+
+    async def request(
+        self,
+        method: str,
+        *,
+        service: str = SERVICE,
+        ttl: int = TTL,
+        encrypted: bool = False,
+        context: Mapping[str, Any] | None = None,
+        **params: Any,
+    ) -> Answer:
+        """A request, and what it ended with."""
+
+    async def requests(self, method: str, params: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Many requests at once; their results, none of which may be an error."""
+
+    async def command(self, method: str, *, encrypted: bool = False, **params: Any) -> None:
+        """A command."""
+
+    async def event(self, topic: str, event: Any, context: Mapping[str, Any]) -> None:
+        """An event."""
+
+    async def send(
+        self, payload: dict[str, Any], *, expiry: int | None = None, priority: int | None = None
+    ) -> None:
+        """A payload as it is."""
+
+
+class Server(Protocol):
+    """A running instance of Orders."""
+
+    async def calls(self) -> list[dict[str, Any]]:
+        """What it was called with."""
+
+    async def release(self) -> None:
+        """Let what is held go on."""
+
+    async def stop(self) -> None:
+        """Leave the mesh in order."""
+
+
+# -- nuropb's RMQAPI, in a process of its own -----------------------------------------------
+
+
+class PeerCaller:
+    """A client that is a process."""
+
+    def __init__(self, peer: OldPeer) -> None:
+        self.peer = peer
+
+    async def describe(self, service: str = SERVICE) -> Any:
+        """As Caller says; so with all methods."""
+        return await self.peer.do("describe", service=service)
+
+    async def request(
+        self,
+        method: str,
+        *,
+        service: str = SERVICE,
+        ttl: int = TTL,
+        encrypted: bool = False,
+        context: Mapping[str, Any] | None = None,
+        **params: Any,
+    ) -> Answer:
+        try:
+            response = await self.peer.do(
+                "request",
+                service=service,
+                method=method,
+                params=params,
+                context=context or {},
+                ttl=ttl,
+                encrypted=encrypted,
+                rpc_response=False,
+                within=ttl / 1000,
+            )
+        except PeerError as e:
+            return Answer(error=e.error, description=e.text)
+        return Answer.of(response)
+
+    async def requests(self, method: str, params: Sequence[Mapping[str, Any]]) -> list[Any]:
+        call = {"service": SERVICE, "method": method, "context": {}}
+        results = await self.peer.do("requests", params=params, **call)
+        assert isinstance(results, list)
+        return results
+
+    async def command(self, method: str, *, encrypted: bool = False, **params: Any) -> None:
+        call = {"service": SERVICE, "method": method, "params": params, "context": {}}
+        await self.peer.do("command", encrypted=encrypted, **call)
+
+    async def event(self, topic: str, event: Any, context: Mapping[str, Any]) -> None:
+        await self.peer.do("event", topic=topic, event=event, context=context)
+
+    async def send(
+        self, payload: dict[str, Any], *, expiry: int | None = None, priority: int | None = None
+    ) -> None:
+        await self.peer.do("send", payload=payload, expiry=expiry, priority=priority)
+
+
+class PeerServer:
+    """A service that is a process."""
+
+    def __init__(self, peer: OldPeer) -> None:
+        self.peer = peer
+
+    async def calls(self) -> list[dict[str, Any]]:
+        """As Server says; so with all methods."""
+        calls = await self.peer.do("calls")
+        assert isinstance(calls, list)
+        return calls
+
+    async def release(self) -> None:
+        await self.peer.do("release")
+
+    async def stop(self) -> None:
+        await self.peer.do("disconnect")
+
+
+# -- our Transport --------------------------------------------------------------------------
+
+
+class TransportCaller:
+    """A client on our Transport."""
+
+    def __init__(self, url: str) -> None:
+        self.encryptor = Encryptor()
+        config = TransportConfig(amqp_url=url, service_name="shop", client_only=True)
+        self.transport = Transport(config, encryptor=self.encryptor)
+
+    async def describe(self, service: str = SERVICE) -> Any:
+        """As Caller says; so with all methods."""
+        answer = await self.request("nuropb_describe", service=service)
+        if answer.result["public_key"]:
+            self.encryptor.add_public_key(service, answer.result["public_key"])
+        return answer.result
+
+    async def request(
+        self,
+        method: str,
+        *,
+        service: str = SERVICE,
+        ttl: int = TTL,
+        encrypted: bool = False,
+        context: Mapping[str, Any] | None = None,
+        **params: Any,
+    ) -> Answer:
+        payload = _payload("request", method, params, service=service, context=context)
+        try:
+            response = await self.transport.request(
+                payload, timeout=ttl / 1000, encrypted=encrypted
+            )
+        except NuropbException as e:
+            return Answer(error=type(e).__name__, description=str(e))
+        return Answer.of(response)
+
+    async def requests(self, method: str, params: Sequence[Mapping[str, Any]]) -> list[Any]:
+        answers = await asyncio.gather(*(self.request(method, **each) for each in params))
+        assert not [each for each in answers if each.error]
+        return [each.result for each in answers]
+
+    async def command(self, method: str, *, encrypted: bool = False, **params: Any) -> None:
+        await self.transport.send(_payload("command", method, params), encrypted=encrypted)
+
+    async def event(self, topic: str, event: Any, context: Mapping[str, Any]) -> None:
+        payload = {"tag": "event", "topic": topic, "event": event, "target": None}
+        await self.transport.send({**payload, "context": context})
+
+    async def send(
+        self, payload: dict[str, Any], *, expiry: int | None = None, priority: int | None = None
+    ) -> None:
+        ttl = None if expiry is None else expiry / 1000
+        await self.transport.send(payload, ttl=ttl, priority=priority)
+
+
+class TransportServer:
+    """A service on our Transport."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.orders = Orders(NuropbCallAgain, private_key(SERVICE))
+        config = TransportConfig(amqp_url=url, service_name=SERVICE, **settings)
+        self.transport = Transport(
+            config, self._handle, encryptor=Encryptor(SERVICE, private_key(SERVICE))
+        )
+
+    async def _handle(self, message: Message) -> Any:
+        return await execute(self.orders, message.kind, message.payload)
+
+    async def calls(self) -> list[dict[str, Any]]:
+        """As Server says; so with all methods."""
+        return self.orders._calls
+
+    async def release(self) -> None:
+        self.orders._release()
+
+    async def stop(self) -> None:
+        await self.transport.stop()
+
+
+async def execute(orders: Orders, kind: str, payload: Mapping[str, Any]) -> Any:
+    """What a layer above the transport does with a message: call the method it names."""
+    if kind == MessageType.EVENT:
+        about = (payload[name] for name in ("topic", "event", "target", "context"))
+        orders._handle_event_(*about)
+        return None
+    name = payload["method"]
+    if name == "nuropb_describe":
+        return description()
+    method = None if name.startswith("_") else getattr(orders, name, None)
+    if method is None:
+        raise NuropbHandlingError(f"Unknown method {name}")
+    context = [payload["context"]] if getattr(method, "__nuropb_context__", False) else []
+    result = method(*context, **payload["params"])
+    return await result if inspect.isawaitable(result) else result
+
+
+def description() -> dict[str, Any]:
+    """What nuropb_describe answers, as far as clients use it."""
+    public_key = private_key(SERVICE).public_key()
+    pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    methods = {"pay": {"requires_encryption": True}, "echo": {"requires_encryption": False}}
+    return {"service_name": SERVICE, "public_key": pem, "methods": methods}
+
+
+def _payload(
+    tag: str,
+    method: str,
+    params: Mapping[str, Any],
+    *,
+    service: str = SERVICE,
+    context: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    call = {"tag": tag, "service": service, "method": method, "params": dict(params)}
+    return {**call, "context": dict(context or {})}
