@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -85,9 +86,7 @@ class Peers:
     async def server(self, *, transport: str = "nuropb", url: str = "", **how: Any) -> PeerServer:
         """An instance of Orders."""
         peer = await self.process(SERVICE, transport=transport)
-        key = private_key(SERVICE).private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
+        key = private_key(SERVICE).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         given = {"settings": SETTINGS, "private_key": key.decode(), **how}
         await peer.do("connect", url=url or self.url, service=SERVICE, **given)
         return PeerServer(peer)
@@ -132,6 +131,7 @@ def old_peers(peers: Peers) -> Peers:
 class Pair:
     """A client and a service; one of them at least is nuropb 0.1.8."""
 
+    url: str
     caller: Caller
     server: Server
     kinds: tuple[str, str]
@@ -143,30 +143,43 @@ class Pair:
         return isinstance(self.server, PeerServer)
 
 
-PAIRS = [("old", "Transport"), ("Transport", "old")]
+OURS = ("Transport",)
+"""Who is tried against nuropb 0.1.8 on its own transport."""
+PAIRS = [*(("old", kind) for kind in OURS), *((kind, "old") for kind in OURS)]
 
 
-@pytest.fixture(params=PAIRS, ids=[f"{caller} calls {server}" for caller, server in PAIRS])
+def named(pair: tuple[str, str]) -> str:
+    """A pair in a test's name."""
+    return " calls ".join(pair)
+
+
+@pytest.fixture(params=PAIRS, ids=named)
 async def pair(request: pytest.FixtureRequest, old_peers: Peers) -> AsyncIterator[Pair]:
-    """Each pair in turn."""
-    caller_kind, server_kind = request.param
-    ours: list[Any] = []
-    server: Server
-    caller: Caller
-    match server_kind:
-        case "old":
-            server = await old_peers.server()
-        case "Transport":
-            server = TransportServer(old_peers.url, **SETTINGS)
-            await server.transport.start()
-            ours.append(server.transport)
-    match caller_kind:
-        case "old":
-            caller = await old_peers.caller()
-        case "Transport":
-            caller = TransportCaller(old_peers.url)
-            await caller.transport.start()
-            ours.append(caller.transport)
-    yield Pair(caller, server, request.param)
-    for transport in ours:
-        await transport.stop()
+    """Each pair in turn; a test may ask for some of them only (`indirect`)."""
+    caller, server = request.param
+    async with contextlib.AsyncExitStack() as started:
+        serving = await start_server(server, old_peers, started)
+        calling = await start_caller(caller, old_peers, started)
+        yield Pair(old_peers.url, calling, serving, request.param)
+
+
+async def start_server(
+    kind: str, peers: Peers, started: contextlib.AsyncExitStack, *, url: str = "", **how: Any
+) -> Server:
+    """An instance of Orders of this kind; it ends with `started`, or `peers`."""
+    if kind == "old":
+        return await peers.server(url=url, **how)
+    server = TransportServer(url or peers.url, **SETTINGS)
+    await started.enter_async_context(server.transport)
+    return server
+
+
+async def start_caller(
+    kind: str, peers: Peers, started: contextlib.AsyncExitStack, *, url: str = ""
+) -> Caller:
+    """A client of this kind."""
+    if kind == "old":
+        return await peers.caller(url=url)
+    caller = TransportCaller(url or peers.url)
+    await started.enter_async_context(caller.transport)
+    return caller

@@ -29,7 +29,7 @@ LONGEST_LINE = 2**26
 
 def use_our_transport() -> None:
     """nuropb's RMQAPI makes its transport by this name."""
-    from nuropb_rmq import RMQTransport  # noqa: PLC0415 - only in the process that asks for it
+    from nuropb_rmq import RMQTransport
 
     nuropb.rmq_api.RMQTransport = RMQTransport
 

@@ -8,7 +8,7 @@ import json
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-peer" / "bin" / "python"
@@ -32,6 +32,10 @@ class PeerError(Exception):
         self.text = text
 
 
+def _opened(log: Path) -> IO[bytes]:
+    return open(log, "wb")
+
+
 class OldPeer:
     """A process that runs old_peer.py: `do` tells it what to do."""
 
@@ -49,7 +53,7 @@ class OldPeer:
         """A new process, on nuropb's own transport or on `nuropb_rmq`'s."""
         assert PYTHON.exists(), f"{PYTHON.parents[1].name} is missing: run scripts/setup --peer"
         log = folder / f"{name}.log"
-        with open(log, "wb") as stderr:
+        with _opened(log) as stderr:
             process = await asyncio.create_subprocess_exec(
                 *(PYTHON, "-m", "tests.interop.old_peer", transport),
                 cwd=ROOT,

@@ -93,6 +93,18 @@ class Server(Protocol):
         """Leave the mesh in order."""
 
 
+async def called(server: Server, count: int, *, within: float = 20.0) -> list[dict[str, Any]]:
+    """Wait until the service was called so often; its calls."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while True:
+        calls = await server.calls()
+        if len(calls) >= count:
+            return calls
+        assert loop.time() < deadline, f"called {len(calls)} times in {within:g} s: {calls}"
+        await asyncio.sleep(0.01)
+
+
 # -- nuropb's RMQAPI, in a process of its own -----------------------------------------------
 
 
@@ -133,13 +145,18 @@ class PeerCaller:
         return Answer.of(response)
 
     async def requests(self, method: str, params: Sequence[Mapping[str, Any]]) -> list[Any]:
-        call = {"service": SERVICE, "method": method, "context": {}}
+        call: dict[str, Any] = {"service": SERVICE, "method": method, "context": {}}
         results = await self.peer.do("requests", params=params, **call)
         assert isinstance(results, list)
         return results
 
     async def command(self, method: str, *, encrypted: bool = False, **params: Any) -> None:
-        call = {"service": SERVICE, "method": method, "params": params, "context": {}}
+        call: dict[str, Any] = {
+            "service": SERVICE,
+            "method": method,
+            "params": params,
+            "context": {},
+        }
         await self.peer.do("command", encrypted=encrypted, **call)
 
     async def event(self, topic: str, event: Any, context: Mapping[str, Any]) -> None:

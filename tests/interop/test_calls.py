@@ -11,7 +11,7 @@ import pytest
 from ..encrypting import DL_QUEUE, Tap
 from ..support import eventually
 from .conftest import Pair, Peers
-from .sides import Answer
+from .sides import Answer, called
 
 CALLED = "Runtime exception calling orders"  # how nuropb wraps what a plain method raises
 
@@ -57,9 +57,7 @@ async def test_what_a_method_raises_is_told(pair: Pair, tap: Tap, method: str) -
 async def test_an_unknown_method_and_a_private_one(pair: Pair) -> None:
     for method in ("nothing", "_release"):
         answer = await pair.caller.request(method)
-        assert answer == Answer(
-            error="NuropbHandlingError", description=f"Unknown method {method}"
-        )
+        assert answer == Answer(error="NuropbHandlingError", description=f"Unknown method {method}")
     assert await pair.server.calls() == []
 
 
@@ -146,10 +144,7 @@ async def test_priority_and_expiry_are_on_the_wire(pair: Pair, tap: Tap) -> None
     assert properties.priority == 7
     assert properties.expiration == "60000"
     assert properties.correlation_id == "c-1"
-    calls = []
-    while not calls:
-        calls = await pair.server.calls()
-    assert calls == [{"method": "echo", "text": "soon", "number": 0}]
+    assert await called(pair.server, 1) == [{"method": "echo", "text": "soon", "number": 0}]
 
 
 async def test_a_service_that_nobody_runs(pair: Pair) -> None:
