@@ -23,6 +23,8 @@ from .sides import (
     Caller,
     PeerCaller,
     PeerServer,
+    RMQTransportCaller,
+    RMQTransportServer,
     Server,
     TransportCaller,
     TransportServer,
@@ -143,8 +145,8 @@ class Pair:
         return isinstance(self.server, PeerServer)
 
 
-OURS = ("Transport",)
-"""Who is tried against nuropb 0.1.8 on its own transport."""
+OURS = ("Transport", "RMQTransport", "RMQAPI")
+"""Who is tried against nuropb 0.1.8 on its own transport; RMQAPI is nuropb's own, on ours."""
 PAIRS = [*(("old", kind) for kind in OURS), *((kind, "old") for kind in OURS)]
 
 
@@ -167,10 +169,16 @@ async def start_server(
     kind: str, peers: Peers, started: contextlib.AsyncExitStack, *, url: str = "", **how: Any
 ) -> Server:
     """An instance of Orders of this kind; it ends with `started`, or `peers`."""
-    if kind == "old":
-        return await peers.server(url=url, **how)
-    server = TransportServer(url or peers.url, **SETTINGS)
-    await started.enter_async_context(server.transport)
+    url = url or peers.url
+    match kind:
+        case "old":
+            return await peers.server(url=url, **how)
+        case "RMQAPI":
+            return await peers.server(url=url, transport="nuropb_rmq", **how)
+    ours = {"Transport": TransportServer, "RMQTransport": RMQTransportServer}[kind]
+    server = ours(url, **SETTINGS)
+    await server.start()
+    started.push_async_callback(server.stop)
     return server
 
 
@@ -178,8 +186,14 @@ async def start_caller(
     kind: str, peers: Peers, started: contextlib.AsyncExitStack, *, url: str = ""
 ) -> Caller:
     """A client of this kind."""
-    if kind == "old":
-        return await peers.caller(url=url)
-    caller = TransportCaller(url or peers.url)
-    await started.enter_async_context(caller.transport)
+    url = url or peers.url
+    match kind:
+        case "old":
+            return await peers.caller(url=url)
+        case "RMQAPI":
+            return await peers.caller(url=url, transport="nuropb_rmq")
+    ours = {"Transport": TransportCaller, "RMQTransport": RMQTransportCaller}[kind]
+    caller = ours(url)
+    await caller.start()
+    started.push_async_callback(caller.stop)
     return caller

@@ -119,6 +119,10 @@ class Peer:
         """Requests whose caller still waits."""
         return len(self._api._response_futures)
 
+    def keys(self) -> int:
+        """Calls whose key its Encryptor remembers."""
+        return len(self._api._encryptor._correlation_id_symmetric_keys)
+
     # -- as a service -----------------------------------------------------------------------
 
     def calls(self) -> list[dict[str, Any]]:
