@@ -31,7 +31,8 @@ from .sides import (
 )
 
 HERE = Path(__file__).parent
-SETTINGS = {"event_bindings": ["orders.#"], "prefetch_count": 8}
+PREFETCH = 8
+SETTINGS: dict[str, Any] = {"event_bindings": ["orders.#"], "prefetch_count": PREFETCH}
 
 
 def why_no_old_transport() -> str | None:
