@@ -14,7 +14,7 @@ import asyncio
 import json
 import logging
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import nuropb.nuropb_api  # type: ignore[import-not-found,unused-ignore]
 import nuropb.rmq_api  # type: ignore[import-not-found,unused-ignore]
@@ -31,7 +31,12 @@ def use_our_transport() -> None:
     """nuropb's RMQAPI makes its transport by this name."""
     from nuropb_rmq import RMQTransport
 
-    nuropb.rmq_api.RMQTransport = RMQTransport
+    class Impatient(RMQTransport):
+        """Gives up soon on an answer that was lost with its connection; the default is 30 s."""
+
+        core_settings: ClassVar[dict[str, Any]] = {"unknown_outcome_after": 1.0}
+
+    nuropb.rmq_api.RMQTransport = Impatient
 
 
 class Peer:
@@ -80,9 +85,9 @@ class Peer:
         """What it thinks."""
         return bool(self._api.connected)
 
-    def transport(self) -> str:
-        """Whose transport it is."""
-        return type(self._api.transport).__module__
+    def transport(self) -> list[str]:
+        """Whose transport it is: the modules of its classes."""
+        return [each.__module__ for each in type(self._api.transport).mro()]
 
     # -- as a client ------------------------------------------------------------------------
 
