@@ -94,10 +94,10 @@ class Peers:
         await peer.do("connect", url=url or self.url, service=SERVICE, **given)
         return PeerServer(peer)
 
-    async def caller(self, *, transport: str = "nuropb", url: str = "") -> PeerCaller:
+    async def caller(self, *, transport: str = "nuropb", url: str = "", **how: Any) -> PeerCaller:
         """A client."""
         peer = await self.process("shop", transport=transport)
-        await peer.do("connect", url=url or self.url)
+        await peer.do("connect", url=url or self.url, **how)
         return PeerCaller(peer)
 
     async def stop(self) -> None:

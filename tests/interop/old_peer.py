@@ -39,6 +39,26 @@ def use_our_transport() -> None:
     nuropb.rmq_api.RMQTransport = Impatient
 
 
+class WithCoroutine(Orders):
+    """Its events are handled by a coroutine function."""
+
+    async def _handle_event_(  # type: ignore[override]
+        self, topic: str, event: Any, target: list[Any] | None, context: dict[str, Any]
+    ) -> None:
+        self._note("event", topic=topic)
+
+
+class WithTextAnnotations(Orders):
+    """Its annotations are text, as in every module that imports annotations from __future__."""
+
+    def price(self, item: str) -> int:
+        """What an item costs."""
+        return len(item)
+
+
+SERVICES = {each.__name__: each for each in (Orders, WithCoroutine, WithTextAnnotations)}
+
+
 class Peer:
     """A client or a service. Each public method is something that it can be told to do."""
 
@@ -60,10 +80,11 @@ class Peer:
         instance: str | None = None,
         private_key: str | None = None,
         settings: dict[str, Any] | None = None,
+        what: str = "Orders",
     ) -> None:
-        """Be an instance of a service; without a name, a client."""
+        """Be an instance of a service, of the class `what`; without a name, a client."""
         if service is not None:
-            self._orders = Orders(NuropbCallAgain, _load(private_key))
+            self._orders = SERVICES[what](NuropbCallAgain, _load(private_key))
         self._api = nuropb.rmq_api.RMQAPI(
             amqp_url=url,
             service_name=service,
