@@ -15,6 +15,7 @@ from .exceptions import (
     NuropbException,
     NuropbMessageError,
     NuropbTimeoutError,
+    NuropbValidationError,
     TransportClosedError,
 )
 from .methods import DESCRIBE
@@ -99,6 +100,8 @@ class Discovery:
         Raises NuropbTimeoutError after `timeout` seconds, NuropbNotDeliveredError when there is no
         such service, and a NuropbTransportError when the broker cannot be asked.
         """
+        if not isinstance(service, str):
+            raise NuropbValidationError(f"service: {type(service).__name__}, its name is needed")
         description = None if refresh else self._known.get(service)
         if description is not None:
             return description
