@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from . import serialization
 from .acknowledgement import Outcome, Settlement
-from .calls import ResponseCall, ServiceCall
+from .calls import ResponseCall, ServiceCall, Stage
 from .delivery import Delivery
 from .dispatcher import Conclude
 from .exceptions import MalformedMessageError, NuropbException
@@ -107,17 +107,21 @@ class Callbacks:
         self._owner = owner
         self._callback = message_callback
         self._client_only = client_only
+        self._service_name = owner.service_name
+        self._instance_id: str | None = None
         self._acknowledge = acknowledge
         self._metrics = metrics
         self._observed = acknowledge is not None or metrics is not None
         self._loop: asyncio.AbstractEventLoop
-        self._thread = 0
+        self.thread = 0
+        """That of the loop."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> None:
         """The transport is being started, on this loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread = get_ident()
+        self.thread = get_ident()
+        self._instance_id = None
 
     async def end(self) -> None:
         """The transport is stopped: callbacks of responses that still run end soon."""
@@ -130,10 +134,7 @@ class Callbacks:
                 await asyncio.wait(running, timeout=END_WITHIN)
 
     def on_loop(self, call: Callable[..., None], *arguments: object) -> None:
-        """Call it here, when this is the loop's thread; else there, soon."""
-        if get_ident() == self._thread:
-            call(*arguments)
-            return
+        """Call it in the loop's thread, from another one."""
         try:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
@@ -156,14 +157,15 @@ class Callbacks:
             )
             if returned is not None and isawaitable(returned):
                 await returned
-            if call.open:
+            if call.stage is Stage.OPEN:
                 await call.completed()
         except Exception as e:
-            if call.open:
+            if call.stage is Stage.OPEN:
                 raise
             _log_failure("after message_complete", head.correlation_id, e)
         finally:
-            call.gone()
+            if call.stage is Stage.OPEN:
+                call.stage = Stage.GONE
         return _CONCLUDED
 
     # -- settlements: Hooks.settler ---------------------------------------------------------
@@ -201,10 +203,9 @@ class Callbacks:
 
     def metadata(self, head: Head) -> dict[str, Any]:
         """What a message comes with, beside itself."""
-        headers = head.headers
         return self._metadata(
-            headers.get(HEADER_TYPE, ""),
-            headers.get(HEADER_VERSION, ""),
+            head.header(HEADER_TYPE) or "",
+            head.header(HEADER_VERSION) or "",
             head.correlation_id,
             "unknown" if head.trace_id is None else head.trace_id,
             head.encrypted,
@@ -213,11 +214,14 @@ class Callbacks:
     def _metadata(
         self, kind: str, version: str, correlation_id: str, trace_id: str, encrypted: bool
     ) -> dict[str, Any]:
+        owner = self._owner
+        if self._instance_id is None:  # it may be made by start()
+            self._instance_id = owner.instance_id
         return {
             "start_time": time.time(),
-            "service_name": self._owner.service_name,
-            "instance_id": self._owner.instance_id,
-            "is_leader": self._owner.is_leader,
+            "service_name": self._service_name,
+            "instance_id": self._instance_id,
+            "is_leader": owner.is_leader,
             "client_only": self._client_only,
             "nuropb_type": kind,
             "nuropb_version": version,
