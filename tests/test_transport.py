@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -297,6 +298,27 @@ async def test_cancelling_a_request_forgets_it(mesh: Mesh) -> None:
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
+    assert client.pending == 0
+
+
+async def test_a_request_that_fails_in_the_moment_of_its_cancellation(mesh: Mesh) -> None:
+    """asyncio does not complain of an exception that nobody took: the fixtures listen."""
+    client = await mesh.client()
+    await mesh.service(Recorder())
+    call = asyncio.create_task(client.request({**request(), "correlation_id": "c-1"}))
+    send = asyncio.create_task(client.send(command()))
+    await asyncio.sleep(0)
+    pending = client._replies.waiting("c-1")
+    assert pending is not None
+    pending.fail(NuropbTimeoutError("now"))
+    (confirmation,) = client._posts._deadlines._queues[30.0]
+    confirmation.settle(NuropbTimeoutError("now"))
+    call.cancel()
+    send.cancel()
+    ended = await asyncio.gather(call, send, return_exceptions=True)
+    assert [type(each) for each in ended] == [asyncio.CancelledError] * 2
+    del pending, confirmation, ended, call, send
+    gc.collect()
     assert client.pending == 0
 
 
