@@ -154,7 +154,7 @@ def get_mesh(conn: _Connection) -> Mesh:
 
 # -- its health -----------------------------------------------------------------------------
 
-_UNREADY: Final = {
+_REASONS: Final = {
     State.BLOCKED: "the broker has an alarm and takes no messages",
     State.RECOVERING: "the connection was lost, and is being made again",
     State.CONNECTING: "not connected yet",
@@ -177,17 +177,24 @@ def health_routes(mesh: Mesh) -> list[BaseRoute]:
         return _answer(200, {"alive": True})
 
     async def readyz(_: Request) -> JSONResponse:
-        state = mesh.state
-        unready = _UNREADY.get(state)
-        if unready is None:
-            return _answer(200, {"ready": True, "state": state.name})
-        reason = unready if mesh.error is None else f"{unready}: {mesh.error}"
-        return _answer(503, {"ready": False, "state": state.name, "reason": reason})
+        reason = _unready(mesh)
+        told: dict[str, Any] = {"ready": reason is None, "state": mesh.state.name}
+        if reason is None:
+            return _answer(200, told)
+        return _answer(503, {**told, "reason": reason})
 
     return [
         Route(path, endpoint, methods=["GET"], include_in_schema=False)
         for path, endpoint in (("/livez", livez), ("/readyz", readyz))
     ]
+
+
+def _unready(mesh: Mesh) -> str | None:
+    """Why nothing should be sent to this process; None when all is well."""
+    reason = _REASONS.get(mesh.state)
+    if reason is None:
+        return None if mesh.transport.consuming else "told to stop consuming"
+    return reason if mesh.error is None else f"{reason}: {mesh.error}"
 
 
 def _answer(status: int, content: dict[str, Any]) -> JSONResponse:

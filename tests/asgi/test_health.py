@@ -111,6 +111,17 @@ async def test_readyz_while_the_mesh_drains(meshes: Meshes) -> None:
         assert (await unready(served, State.STOPPED)).startswith("not started, or stopped")
 
 
+async def test_readyz_of_a_mesh_that_takes_no_more_work(meshes: Meshes) -> None:
+    """An operator's way to empty a process before it is stopped: what it has begun goes on."""
+    mesh = meshes.mesh(Orders())
+    async with Served(app_of(mesh)) as served:
+        assert await served.get("/readyz") == READY
+        await mesh.transport.stop_consuming()
+        assert await unready(served, State.READY) == "told to stop consuming"
+    async with Served(app_of(mesh)) as served:
+        assert await served.get("/readyz") == READY
+
+
 async def test_readyz_of_a_mesh_that_has_failed_for_good(
     mortal_node: RabbitMQNode, meshes: Meshes
 ) -> None:
