@@ -28,10 +28,7 @@ from .exceptions import (
 from .head import short
 from .hooks import Hooks
 from .posting import Ignorable
-from .protocol import (
-    AcknowledgeAction,
-    MessageCallbackFunction,
-)
+from .protocol import AcknowledgeAction, MessageCallbackFunction
 from .sealing import PayloadEncryptor
 from .session import Run
 from .settling import SettlingChannel
@@ -63,6 +60,28 @@ _NEVER_CALLED: Final = (
     "on_response_message",
     "on_response_message_complete",
 )
+
+
+class _Begun(Ignorable[bool]):
+    """True when the task that it follows has ended well."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.what = what
+
+    def follow(self, task: asyncio.Task[None]) -> None:
+        """The task has ended."""
+        error = None if task.cancelled() else task.exception()
+        if self.done():
+            return
+        if task.cancelled():
+            self.cancel()
+        elif error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(True)
 
 
 class RMQTransport:
@@ -121,7 +140,9 @@ class RMQTransport:
             on_failure=self._callbacks.on_failure,
             steps=self._take_step if self._own_steps() else None,
         )
-        self._transport = Transport(self._config, encryptor=encryptor, hooks=hooks)
+        self.core = Transport(self._config, encryptor=encryptor, hooks=hooks)
+        """The Transport below."""
+        self._transport = self.core
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _warn_of_what_is_never_called(self) -> None:
@@ -163,11 +184,6 @@ class RMQTransport:
     def connected(self) -> bool:
         """Whether the connections and all channels are up now."""
         return self._transport.state.up
-
-    @property
-    def core(self) -> Transport:
-        """The Transport below: its state, and requests that are awaited."""
-        return self._transport
 
     @property
     def rpc_exchange(self) -> str:
@@ -234,31 +250,25 @@ class RMQTransport:
         if self._transport.state not in (State.STOPPED, State.FAILED):
             state = self._transport.state.name
             raise NuropbTransportError(f"connect(): the transport is {state} already")
-        return self._begin(self.start(), "connect")
+        return self._begin("connect", self.start)
 
     def disconnect(self) -> asyncio.Future[bool]:
         """stop(), as a future that becomes True."""
-        return self._begin(self.stop(), "disconnect")
+        return self._begin("disconnect", self.stop)
 
-    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Future[bool]:
+    def _begin(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> asyncio.Future[bool]:
         """Begin at once; nobody has to wait for the future."""
-        outcome: Ignorable[bool] = Ignorable()
-        task = asyncio.create_task(work, name=f"nuropb-{name}")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as e:
+            raise NuropbTransportError(f"{name}() needs a running event loop", None, e) from e
+        outcome = _Begun(f"{name}() has failed", loop)
+        task = loop.create_task(work(), name=f"nuropb-{name}")
         self._tasks.add(task)
-
-        def done(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if outcome.done():
-                return
-            error = None if task.cancelled() else task.exception()
-            if task.cancelled():
-                outcome.cancel()
-            elif error is not None:
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(True)
-
-        task.add_done_callback(done)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(outcome.follow)
         return outcome
 
     async def stop_consuming(self) -> None:

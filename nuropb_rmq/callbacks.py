@@ -19,11 +19,11 @@ from typing import Any, Final, Protocol
 
 from . import serialization
 from .acknowledgement import Outcome, Settlement
-from .calls import ResponseCall, ServiceCall
+from .calls import ResponseCall, ServiceCall, Stage
 from .delivery import Delivery
 from .dispatcher import Conclude
 from .exceptions import MalformedMessageError, NuropbException
-from .head import Head, short
+from .head import Head, short, type_of
 from .message import Completion, Message, describe
 from .posting import PostedRequest
 from .protocol import (
@@ -107,17 +107,21 @@ class Callbacks:
         self._owner = owner
         self._callback = message_callback
         self._client_only = client_only
+        self._service_name = owner.service_name
+        self._instance_id: str | None = None
         self._acknowledge = acknowledge
         self._metrics = metrics
         self._observed = acknowledge is not None or metrics is not None
         self._loop: asyncio.AbstractEventLoop
-        self._thread = 0
+        self.thread = 0
+        """That of the loop."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> None:
         """The transport is being started, on this loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread = get_ident()
+        self.thread = get_ident()
+        self._instance_id = None
 
     async def end(self) -> None:
         """The transport is stopped: callbacks of responses that still run end soon."""
@@ -130,10 +134,7 @@ class Callbacks:
                 await asyncio.wait(running, timeout=END_WITHIN)
 
     def on_loop(self, call: Callable[..., None], *arguments: object) -> None:
-        """Call it here, when this is the loop's thread; else there, soon."""
-        if get_ident() == self._thread:
-            call(*arguments)
-            return
+        """Call it in the loop's thread, from another one."""
         try:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
@@ -156,14 +157,15 @@ class Callbacks:
             )
             if returned is not None and isawaitable(returned):
                 await returned
-            if call.open:
+            if call.stage is Stage.OPEN:
                 await call.completed()
         except Exception as e:
-            if call.open:
+            if call.stage is Stage.OPEN:
                 raise
             _log_failure("after message_complete", head.correlation_id, e)
         finally:
-            call.gone()
+            if call.stage is Stage.OPEN:
+                call.stage = Stage.GONE
         return _CONCLUDED
 
     # -- settlements: Hooks.settler ---------------------------------------------------------
@@ -201,10 +203,9 @@ class Callbacks:
 
     def metadata(self, head: Head) -> dict[str, Any]:
         """What a message comes with, beside itself."""
-        headers = head.headers
         return self._metadata(
-            headers.get(HEADER_TYPE, ""),
-            headers.get(HEADER_VERSION, ""),
+            head.header(HEADER_TYPE) or "",
+            head.header(HEADER_VERSION) or "",
             head.correlation_id,
             "unknown" if head.trace_id is None else head.trace_id,
             head.encrypted,
@@ -213,11 +214,14 @@ class Callbacks:
     def _metadata(
         self, kind: str, version: str, correlation_id: str, trace_id: str, encrypted: bool
     ) -> dict[str, Any]:
+        owner = self._owner
+        if self._instance_id is None:  # it may be made by start()
+            self._instance_id = owner.instance_id
         return {
             "start_time": time.time(),
-            "service_name": self._owner.service_name,
-            "instance_id": self._owner.instance_id,
-            "is_leader": self._owner.is_leader,
+            "service_name": self._service_name,
+            "instance_id": self._instance_id,
+            "is_leader": owner.is_leader,
             "client_only": self._client_only,
             "nuropb_type": kind,
             "nuropb_version": version,
@@ -333,14 +337,17 @@ def decode_rmq_body(method: object, properties: Properties, body: bytes) -> Tran
     protocol, kind = headers.get(HEADER_PROTOCOL), headers.get(HEADER_TYPE)
     if protocol not in NUROPB_PROTOCOL_VERSIONS_SUPPORTED:
         raise MalformedMessageError(f"header {HEADER_PROTOCOL} is {short(protocol)}")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise MalformedMessageError(f"header {HEADER_TYPE} is {short(kind)}, no type of message")
-    expiration = properties.expiration
+    payload = serialization.decode(body, max_depth=_MAX_DEPTH)
+    if not isinstance(payload, dict):
+        raise MalformedMessageError(f"body is {type_of(payload)}, an object is needed")
+    expiration = properties.expiration or ""
     return {
         "nuropb_protocol": protocol,
-        "nuropb_type": kind,
-        "nuropb_payload": serialization.decode(body, max_depth=_MAX_DEPTH),
+        "nuropb_type": KINDS[kind].value,
+        "nuropb_payload": payload,
         "correlation_id": properties.correlation_id or "",
         "trace_id": headers.get(HEADER_TRACE_ID),
-        "ttl": int(expiration) if expiration and expiration.isdigit() else None,
+        "ttl": int(expiration) if expiration.isascii() and expiration.isdigit() else None,
     }

@@ -52,11 +52,13 @@ class Caller:
         """The response to a request, which may carry an error. See Mesh.request."""
         started = time.monotonic()
         if encrypted is not False:
-            description = self._described(payload, encrypted)
+            description = self._described(payload, encrypted, started)
             if description is None:
                 description = await self._describe(payload, timeout)
                 timeout = _left(timeout, started)
-            if encrypted or description.requires_encryption(payload["method"]):
+            if encrypted or (
+                description.encrypted and description.requires_encryption(payload["method"])
+            ):
                 return await self._request_encrypted(payload, timeout, priority)
         response = await self._transport.request(payload, timeout=timeout, priority=priority)
         error = response["error"]
@@ -97,7 +99,7 @@ class Caller:
         """Send a command; returns when the broker has confirmed it. See Mesh.command."""
         started = time.monotonic()
         if encrypted is not False:
-            description = self._described(payload, encrypted)
+            description = self._described(payload, encrypted, started)
             if description is None:
                 description = await self._describe(payload, timeout)
                 timeout = _left(timeout, started)
@@ -108,9 +110,11 @@ class Caller:
             payload, ttl=ttl, priority=priority, encrypted=encrypted, timeout=timeout
         )
 
-    def _described(self, payload: Mapping[str, Any], encrypted: bool | None) -> Description | None:
+    def _described(
+        self, payload: Mapping[str, Any], encrypted: bool | None, now: float
+    ) -> Description | None:
         service = payload["service"]
-        description = self.discovery.known(service) if isinstance(service, str) else None
+        description = self.discovery.known(service, now) if type(service) is str else None
         if description is None and encrypted is None and payload["method"] == DESCRIBE:
             return _NOTHING_SAID
         return description

@@ -15,6 +15,7 @@ from .exceptions import (
     NuropbException,
     NuropbMessageError,
     NuropbTimeoutError,
+    NuropbValidationError,
     TransportClosedError,
 )
 from .methods import DESCRIBE
@@ -82,11 +83,14 @@ class Discovery:
         self._known: dict[str, Description] = {}
         self._fetching: dict[str, asyncio.Task[Description]] = {}
 
-    def known(self, service: str) -> Description | None:
-        """The description, when there is one; an old one is fetched anew meanwhile."""
+    def known(self, service: str, now: float) -> Description | None:
+        """The description, when there is one; an old one is fetched anew meanwhile.
+
+        `now` is the monotonic time.
+        """
         description = self._known.get(service)
-        if description is not None and time.monotonic() > description.due:
-            description.due = time.monotonic() + AGAIN_AFTER
+        if description is not None and now > description.due:
+            description.due = now + AGAIN_AFTER
             self._fetch(service)
         return description
 
@@ -96,6 +100,8 @@ class Discovery:
         Raises NuropbTimeoutError after `timeout` seconds, NuropbNotDeliveredError when there is no
         such service, and a NuropbTransportError when the broker cannot be asked.
         """
+        if not isinstance(service, str):
+            raise NuropbValidationError(f"service: {type(service).__name__}, its name is needed")
         description = None if refresh else self._known.get(service)
         if description is not None:
             return description

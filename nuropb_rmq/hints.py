@@ -12,13 +12,10 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from .exceptions import NuropbValidationError
+__all__ = ["Check", "Mismatch", "check_of", "label"]
 
-__all__ = ["Check", "check_of", "label"]
-
-Check = Callable[[str, Any], Any]
-"""Given the field's name and its value, returns the value to use, or raises
-NuropbValidationError."""
+Check = Callable[[Any], Any]
+"""Given a value, returns the value to use, or raises Mismatch."""
 
 _NONE: Final = type(None)
 _SCALARS: Final[Mapping[Any, tuple[type, ...]]] = {
@@ -39,6 +36,27 @@ _JSON_NAMES: Final[Mapping[type, str]] = {
     dict: "an object",
 }
 _ERRORS_TOLD: Final = 3
+
+
+class Mismatch(Exception):  # noqa: N818 - it does not leave the check of a call
+    """A value is not what the hint wants: `problems` are pairs of a path and what is wrong there.
+
+    Paths are made on the way out, so that a value that fits costs none.
+    """
+
+    def __init__(self, *problems: tuple[str, str], more: int = 0) -> None:
+        super().__init__()
+        self.problems = problems
+        self.more = more
+
+    def under(self, step: str) -> Mismatch:
+        """The same, seen from the value around this one."""
+        return Mismatch(*((step + path, what) for path, what in self.problems), more=self.more)
+
+    def told(self, field: str) -> str:
+        """For the caller."""
+        told = "; ".join(f"{field}{path}: {what}" for path, what in self.problems)
+        return f"{told}; and {self.more} more" if self.more else told
 
 
 def label(hint: Any) -> str:
@@ -103,34 +121,40 @@ def _scalar(hint: Any) -> Check:
     accepted = _SCALARS[hint]
     name = _JSON_NAMES[accepted[0]]
 
-    def check(field: str, value: Any) -> Any:
+    def check(value: Any) -> Any:
         # What JSON decodes to has these very types; isinstance would take True for an int.
         if type(value) in accepted:
             return value
-        raise _mismatch(field, value, name)
+        raise _mismatch(value, name)
 
     return check
 
 
 def _list(items: Check | None) -> Check:
-    def check(field: str, value: Any) -> Any:
-        if not isinstance(value, list):
-            raise _mismatch(field, value, "a list")
+    def check(value: Any) -> Any:
+        if type(value) is not list:
+            raise _mismatch(value, "a list")
         if items is not None:
             for index, item in enumerate(value):
-                items(f"{field}[{index}]", item)
+                try:
+                    items(item)
+                except Mismatch as e:
+                    raise e.under(f"[{index}]") from None
         return value
 
     return check
 
 
 def _dict(values: Check | None) -> Check:
-    def check(field: str, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise _mismatch(field, value, "an object")
+    def check(value: Any) -> Any:
+        if type(value) is not dict:
+            raise _mismatch(value, "an object")
         if values is not None:
             for key, item in value.items():
-                values(f"{field}[{_short(key)!r}]", item)
+                try:
+                    values(item)
+                except Mismatch as e:
+                    raise e.under(f"[{_short(key)!r}]") from None
         return value
 
     return check
@@ -142,16 +166,16 @@ def _union(members: tuple[Any, ...]) -> Check | None:
         return None
     wanted = " or ".join(_wanted(member) for member in members)
 
-    def check(field: str, value: Any) -> Any:
-        nearest: NuropbValidationError | None = None
+    def check(value: Any) -> Any:
+        nearest: Mismatch | None = None
         for each in checks:
             assert each is not None  # noqa: S101 - narrows for mypy
             try:
-                return each(field, value)
-            except NuropbValidationError as e:
-                if not e.description.startswith(f"{field}: "):
-                    nearest = e  # it is deeper than this field, and so tells more
-        raise nearest or _mismatch(field, value, wanted)
+                return each(value)
+            except Mismatch as e:
+                if e.problems[0][0]:
+                    nearest = e  # it is inside of this value, and so tells more
+        raise nearest or _mismatch(value, wanted)
 
     return check
 
@@ -161,9 +185,9 @@ def _wanted(hint: Any) -> str:
     return _JSON_NAMES.get(_NONE if plain is None else plain, label(hint))
 
 
-def _mismatch(field: str, value: Any, wanted: str) -> NuropbValidationError:
+def _mismatch(value: Any, wanted: str) -> Mismatch:
     found = _JSON_NAMES.get(type(value), type(value).__name__)
-    return NuropbValidationError(f"{field}: {found}, {wanted} is needed")
+    return Mismatch(("", f"{found}, {wanted} is needed"))
 
 
 def _short(key: object) -> str:
@@ -209,18 +233,17 @@ def _belongs(part: Any, library: types.ModuleType) -> bool:
 def _by_pydantic(pydantic: types.ModuleType, hint: Any) -> Check:
     validate = pydantic.TypeAdapter(hint).validate_python
 
-    def check(field: str, value: Any) -> Any:
+    def check(value: Any) -> Any:
         try:
             return validate(value)
         except pydantic.ValidationError as e:
             # Without the values: they are the caller's, and this goes into logs.
-            problems = e.errors(include_url=False, include_context=False, include_input=False)
+            found = e.errors(include_url=False, include_context=False, include_input=False)
         told = [
-            f"{'.'.join(map(_short, (field, *each['loc'])))}: {each['msg']}"
-            for each in problems[:_ERRORS_TOLD]
+            ("".join(f".{_short(step)}" for step in each["loc"]), each["msg"])
+            for each in found[:_ERRORS_TOLD]
         ]
-        more = len(problems) - len(told)
-        raise NuropbValidationError("; ".join(told) + (f"; and {more} more" if more else ""))
+        raise Mismatch(*told, more=len(found) - len(told))
 
     return check
 
@@ -228,11 +251,11 @@ def _by_pydantic(pydantic: types.ModuleType, hint: Any) -> Check:
 def _by_msgspec(msgspec: types.ModuleType, hint: Any) -> Check:
     convert = msgspec.convert
 
-    def check(field: str, value: Any) -> Any:
+    def check(value: Any) -> Any:
         try:
             return convert(value, hint)
         except msgspec.ValidationError as e:
             problem, _, place = str(e).partition(" - at `$")
-            raise NuropbValidationError(f"{field}{place.rstrip('`')}: {problem}") from None
+            raise Mismatch((place.rstrip("`"), problem)) from None
 
     return check

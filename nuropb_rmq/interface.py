@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypedDict
 
@@ -89,25 +89,24 @@ class NuropbInterface(ABC):
         """The instance's id."""
         return self._instance_id
 
-    @abstractmethod
     async def connect(self) -> None:
         """Connect; raises when that fails."""
+        raise NotImplementedError
 
-    @abstractmethod
     async def disconnect(self) -> None:
         """Finish what is in hand, and disconnect."""
+        raise NotImplementedError
 
     @property
-    @abstractmethod
     def connected(self) -> bool:
         """Whether it is connected now."""
+        raise NotImplementedError
 
     @property
-    @abstractmethod
     def is_leader(self) -> bool:
         """Whether this instance leads its service."""
+        raise NotImplementedError
 
-    @abstractmethod
     def receive_transport_message(
         self,
         service_message: TransportServicePayload,
@@ -115,8 +114,8 @@ class NuropbInterface(ABC):
         metadata: dict[str, Any],
     ) -> Awaitable[None] | None:
         """Handle a message, and complete it."""
+        raise NotImplementedError
 
-    @abstractmethod
     async def request(  # noqa: PLR0917 - nuropb's signature
         self,
         service: str,
@@ -128,8 +127,8 @@ class NuropbInterface(ABC):
         rpc_response: bool = True,
     ) -> Any:
         """Call a method of a service, and wait for its result."""
+        raise NotImplementedError
 
-    @abstractmethod
     def command(  # noqa: PLR0917 - nuropb's signature
         self,
         service: str,
@@ -140,8 +139,8 @@ class NuropbInterface(ABC):
         trace_id: str | None = None,
     ) -> Awaitable[None]:
         """Have a method of a service run, without an answer."""
+        raise NotImplementedError
 
-    @abstractmethod
     def publish_event(
         self,
         topic: str,
@@ -150,3 +149,4 @@ class NuropbInterface(ABC):
         trace_id: str | None = None,
     ) -> Awaitable[None]:
         """Publish an event."""
+        raise NotImplementedError

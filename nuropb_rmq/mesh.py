@@ -20,6 +20,7 @@ from .exceptions import (
     TransportClosedError,
 )
 from .methods import Published
+from .posting import seconds
 from .protocol import MessageType
 from .remote import remote_error
 from .serving import Serving
@@ -310,7 +311,7 @@ class Mesh:
         It is remembered, and fetched again with `refresh`; `timeout` is in seconds (60). Raises
         what request() raises.
         """
-        within = DESCRIBE_WITHIN if timeout is None else timeout
+        within = DESCRIBE_WITHIN if timeout is None else seconds("timeout", timeout)
         description = await self._caller.discovery.find(service_name, within, refresh=refresh)
         return description.known()
 

@@ -35,6 +35,8 @@ class Method:
     is_async: bool
     marks: Marks
     parameters: Parameters
+    direct: bool
+    """Async, for anybody, and without a context: nothing stands between the message and it."""
 
     def describe(self) -> dict[str, Any]:
         """Its part of the description."""
@@ -84,10 +86,12 @@ class Published:
             self._fallback = _event_handler(name, call, marks, takes_all=True)
         elif marks.topics:
             self._handlers.append(_event_handler(name, call, marks, takes_all=False))
-        elif not name.startswith("_") and not marks.hidden:
+        elif not name.startswith("_") and name != DESCRIBE and not marks.hidden:
             parameters = _parameters(name, call, marks)
             if parameters is not None:
-                self.methods[name] = Method(name, call, _is_async(call), marks, parameters)
+                is_async = _is_async(call)
+                direct = is_async and marks.authorize is None and marks.context_parameter is None
+                self.methods[name] = Method(name, call, is_async, marks, parameters, direct)
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -142,6 +146,8 @@ def _functions(service: object) -> Iterator[tuple[str, object, Callable[..., Any
         of_class = isinstance(function, classmethod | staticmethod)
         if not (inspect.isroutine(function.__func__) if of_class else _is_method(function)):
             continue
+        if _generates(function.__func__ if of_class else function):
+            continue  # what it returns is no result
         if owner is service and not of_class:
             continue  # a class is served, and this is a method of its instances
         yield name, function, function.__get__(None if owner is service else service, owner)
@@ -152,6 +158,11 @@ def _is_method(function: Any) -> bool:
     if not inspect.isroutine(function) or inspect.ismethod(function):
         return False
     return callable(function) and hasattr(type(function), "__get__")
+
+
+def _generates(function: Any) -> bool:
+    function = inspect.unwrap(function)
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _parameters(name: str, call: Callable[..., Any], marks: Marks) -> Parameters | None:

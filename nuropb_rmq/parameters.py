@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from . import serialization
 from .exceptions import NuropbSerializationError, NuropbValidationError
-from .hints import Check, check_of, label
+from .hints import Check, Mismatch, check_of, label
 
 __all__ = ["Parameters"]
 
@@ -83,7 +83,10 @@ class Parameters:
                 raise self._unknown(name)
             if check is None:
                 continue
-            taken = check(name, value)
+            try:
+                taken = check(value)
+            except Mismatch as e:
+                raise NuropbValidationError(e.told(name)) from None
             if taken is not value:
                 if changed is None:
                     changed = dict(params)

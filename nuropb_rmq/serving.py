@@ -68,46 +68,51 @@ class Serving:
         try:
             if message.kind is MessageType.EVENT:
                 return await self._event(message)
-            return await self._call(message)
+            payload = message.payload
+            name = payload["method"]
+            method = self._methods.get(name)
+            if method is None:
+                return self._describe(name)
+            if method.marks.requires_encryption and not message.encrypted:
+                raise EncryptionRequiredError(
+                    f"{self._published.service_name}.{name} requires encryption, and was called "
+                    "in plain: it has not been run"
+                )
+            if not method.direct:
+                return await self._call(method, message)
+            params = payload["params"]
+            taken = method.parameters.checked(params) if self._checks else params
+            try:
+                return await method.call(**taken)
+            except Exception as e:  # noqa: BLE001 - what is no success is raised again
+                success = _success(e)
+            return _completed(message, success.result, success.events)
         except (KeyboardInterrupt, SystemExit) as e:
             # What a method does must not end the process, nor leave its caller without an answer.
             raise NuropbHandlingError(f"{type(e).__name__}: {e}", None, e) from e
 
     # -- requests and commands --------------------------------------------------------------
 
-    async def _call(self, message: Incoming) -> Any:
-        payload = message.payload
-        name = payload["method"]
-        method = self._methods.get(name)
-        if method is None:
-            if name == DESCRIBE:
-                return self._description
-            raise self._unknown(name)
+    async def _call(self, method: Method, message: Incoming) -> Any:
+        context: Context = message.payload.get("context") or {}
         marks = method.marks
-        if marks.requires_encryption and not message.encrypted:
-            raise EncryptionRequiredError(
-                f"{self._published.service_name}.{name} requires encryption, and was called in "
-                "plain: it has not been run"
-            )
-        context: Context = payload.get("context") or {}
         ctx = None if marks.context_parameter is None else _context_for(marks, context)
         events: Sequence[Mapping[str, Any]] = ()
         try:
-            result = await self._run(method, ctx, context, payload["params"])
+            result = await self._run(method, ctx, context, message.payload["params"])
         except Exception as e:  # noqa: BLE001 - what is no success is raised again
             success = _success(e)
             result, events = success.result, success.events
-        events = [*_added(ctx), *events]
-        if not events:
-            return result
-        response = {
-            "tag": MessageType.RESPONSE.value,
-            "result": result,
-            "error": None,
-            "context": context,
-            "warning": None,
-        }
-        return Completion(Outcome.DONE, [response, *_event_payloads(message, context, events)])
+        return _completed(message, result, [*_added(ctx), *events])
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        if name == DESCRIBE:
+            return self._description
+        shown = name if len(name) <= 100 else name[:100] + "…"
+        raise NuropbHandlingError(
+            f"unknown method {shown!r}: service {self._published.service_name!r} does not publish "
+            f"it; {DESCRIBE} tells what it does"
+        )
 
     async def _run(
         self, method: Method, ctx: Any, context: Context, params: Mapping[str, Any]
@@ -146,13 +151,6 @@ class Serving:
         if hasattr(type(result), "__await__"):
             return await result
         return result
-
-    def _unknown(self, name: str) -> NuropbHandlingError:
-        shown = name if len(name) <= 100 else name[:100] + "…"
-        return NuropbHandlingError(
-            f"unknown method {shown!r}: service {self._published.service_name!r} does not publish "
-            f"it; {DESCRIBE} tells what it does"
-        )
 
     # -- events -----------------------------------------------------------------------------
 
@@ -216,6 +214,21 @@ def _admit(claims: Any, ctx: object) -> None:
     admitted(claims)
     if isinstance(ctx, NuropbContextManager):
         ctx.user_claims = claims
+
+
+def _completed(message: Incoming, result: Any, events: Sequence[Mapping[str, Any]]) -> Any:
+    """What a method's result and events are made into."""
+    if not events:
+        return result
+    context: Context = message.payload.get("context") or {}
+    response = {
+        "tag": MessageType.RESPONSE.value,
+        "result": result,
+        "error": None,
+        "context": context,
+        "warning": None,
+    }
+    return Completion(Outcome.DONE, [response, *_event_payloads(message, context, events)])
 
 
 def _event_payloads(

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_GRACE = 10.0
 """Seconds that stop() gives to what is in hand."""
 _ALIVE = (State.READY, State.BLOCKED, State.RECOVERING)
+_SENDING = (*_ALIVE, State.DRAINING)
 
 
 class Transport:
@@ -351,7 +352,7 @@ class Transport:
             self._posts.abandon(confirmation)
 
     def _check_open(self) -> None:
-        if self.state.over or self.state is State.CONNECTING:
+        if self._life.state not in _SENDING:
             raise self._life.closed_error()
         if get_ident() != self._thread:
             raise NuropbTransportError(

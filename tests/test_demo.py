@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from examples.demo.outage import judge
+from examples.demo.peer import why_not
 from examples.demo.transcript import Transcript
 from nuropb_rmq import Message, Transport, TransportConfig, configure
 
@@ -103,14 +104,29 @@ def alive(pids: set[int]) -> set[int]:
 # -- the whole of it ------------------------------------------------------------------------
 
 
+OLD_PEER = (
+    r"suppliers +a service on nuropb 0\.1\.8, process \d+",
+    r"suppliers +asks orders\.total\('A-1001'\)\n +came back +\{.*'total': '59\.80'\}",
+    r"ok +nuropb 0\.1\.8 calls us",
+    r"asked +suppliers\.offer\('lamp', 20\)\n +came back +\{.*'price': '398\.00'\}",
+    r"ok +we call nuropb 0\.1\.8",
+    r"ok +it ended with exit status 0",
+)
+NO_OLD_PEER = (r"9\. A service on nuropb 0\.1\.8.*\n +left out +\S.*(\n {16}.*)*\n\n10\. ",)
+
+
 @needs_broker
 def test_all_of_it_holds_and_nothing_is_left(demo: Demo) -> None:
     began = time.monotonic()
     errors = demo.rest()
     assert (demo.process.returncode, errors) == (0, ""), demo.text + errors
     titles = re.findall(r"^ ?(\d+)\. .+ -+$", demo.text, re.MULTILINE)
-    assert titles == [str(number) for number in range(1, 11)]
+    assert titles == [str(number) for number in range(1, 12)]
+    version = re.search(r"broker +RabbitMQ ([\d.]+) on", demo.text)
+    assert version
+    reason = why_not(sys.version_info[:2], version[1])
     for line in (
+        *(NO_OLD_PEER if reason else OLD_PEER),
         r"asked +orders\.total\('A-1001'\)\n +came back +\{.*'total': '59\.80'\} +[\d.]+ ms",
         r"came back +RemoteError: LookupError: there is no order B-2002",
         r"came back +NuropbNotDeliveredError: ",
@@ -130,7 +146,8 @@ def test_all_of_it_holds_and_nothing_is_left(demo: Demo) -> None:
         assert re.search(line, demo.text, re.MULTILINE), f"no {line!r} in\n{demo.text}"
     for noise in ("FAILED", "WARNING", "Traceback", "\x1b"):
         assert noise not in demo.text
-    assert len(demo.processes()) == 6  # two brokers, one after the other, and four programs
+    # Two brokers, one after the other, and the programs.
+    assert len(demo.processes()) == (6 if reason else 7)
     assert alive(demo.processes()) == set()
     assert list(demo.folder.iterdir()) == []
     assert time.monotonic() - began < 60
@@ -212,6 +229,19 @@ def test_without_rabbitmq_it_says_what_to_install(demos: list[Demo], tmp_path: P
     assert demo.process.returncode == 1
     assert "/nonexistent has no /usr/lib/rabbitmq/bin/rabbitmq-server: run scripts/" in errors
     assert "Traceback" not in demo.text + errors
+
+
+@pytest.mark.parametrize(
+    ("python", "rabbitmq", "reason"),
+    [
+        ((3, 12), "3.10.8", "nuropb 0.1.8 needs Python 3.11 or older; this is 3.12"),
+        ((3, 11), "4.3.6", "RabbitMQ 4.3.6 denies the response queue"),
+    ],
+)
+def test_where_nuropb_cannot_run_it_says_why(
+    python: tuple[int, int], rabbitmq: str, reason: str
+) -> None:
+    assert reason in (why_not(python, rabbitmq) or "")
 
 
 # -- its checks -----------------------------------------------------------------------------

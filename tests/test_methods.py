@@ -7,6 +7,7 @@ import inspect
 import json
 import time
 from base64 import b64decode
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,15 @@ class Service(Base):
 
     @publish_to_mesh(description="Said")
     def _private(self) -> None: ...
+
+    def nuropb_describe(self) -> str:
+        return "not the service's to answer"
+
+    def generator(self) -> Iterator[int]:
+        yield 1
+
+    async def async_generator(self) -> AsyncIterator[int]:
+        yield 1
 
     def __mangled(self) -> None: ...
 

@@ -6,6 +6,7 @@ that can be run and copied by itself; URL is amqp://guest:guest@localhost/, for 
     python -m examples.demo.orders URL orders.pem               the service
     python -m examples.demo.subscriber URL mail orders.placed  a subscriber
     python -m examples.demo.tour URL orders.pem                 calls it in every way
+    .venv-peer/bin/python -m examples.demo.suppliers URL        a service on nuropb 0.1.8
 
-client.py is the class through which a program of yours would use the service.
+client.py has the classes through which a program of yours would use the services.
 """

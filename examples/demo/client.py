@@ -1,15 +1,15 @@
-"""The orders service as the rest of a program sees it: one class, one method per call.
+"""Services as the rest of a program sees them: a class for each, one method per call.
 
-It needs a Transport, started elsewhere, and hides payloads and timeouts from whoever uses it.
+They need a Transport, started elsewhere, and hide payloads and timeouts from whoever uses them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from nuropb_rmq import Transport
 
-__all__ = ["Orders", "RemoteError"]
+__all__ = ["Orders", "RemoteError", "Service", "Suppliers"]
 
 
 class RemoteError(Exception):
@@ -19,15 +19,51 @@ class RemoteError(Exception):
         super().__init__(f"{name}: {description}")
 
 
-class Orders:
-    """A client of the orders service. Times are in seconds.
+class Service:
+    """A client of one service. Times are in seconds.
 
     A request raises RemoteError when the service failed, and a NuropbException when there is no
     answer: NuropbNotDeliveredError, NuropbTimeoutError, NuropbOutcomeUnknownError.
     """
 
+    name: ClassVar[str]
+
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    async def _ask(
+        self,
+        method: str,
+        params: dict[str, Any],
+        *,
+        service: str = "",
+        timeout: float = 5.0,
+        encrypted: bool = False,
+    ) -> Any:
+        call = {"service": service or self.name, "method": method, "params": params}
+        response = await self._transport.request(
+            {"tag": "request", **call}, timeout=timeout, encrypted=encrypted
+        )
+        error = response["error"]
+        if error is not None:
+            raise RemoteError(error["error"], error["description"])
+        return response["result"]
+
+
+class Suppliers(Service):
+    """A service on nuropb 0.1.8: nothing here tells."""
+
+    name = "suppliers"
+
+    async def offer(self, item: str, count: int) -> Any:
+        """What so many cost."""
+        return await self._ask("offer", {"item": item, "count": count})
+
+
+class Orders(Service):
+    """The orders service."""
+
+    name = "orders"
 
     async def total(self, order: str) -> Any:
         """What an order costs."""
@@ -74,22 +110,3 @@ class Orders:
         await self._transport.send(
             {"tag": "event", "topic": "orders.shipped", "event": body, "target": None}
         )
-
-    async def _ask(
-        self,
-        method: str,
-        params: dict[str, Any],
-        *,
-        service: str = "orders",
-        timeout: float = 5.0,
-        encrypted: bool = False,
-    ) -> Any:
-        response = await self._transport.request(
-            {"tag": "request", "service": service, "method": method, "params": params},
-            timeout=timeout,
-            encrypted=encrypted,
-        )
-        error = response["error"]
-        if error is not None:
-            raise RemoteError(error["error"], error["description"])
-        return response["result"]

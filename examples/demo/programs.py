@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["DemoError", "Program", "Programs", "Report", "in_thread"]
+__all__ = ["ROOT", "DemoError", "Program", "Programs", "Report", "in_thread"]
 
 Report = dict[str, Any]
 
@@ -72,9 +72,11 @@ class Programs:
         setpriv = shutil.which("setpriv")
         self._guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
-    async def start(self, name: str, module: str, *arguments: str) -> Program:
+    async def start(
+        self, name: str, module: str, *arguments: str, python: str = sys.executable
+    ) -> Program:
         """Run a module of the demo; its stderr goes to a log of its own."""
-        command = [*self._guard, sys.executable, "-m", f"{__package__}.{module}", *arguments]
+        command = [*self._guard, python, "-m", f"{__package__}.{module}", *arguments]
         with self._open_log(name) as log:
             process = await asyncio.create_subprocess_exec(
                 *command,

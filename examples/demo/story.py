@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from nuropb_rmq.testing import RabbitMQNode
 
-from . import wiretap
+from . import peer, wiretap
 from .outage import judge, port_opens
 from .programs import Program, Programs, Report, in_thread
 from .tour import CARD, EVERY, GIVE_UP, PATIENCE
@@ -28,6 +29,9 @@ class Stage:
     mail: Program
     audit: Program
     shop: Program
+    suppliers: Program | None
+    why_not: str
+    """Why there is no program on nuropb 0.1.8."""
 
     async def hear(self, program: Program, about: str, *, within: float = 15.0) -> Report:
         """The next report of a program."""
@@ -46,6 +50,7 @@ async def tell_story(
     await command(stage)
     await events(stage)
     await encrypted(stage)
+    await beside(stage)
     await outage(stage)
     await stop(stage)
 
@@ -69,16 +74,22 @@ async def start(
     began = time.monotonic()
     mail = await programs.start("mail", "subscriber", url, "mail", "orders.placed")
     audit = await programs.start("audit", "subscriber", url, "audit", "orders.#")
-    for subscriber, topic in ((mail, "orders.placed"), (audit, "orders.#")):
-        await programs.hear(subscriber, "ready")
-        told = f"a subscriber to {topic}, process {subscriber.pid}"
-        transcript.line(subscriber.name, told, time.monotonic() - began)
+    why_not = peer.why_not(sys.version_info[:2], node.version)
+    suppliers = None if why_not else await peer.start(programs, url)
+    others = [(mail, "a subscriber to orders.placed"), (audit, "a subscriber to orders.#")]
+    if suppliers:
+        others.append((suppliers, "a service on nuropb 0.1.8"))
+    for program, what in others:
+        await programs.hear(program, "ready")
+        told = f"{what}, process {program.pid}"
+        transcript.line(program.name, told, time.monotonic() - began)
     began = time.monotonic()
-    shop = await programs.start("shop", "tour", url, key)
+    calls = ["--suppliers"] if suppliers else []
+    shop = await programs.start("shop", "tour", url, key, *calls)
     await programs.hear(shop, "ready")
     told = f"the client, process {shop.pid}, Python {platform.python_version()}"
     transcript.line("shop", told, time.monotonic() - began)
-    return Stage(transcript, node, programs, orders, mail, audit, shop)
+    return Stage(transcript, node, programs, orders, mail, audit, shop, suppliers, why_not or "")
 
 
 async def asked(stage: Stage, about: str, label: str = "came back") -> Report:
@@ -202,6 +213,27 @@ async def encrypted(stage: Stage) -> None:
     told = await asked(stage, "plain text")
     error = "RemoteError: NuropbAuthorizationError: pay: encrypted requests only"
     transcript.same("the service refuses the same in plain text", error, outcome(told))
+
+
+async def beside(stage: Stage) -> None:
+    """A service on nuropb 0.1.8 asks one of ours, and one of ours asks it."""
+    transcript, suppliers = stage.transcript, stage.suppliers
+    transcript.step("A service on nuropb 0.1.8, on the same mesh")
+    if suppliers is None:
+        transcript.line("left out", stage.why_not)
+        return
+    told = await stage.hear(suppliers, "request")
+    transcript.line("suppliers", f"asks {told['asked']}")
+    transcript.line("came back", outcome(told), told["seconds"])
+    total = {"order": "A-1001", "items": 2, "total": "59.80"}
+    transcript.same("nuropb 0.1.8 calls us", str(total), outcome(told))
+    told = await asked(stage, "old service")
+    offer = {"item": "lamp", "count": 20, "price": "398.00"}
+    transcript.same("we call nuropb 0.1.8", str(offer), outcome(told))
+    status = await stage.programs.stop(suppliers)
+    why = "has ended before the broker is killed: it would not come back by itself"
+    transcript.line("suppliers", why)
+    transcript.same("it ended with exit status 0", 0, status)
 
 
 async def outage(stage: Stage) -> None:

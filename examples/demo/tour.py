@@ -1,6 +1,6 @@
 """A program that calls the orders service in every way there is, and reports what came of it.
 
-    python -m examples.demo.tour URL PUBLIC_KEY_FILE
+    python -m examples.demo.tour URL PUBLIC_KEY_FILE [--suppliers]
 
 One call of each kind; then one call after the other until it has lived through a loss of the
 broker; then it waits for SIGTERM.
@@ -17,7 +17,7 @@ from typing import Any
 
 from nuropb_rmq import Encryptor, NuropbException, State, Transport, TransportConfig
 
-from .client import Orders, RemoteError
+from .client import Orders, RemoteError, Service, Suppliers
 from .runtime import report, run, until_stopped
 
 CARD = "4000 1234 5678 9010"
@@ -27,8 +27,8 @@ ENOUGH = 50  # answers in a row that show that calls work
 GIVE_UP = 40.0  # seconds after the loss
 
 
-async def tour(url: str, public_key: bytes) -> None:
-    """Every kind of call."""
+async def tour(url: str, public_key: bytes, *, suppliers: bool) -> None:
+    """Every kind of call; the service suppliers is called when it runs."""
     encryptor = Encryptor()
     encryptor.add_public_key("orders", public_key)
     config = TransportConfig(
@@ -49,6 +49,8 @@ async def tour(url: str, public_key: bytes) -> None:
         await tell("event with an answer", orders.place, "chair", 1)
         await tell("encrypted", orders.pay, "A-1001", CARD)
         await tell("plain text", orders.pay_in_plain_text, "A-1001", CARD)
+        if suppliers:
+            await tell("old service", Suppliers(transport).offer, "lamp", 20)
         await Calls(transport, orders).keep_calling()
         await tell("stock", orders.stock, "lamp")
         await tell("stop", orders.pack, "A-1001", 0.5, 5.0)
@@ -57,7 +59,9 @@ async def tour(url: str, public_key: bytes) -> None:
 
 async def tell(about: str, method: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
     """Call, and report what was asked, what came back, and how long it took."""
-    asked = f"orders.{method.__name__}({', '.join(map(repr, arguments))})"
+    service = getattr(method, "__self__", None)
+    assert isinstance(service, Service)
+    asked = f"{service.name}.{method.__name__}({', '.join(map(repr, arguments))})"
     outcome: dict[str, Any]
     began = time.monotonic()
     try:
@@ -120,5 +124,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="calls the demo's orders service in every way")
     parser.add_argument("url", help="the broker: amqp://user:password@host:port/vhost")
     parser.add_argument("public_key_file", type=Path, help="the public key of orders, as PEM")
+    parser.add_argument("--suppliers", action="store_true", help="suppliers runs: call it too")
     given = parser.parse_args()
-    run(tour(given.url, given.public_key_file.read_bytes()))
+    public_key = given.public_key_file.read_bytes()
+    run(tour(given.url, public_key, suppliers=given.suppliers))

@@ -23,13 +23,16 @@ from .sides import (
     Caller,
     PeerCaller,
     PeerServer,
+    RMQTransportCaller,
+    RMQTransportServer,
     Server,
     TransportCaller,
     TransportServer,
 )
 
 HERE = Path(__file__).parent
-SETTINGS = {"event_bindings": ["orders.#"], "prefetch_count": 8}
+PREFETCH = 8
+SETTINGS: dict[str, Any] = {"event_bindings": ["orders.#"], "prefetch_count": PREFETCH}
 
 
 def why_no_old_transport() -> str | None:
@@ -91,10 +94,10 @@ class Peers:
         await peer.do("connect", url=url or self.url, service=SERVICE, **given)
         return PeerServer(peer)
 
-    async def caller(self, *, transport: str = "nuropb", url: str = "") -> PeerCaller:
+    async def caller(self, *, transport: str = "nuropb", url: str = "", **how: Any) -> PeerCaller:
         """A client."""
         peer = await self.process("shop", transport=transport)
-        await peer.do("connect", url=url or self.url)
+        await peer.do("connect", url=url or self.url, **how)
         return PeerCaller(peer)
 
     async def stop(self) -> None:
@@ -143,8 +146,8 @@ class Pair:
         return isinstance(self.server, PeerServer)
 
 
-OURS = ("Transport",)
-"""Who is tried against nuropb 0.1.8 on its own transport."""
+OURS = ("Transport", "RMQTransport", "RMQAPI")
+"""Who is tried against nuropb 0.1.8 on its own transport; RMQAPI is nuropb's own, on ours."""
 PAIRS = [*(("old", kind) for kind in OURS), *((kind, "old") for kind in OURS)]
 
 
@@ -167,10 +170,16 @@ async def start_server(
     kind: str, peers: Peers, started: contextlib.AsyncExitStack, *, url: str = "", **how: Any
 ) -> Server:
     """An instance of Orders of this kind; it ends with `started`, or `peers`."""
-    if kind == "old":
-        return await peers.server(url=url, **how)
-    server = TransportServer(url or peers.url, **SETTINGS)
-    await started.enter_async_context(server.transport)
+    url = url or peers.url
+    match kind:
+        case "old":
+            return await peers.server(url=url, **how)
+        case "RMQAPI":
+            return await peers.server(url=url, transport="nuropb_rmq", **how)
+    ours = {"Transport": TransportServer, "RMQTransport": RMQTransportServer}[kind]
+    server = ours(url, **SETTINGS)
+    await server.start()
+    started.push_async_callback(server.stop)
     return server
 
 
@@ -178,8 +187,14 @@ async def start_caller(
     kind: str, peers: Peers, started: contextlib.AsyncExitStack, *, url: str = ""
 ) -> Caller:
     """A client of this kind."""
-    if kind == "old":
-        return await peers.caller(url=url)
-    caller = TransportCaller(url or peers.url)
-    await started.enter_async_context(caller.transport)
+    url = url or peers.url
+    match kind:
+        case "old":
+            return await peers.caller(url=url)
+        case "RMQAPI":
+            return await peers.caller(url=url, transport="nuropb_rmq")
+    ours = {"Transport": TransportCaller, "RMQTransport": RMQTransportCaller}[kind]
+    caller = ours(url)
+    await caller.start()
+    started.push_async_callback(caller.stop)
     return caller

@@ -14,7 +14,7 @@ import asyncio
 import json
 import logging
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import nuropb.nuropb_api  # type: ignore[import-not-found,unused-ignore]
 import nuropb.rmq_api  # type: ignore[import-not-found,unused-ignore]
@@ -31,7 +31,32 @@ def use_our_transport() -> None:
     """nuropb's RMQAPI makes its transport by this name."""
     from nuropb_rmq import RMQTransport
 
-    nuropb.rmq_api.RMQTransport = RMQTransport
+    class Impatient(RMQTransport):
+        """Gives up soon on an answer that was lost with its connection; the default is 30 s."""
+
+        core_settings: ClassVar[dict[str, Any]] = {"unknown_outcome_after": 1.0}
+
+    nuropb.rmq_api.RMQTransport = Impatient
+
+
+class WithCoroutine(Orders):
+    """Its events are handled by a coroutine function."""
+
+    async def _handle_event_(  # type: ignore[override]
+        self, topic: str, event: Any, target: list[Any] | None, context: dict[str, Any]
+    ) -> None:
+        self._note("event", topic=topic)
+
+
+class WithTextAnnotations(Orders):
+    """Its annotations are text, as in every module that imports annotations from __future__."""
+
+    def price(self, item: str) -> int:
+        """What an item costs."""
+        return len(item)
+
+
+SERVICES = {each.__name__: each for each in (Orders, WithCoroutine, WithTextAnnotations)}
 
 
 class Peer:
@@ -55,10 +80,11 @@ class Peer:
         instance: str | None = None,
         private_key: str | None = None,
         settings: dict[str, Any] | None = None,
+        what: str = "Orders",
     ) -> None:
-        """Be an instance of a service; without a name, a client."""
+        """Be an instance of a service, of the class `what`; without a name, a client."""
         if service is not None:
-            self._orders = Orders(NuropbCallAgain, _load(private_key))
+            self._orders = SERVICES[what](NuropbCallAgain, _load(private_key))
         self._api = nuropb.rmq_api.RMQAPI(
             amqp_url=url,
             service_name=service,
@@ -80,9 +106,9 @@ class Peer:
         """What it thinks."""
         return bool(self._api.connected)
 
-    def transport(self) -> str:
-        """Whose transport it is."""
-        return type(self._api.transport).__module__
+    def transport(self) -> list[str]:
+        """Whose transport it is: the modules of its classes."""
+        return [each.__module__ for each in type(self._api.transport).mro()]
 
     # -- as a client ------------------------------------------------------------------------
 
@@ -118,6 +144,10 @@ class Peer:
     def unanswered(self) -> int:
         """Requests whose caller still waits."""
         return len(self._api._response_futures)
+
+    def keys(self) -> int:
+        """Calls whose key its Encryptor remembers."""
+        return len(self._api._encryptor._correlation_id_symmetric_keys)
 
     # -- as a service -----------------------------------------------------------------------
 

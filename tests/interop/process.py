@@ -68,7 +68,7 @@ class OldPeer:
         """The end of what it has said, for a failure."""
         return self._log.read_text(errors="replace")[-TAIL:]
 
-    async def do(self, what: str, *, patience: float = 60.0, **arguments: Any) -> Any:
+    async def do(self, what: str, /, *, patience: float = 60.0, **arguments: Any) -> Any:
         """Tell it, and wait so many seconds for the answer. Raises PeerError for its error."""
         number = next(self._numbers)
         answered = self._waiting[number] = asyncio.get_running_loop().create_future()

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from nuropb_rmq import (
+    AcknowledgeAction,
     Encryptor,
     Message,
+    MessageCompleteFunction,
     MessageType,
     NuropbCallAgain,
     NuropbException,
     NuropbHandlingError,
+    RMQTransport,
     Transport,
     TransportConfig,
+    TransportServicePayload,
 )
+from nuropb_rmq.protocol import new_id
 
+from ..adapter.programs import answer
 from ..encrypting import private_key
 from .orders import Orders
 from .process import OldPeer, PeerError
+
+T = TypeVar("T")
 
 SERVICE = "orders"
 TTL = 20_000
@@ -93,16 +102,21 @@ class Server(Protocol):
         """Leave the mesh in order."""
 
 
-async def called(server: Server, count: int, *, within: float = 20.0) -> list[dict[str, Any]]:
-    """Wait until the service was called so often; its calls."""
+async def until(
+    look: Callable[[], Awaitable[T]], good: Callable[[T], bool], *, within: float = 20.0
+) -> T:
+    """Look again and again, until what is seen is good; that."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
-    while True:
-        calls = await server.calls()
-        if len(calls) >= count:
-            return calls
-        assert loop.time() < deadline, f"called {len(calls)} times in {within:g} s: {calls}"
+    while not good(seen := await look()):
+        assert loop.time() < deadline, f"not within {within:g} s; seen last: {seen}"
         await asyncio.sleep(0.01)
+    return seen
+
+
+async def called(server: Server, count: int) -> list[dict[str, Any]]:
+    """Wait until the service was called so often; its calls."""
+    return await until(server.calls, lambda calls: len(calls) >= count)
 
 
 # -- nuropb's RMQAPI, in a process of its own -----------------------------------------------
@@ -187,19 +201,39 @@ class PeerServer:
         await self.peer.do("disconnect")
 
 
-# -- our Transport --------------------------------------------------------------------------
+# -- ours, in this process -------------------------------------------------------------------
 
 
-class TransportCaller:
-    """A client on our Transport."""
+class OurCaller(ABC):
+    """A client of ours, on whichever transport."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self) -> None:
         self.encryptor = Encryptor()
-        config = TransportConfig(amqp_url=url, service_name="shop", client_only=True)
-        self.transport = Transport(config, encryptor=self.encryptor)
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Connect."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Leave."""
+
+    @abstractmethod
+    async def ask(self, payload: dict[str, Any], *, ttl: int, encrypted: bool) -> Answer:
+        """Send a request and wait for its answer."""
+
+    @abstractmethod
+    async def send(
+        self,
+        payload: dict[str, Any],
+        *,
+        expiry: int | None = None,
+        priority: int | None = None,
+        encrypted: bool = False,
+    ) -> None:
+        """As Caller says; so with all methods."""
 
     async def describe(self, service: str = SERVICE) -> Any:
-        """As Caller says; so with all methods."""
         answer = await self.request("nuropb_describe", service=service)
         if answer.result["public_key"]:
             self.encryptor.add_public_key(service, answer.result["public_key"])
@@ -215,14 +249,13 @@ class TransportCaller:
         context: Mapping[str, Any] | None = None,
         **params: Any,
     ) -> Answer:
-        payload = _payload("request", method, params, service=service, context=context)
+        call = {"tag": "request", "service": service, "method": method, "params": params}
         try:
-            response = await self.transport.request(
-                payload, timeout=ttl / 1000, encrypted=encrypted
+            return await self.ask(
+                {**call, "context": dict(context or {})}, ttl=ttl, encrypted=encrypted
             )
         except NuropbException as e:
             return Answer(error=type(e).__name__, description=str(e))
-        return Answer.of(response)
 
     async def requests(self, method: str, params: Sequence[Mapping[str, Any]]) -> list[Any]:
         answers = await asyncio.gather(*(self.request(method, **each) for each in params))
@@ -230,41 +263,172 @@ class TransportCaller:
         return [each.result for each in answers]
 
     async def command(self, method: str, *, encrypted: bool = False, **params: Any) -> None:
-        await self.transport.send(_payload("command", method, params), encrypted=encrypted)
+        call = {"tag": "command", "service": SERVICE, "method": method, "params": params}
+        await self.send(call, encrypted=encrypted)
 
     async def event(self, topic: str, event: Any, context: Mapping[str, Any]) -> None:
         payload = {"tag": "event", "topic": topic, "event": event, "target": None}
-        await self.transport.send({**payload, "context": context})
-
-    async def send(
-        self, payload: dict[str, Any], *, expiry: int | None = None, priority: int | None = None
-    ) -> None:
-        ttl = None if expiry is None else expiry / 1000
-        await self.transport.send(payload, ttl=ttl, priority=priority)
+        await self.send({**payload, "context": context})
 
 
-class TransportServer:
-    """A service on our Transport."""
+class OurServer(ABC):
+    """An instance of Orders in this process, on whichever transport."""
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self) -> None:
         self.orders = Orders(NuropbCallAgain, private_key(SERVICE))
-        config = TransportConfig(amqp_url=url, service_name=SERVICE, **settings)
-        self.transport = Transport(
-            config, self._handle, encryptor=Encryptor(SERVICE, private_key(SERVICE))
-        )
+        self.encryptor = Encryptor(SERVICE, private_key(SERVICE))
 
-    async def _handle(self, message: Message) -> Any:
-        return await execute(self.orders, message.kind, message.payload)
+    @abstractmethod
+    async def start(self) -> None:
+        """Connect and serve."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """As Server says; so with all methods."""
 
     async def calls(self) -> list[dict[str, Any]]:
-        """As Server says; so with all methods."""
         return self.orders._calls
 
     async def release(self) -> None:
         self.orders._release()
 
+
+class TransportCaller(OurCaller):
+    """A client on our Transport."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        config = TransportConfig(amqp_url=url, service_name="shop", client_only=True)
+        self._transport = Transport(config, encryptor=self.encryptor)
+
+    async def start(self) -> None:
+        await self._transport.start()
+
     async def stop(self) -> None:
-        await self.transport.stop()
+        await self._transport.stop()
+
+    async def ask(self, payload: dict[str, Any], *, ttl: int, encrypted: bool) -> Answer:
+        timeout = ttl / 1000
+        return Answer.of(
+            await self._transport.request(payload, timeout=timeout, encrypted=encrypted)
+        )
+
+    async def send(
+        self,
+        payload: dict[str, Any],
+        *,
+        expiry: int | None = None,
+        priority: int | None = None,
+        encrypted: bool = False,
+    ) -> None:
+        ttl = None if expiry is None else expiry / 1000
+        await self._transport.send(payload, ttl=ttl, priority=priority, encrypted=encrypted)
+
+
+class TransportServer(OurServer):
+    """A service on our Transport."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        super().__init__()
+        config = TransportConfig(amqp_url=url, service_name=SERVICE, **settings)
+        self._transport = Transport(config, self._handle, encryptor=self.encryptor)
+
+    async def _handle(self, message: Message) -> Any:
+        return await execute(self.orders, message.kind, message.payload)
+
+    async def start(self) -> None:
+        await self._transport.start()
+
+    async def stop(self) -> None:
+        await self._transport.stop()
+
+
+class RMQTransportCaller(OurCaller):
+    """A client on our RMQTransport: answers come to its message_callback."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._transport = RMQTransport(
+            "shop",
+            new_id(),
+            url,
+            self._on_message,
+            client_only=True,
+            encryptor=self.encryptor,
+        )
+
+    async def start(self) -> None:
+        await self._transport.start()
+
+    async def stop(self) -> None:
+        await self._transport.stop()
+
+    def _on_message(
+        self,
+        message: TransportServicePayload,
+        complete: MessageCompleteFunction,
+        metadata: dict[str, Any],
+    ) -> None:
+        waiting = self._waiting.get(message["correlation_id"])
+        if waiting is not None and not waiting.done():
+            waiting.set_result(Answer.of(message["nuropb_payload"]))
+
+    async def ask(self, payload: dict[str, Any], *, ttl: int, encrypted: bool) -> Answer:
+        identity = new_id()
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[identity] = answered
+        payload = {**payload, "correlation_id": identity}
+        # Nobody awaits what it returns: the callback hears of every failure.
+        try:
+            self._transport.send_message(payload, expiry=ttl, encrypted=encrypted)
+            async with asyncio.timeout(ttl / 1000 + 5):
+                return await answered
+        finally:
+            del self._waiting[identity]
+
+    async def send(
+        self,
+        payload: dict[str, Any],
+        *,
+        expiry: int | None = None,
+        priority: int | None = None,
+        encrypted: bool = False,
+    ) -> None:
+        await self._transport.send_message(payload, expiry, priority, encrypted=encrypted)
+
+
+class RMQTransportServer(OurServer):
+    """A service on our RMQTransport, completing its messages as a program of nuropb's does."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        super().__init__()
+        self._transport = RMQTransport(
+            SERVICE, new_id(), url, self._on_message, encryptor=self.encryptor, **settings
+        )
+
+    async def _on_message(
+        self,
+        message: TransportServicePayload,
+        complete: MessageCompleteFunction,
+        metadata: dict[str, Any],
+    ) -> None:
+        result, error, action = None, None, "ack"
+        try:
+            result = await execute(self.orders, message["nuropb_type"], message["nuropb_payload"])
+        except Exception as e:  # noqa: BLE001 - that is what it does for a living
+            error = {"error": type(e).__name__, "description": str(e)}
+            action = "nack" if isinstance(e, NuropbCallAgain) else "reject"
+        responses = []
+        if message["nuropb_type"] == "request":
+            responses.append(answer(message, result, error=error))
+        complete(responses, cast(AcknowledgeAction, action))
+
+    async def start(self) -> None:
+        await self._transport.start()
+
+    async def stop(self) -> None:
+        await self._transport.stop()
 
 
 async def execute(orders: Orders, kind: str, payload: Mapping[str, Any]) -> Any:
@@ -290,15 +454,3 @@ def description() -> dict[str, Any]:
     pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     methods = {"pay": {"requires_encryption": True}, "echo": {"requires_encryption": False}}
     return {"service_name": SERVICE, "public_key": pem, "methods": methods}
-
-
-def _payload(
-    tag: str,
-    method: str,
-    params: Mapping[str, Any],
-    *,
-    service: str = SERVICE,
-    context: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    call = {"tag": tag, "service": service, "method": method, "params": dict(params)}
-    return {**call, "context": dict(context or {})}

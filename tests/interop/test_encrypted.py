@@ -10,7 +10,7 @@ import pytest
 from ..encrypting import SECRET, Tap, headers_of
 from ..faults.proxy import Proxy
 from .conftest import OURS, Pair, Peers, named, start_server
-from .sides import Answer, PeerCaller, PeerServer, called
+from .sides import Answer, PeerCaller, PeerServer, called, until
 
 OLD_CALLS_US = [("old", kind) for kind in OURS]
 WE_CALL_OLD = [(kind, "old") for kind in OURS]
@@ -139,3 +139,18 @@ async def test_a_request_redelivered_to_another_instance(pair: Pair, old_peers: 
     await other.release()
     assert await call == Answer(SECRET)
     assert [each["method"] for each in await other.calls()] == ["hold"]
+
+
+@only([("old", "RMQAPI"), ("RMQAPI", "old")])
+async def test_nuropbs_encryptor_remembers_no_key_on_our_transport(pair: Pair) -> None:
+    """On its own transport it remembers those of commands, failures, and calls unanswered."""
+    await pair.caller.describe()
+    await pair.caller.request("pay", encrypted=True, card=SECRET)
+    await pair.caller.request("fail", encrypted=True, text=SECRET)
+    await pair.caller.request("hold", encrypted=True, text=SECRET, ttl=200)
+    await pair.caller.command("pay", encrypted=True, card=SECRET)
+    await called(pair.server, 4)
+    await pair.server.release()
+    ours = pair.caller if pair.kinds[0] == "RMQAPI" else pair.server
+    assert isinstance(ours, PeerCaller | PeerServer)
+    await until(lambda: ours.peer.do("keys"), lambda keys: keys == 0)
