@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -173,7 +172,7 @@ async def test_without_the_broker_it_fails_and_says_why(meshes: Meshes, url: str
         assert time.monotonic() - started < 8
         *trace, last = str(caught.value).rstrip().split("\n")
         assert "127.0.0.1" in last
-        assert re.search("refused|Connect call failed", last)
+        assert "refused" in last.lower()
         assert "aiormq" not in "".join(trace), "causes bury the text"
         assert "hunter2" not in str(caught.value)
         assert mesh.state.over
