@@ -266,6 +266,8 @@ def _failure(broker: Broker, timeout: float, error: BaseException | None) -> Nur
             return BrokerAuthenticationError(f"{broker}: {error!r}", None, error)
         case TimeoutError():
             text = str(error) or f"no answer in {timeout:g} s"
+        case ConnectionRefusedError():  # asyncio and uvloop put it differently
+            text = "connection refused: does the broker run there?"
         case _:
             text = str(error or "closed")
     return BrokerUnreachableError(f"{broker}: {text}", None, error)

@@ -99,6 +99,7 @@ class Mesh:
         self._caller = Caller(self._transport, encryptor)
         self._configuring: asyncio.Task[None] | None = None
         self._stop_first = False
+        self._not_started: NuropbTransportError | None = None
 
     def __repr__(self) -> str:
         return f"<Mesh {self.service_name!r} at {self._config.broker} {self.state.name}>"
@@ -127,8 +128,8 @@ class Mesh:
 
     @property
     def error(self) -> NuropbTransportError | None:
-        """The trouble behind the state, when there is any."""
-        return self._transport.error
+        """The trouble behind the state, when there is any; until a start() succeeds, its error."""
+        return self._transport.error if self._not_started is None else self._not_started
 
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(state, error)` after every change; returns what ends that."""
@@ -155,10 +156,13 @@ class Mesh:
             if self._configure:
                 await self._configured()
             await self._transport.start()
-        except BaseException:
+        except BaseException as e:
+            if isinstance(e, NuropbTransportError):
+                self._not_started = e
             if self._threads is not None:
                 self._threads.close()
             raise
+        self._not_started = None
 
     async def _configured(self) -> None:
         self._stop_first = False

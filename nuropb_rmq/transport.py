@@ -102,6 +102,11 @@ class Transport:
         return self._life.error
 
     @property
+    def consuming(self) -> bool:
+        """Whether it takes what arrives while it is connected: until stop_consuming()."""
+        return self._serving
+
+    @property
     def pending(self) -> int:
         """Requests that wait for their response."""
         return len(self._replies) if self._links else 0

@@ -98,6 +98,7 @@ ONLY_IN = {
     "aio_pika": CONTROL_PLANE,
     "aiormq": CONTROL_PLANE,
     "httpx": frozenset({"management", BESIDE}),
+    "starlette": frozenset({"asgi"}),  # an extra brings it
 }
 
 
@@ -225,6 +226,7 @@ OFFENDERS = {
     "aio_pika in the data plane": ("publisher", "from aio_pika import Message"),
     "aiormq in use": ("mesh", "import aiormq.exceptions"),
     "httpx in use": ("adapter", "import httpx"),
+    "starlette below its home": ("mesh", "from starlette.requests import Request"),
 }
 
 INNOCENTS = {

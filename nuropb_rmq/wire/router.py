@@ -15,6 +15,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable
+from typing import cast
 
 from ..exceptions import AMQPProtocolError, ConnectionLostError
 from . import frames
@@ -143,8 +144,8 @@ class FrameRouter(asyncio.StreamReaderProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - narrows for mypy
-        self._out_transport = transport
+        # No isinstance: uvloop's transports do what asyncio's do, and are not of its class.
+        self._out_transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -84,9 +84,11 @@ async def test_without_configure_a_missing_exchange_is_told(meshes: Meshes) -> N
     with pytest.raises(ServiceNotConfigured, match="nuropb-rpc-exchange"):
         await mesh.start()
     assert mesh.state.over
+    assert isinstance(mesh.error, ServiceNotConfigured)
     await configure(meshes.config())
     await mesh.start()
     assert mesh.state is State.READY
+    assert mesh.error is None
 
 
 async def test_start_makes_the_dead_letter_queue(meshes: Meshes) -> None:
@@ -113,9 +115,10 @@ async def test_a_virtual_host_is_made_where_it_is_missing(
 async def test_a_broker_that_is_not_there(meshes: Meshes) -> None:
     started = time.monotonic()
     mesh = meshes.mesh(Orders(), amqp_url="amqp://guest:guest@127.0.0.1:1/")
-    with pytest.raises(BrokerUnreachableError):
+    with pytest.raises(BrokerUnreachableError) as caught:
         await mesh.start()
     assert mesh.state.over
+    assert mesh.error is caught.value
     assert time.monotonic() - started < 10
 
 
