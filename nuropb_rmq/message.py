@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .acknowledgement import Outcome
@@ -76,7 +76,7 @@ class Completion:
     """
 
     outcome: Outcome
-    messages: Sequence[Mapping[str, Any]] = ()
+    messages: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
 
 
 def describe(error: BaseException) -> dict[str, Any]:
