@@ -25,6 +25,7 @@ from .dispatcher import Conclude
 from .exceptions import MalformedMessageError, NuropbException
 from .head import Head, short, type_of
 from .message import Completion, Message, describe
+from .origins import report
 from .posting import PostedRequest
 from .protocol import (
     HEADER_PROTOCOL,
@@ -136,7 +137,8 @@ class Callbacks:
     def on_loop(self, call: Callable[..., None], *arguments: object) -> None:
         """Call it in the loop's thread, from another one."""
         try:
-            self._loop.call_soon_threadsafe(call, *arguments)
+            # In one: asyncio's debug mode prints the arguments of what it calls.
+            self._loop.call_soon_threadsafe(lambda: call(*arguments))
         except RuntimeError:
             logger.warning("message_complete: the event loop is closed; ignored")
 
@@ -150,7 +152,7 @@ class Callbacks:
         if self._observed:
             work.settler = call.settle
         if _verbose:
-            logger.debug("%r, trace %s, delivery %d", message, head.trace_id, work.content.tag)
+            logger.debug("%r, trace %r, delivery %d", message, head.trace_id, work.content.tag)
         try:
             returned = self._callback(
                 _service_message(head, message.payload), call.complete, metadata
@@ -192,8 +194,8 @@ class Callbacks:
             action = _ACTIONS[settlement]
             try:
                 self._acknowledge(channel, work.content.tag, action, redelivered)
-            except Exception:
-                logger.exception("acknowledge_service_message failed")
+            except Exception as e:  # noqa: BLE001 - the program's own function
+                report(logger, logging.ERROR, e, "acknowledge_service_message failed")
             if not channel.settled:
                 logger.warning("acknowledge_service_message did not settle: %s", action)
                 work.write(settlement)
@@ -246,8 +248,8 @@ class Callbacks:
         metadata["duration"] = time.monotonic() - began
         try:
             self._metrics(metadata)
-        except Exception:
-            logger.exception("metadata_metrics failed")
+        except Exception as e:  # noqa: BLE001 - the program's own function
+            report(logger, logging.ERROR, e, "metadata_metrics failed")
 
     # -- responses: Hooks.on_response and Hooks.on_failure ----------------------------------
 
@@ -317,7 +319,7 @@ def _service_message(head: Head, payload: dict[str, Any]) -> TransportServicePay
 
 def _log_failure(when: str, correlation_id: str, error: Exception) -> None:
     logger.error("message_callback failed %s: %s %s", when, correlation_id, type(error).__name__)
-    logger.debug("%s", correlation_id, exc_info=error)
+    report(logger, logging.DEBUG, error, "%s", correlation_id)
 
 
 class Properties(Protocol):

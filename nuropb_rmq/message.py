@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import serialization
@@ -82,7 +82,7 @@ class Completion:
     """
 
     outcome: Outcome
-    messages: Sequence[Mapping[str, Any]] = ()
+    messages: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
 
 
 def describe(error: BaseException) -> dict[str, Any]:
@@ -129,7 +129,10 @@ def response_to(message: Message, head: Head, result: Any) -> dict[str, Any]:
 
 
 def event_of(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event that a handler's success carries; nuropb's EventType calls its body `payload`."""
+    """An event that a handler's success carries; nuropb's EventType calls its body `payload`.
+
+    Events go out in plain: the context of a message that came encrypted does not go with them.
+    """
     return {
         "tag": MessageType.EVENT.value,
         "topic": event["topic"],
@@ -137,5 +140,5 @@ def event_of(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
         "target": event.get("target"),
         "correlation_id": message.correlation_id,
         "trace_id": message.trace_id,
-        "context": context_of(message),
+        "context": {} if message.encrypted else context_of(message),
     }

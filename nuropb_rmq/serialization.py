@@ -14,6 +14,7 @@ import json
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -124,12 +125,12 @@ def _shallow(body: bytes, max_depth: int) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    match error:
-        case RecursionError():
-            return "nested too deeply"
-        case TypeError() | ValueError() if type(error).__module__ == "builtins":
-            return str(error)
-    return type(error).__name__  # its text may hold what the payload holds
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    frames = [each for each, _ in traceback.walk_tb(error.__traceback__)]
+    if frames[-1].f_globals.get("__name__") == json.encoder.__name__:
+        return str(error)  # json's own words
+    return type(error).__name__  # a value's, whose text may hold what the payload holds
 
 
 def _offender(payload: object) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from .exceptions import NuropbTimeoutError, NuropbTransportError, TransportClosedError
+from .origins import report
 
 __all__ = ["Lifecycle", "State", "StateCallback"]
 
@@ -62,8 +63,8 @@ class Lifecycle:
         for callback in tuple(self._callbacks):
             try:
                 callback(state, error)
-            except Exception:
-                logger.exception("on_state_change callback failed")
+            except Exception as e:  # noqa: BLE001 - the program's own function
+                report(logger, logging.ERROR, e, "on_state_change callback failed")
 
     def on_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(state, error)` after every change; returns what ends that."""

@@ -111,6 +111,11 @@ class Transport:
         """Requests that wait for their response."""
         return len(self._replies) if self._links else 0
 
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What came to the response queue since start() and was not used, by reason."""
+        return dict(self._replies.dropped) if self._links else {}
+
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(state, error)` after every change; returns what ends that."""
         return self._life.on_change(callback)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS: tuple[str, ...] = (
     # pure: values and decisions
     "exceptions",
+    "origins",
     "protocol",
     "broker",  # the half of config that says where the broker is
     "config",
