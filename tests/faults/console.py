@@ -41,6 +41,15 @@ def depth(node: RabbitMQNode, url: str, queue: str) -> int:
     return int(queues(node, url, "messages").get(queue, ["0"])[0])
 
 
+def metadata_is_written(node: RabbitMQNode) -> None:
+    """Wait until the names of queues and exchanges are on the disk.
+
+    Until 4.x they are in Mnesia, which writes its log in its own time: kill -9 may undo a declare
+    that was confirmed a moment ago, and with the queue go its messages.
+    """
+    node.rabbitmqctl("eval", "catch mnesia:sync_log().")
+
+
 # -- breaking -------------------------------------------------------------------------------
 
 
