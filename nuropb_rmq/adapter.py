@@ -65,6 +65,28 @@ _NEVER_CALLED: Final = (
 )
 
 
+class _Begun(Ignorable[bool]):
+    """True when the task that it follows has ended well."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.what = what
+
+    def follow(self, task: asyncio.Task[None]) -> None:
+        """The task has ended."""
+        error = None if task.cancelled() else task.exception()
+        if self.done():
+            return
+        if task.cancelled():
+            self.cancel()
+        elif error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(True)
+
+
 class RMQTransport:
     """Requests, commands, events and responses, as nuropb's RMQTransport has them.
 
@@ -229,31 +251,25 @@ class RMQTransport:
         if self._transport.state not in (State.STOPPED, State.FAILED):
             state = self._transport.state.name
             raise NuropbTransportError(f"connect(): the transport is {state} already")
-        return self._begin(self.start(), "connect")
+        return self._begin("connect", self.start)
 
     def disconnect(self) -> asyncio.Future[bool]:
         """stop(), as a future that becomes True."""
-        return self._begin(self.stop(), "disconnect")
+        return self._begin("disconnect", self.stop)
 
-    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Future[bool]:
+    def _begin(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> asyncio.Future[bool]:
         """Begin at once; nobody has to wait for the future."""
-        outcome: Ignorable[bool] = Ignorable()
-        task = asyncio.create_task(work, name=f"nuropb-{name}")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as e:
+            raise NuropbTransportError(f"{name}() needs a running event loop", None, e) from e
+        outcome = _Begun(f"{name}() has failed", loop)
+        task = loop.create_task(work(), name=f"nuropb-{name}")
         self._tasks.add(task)
-
-        def done(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if outcome.done():
-                return
-            error = None if task.cancelled() else task.exception()
-            if task.cancelled():
-                outcome.cancel()
-            elif error is not None:
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(True)
-
-        task.add_done_callback(done)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(outcome.follow)
         return outcome
 
     async def stop_consuming(self) -> None:

@@ -23,7 +23,7 @@ from .calls import ResponseCall, ServiceCall
 from .delivery import Delivery
 from .dispatcher import Conclude
 from .exceptions import MalformedMessageError, NuropbException
-from .head import Head, short
+from .head import Head, short, type_of
 from .message import Completion, Message, describe
 from .posting import PostedRequest
 from .protocol import (
@@ -333,14 +333,17 @@ def decode_rmq_body(method: object, properties: Properties, body: bytes) -> Tran
     protocol, kind = headers.get(HEADER_PROTOCOL), headers.get(HEADER_TYPE)
     if protocol not in NUROPB_PROTOCOL_VERSIONS_SUPPORTED:
         raise MalformedMessageError(f"header {HEADER_PROTOCOL} is {short(protocol)}")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise MalformedMessageError(f"header {HEADER_TYPE} is {short(kind)}, no type of message")
-    expiration = properties.expiration
+    payload = serialization.decode(body, max_depth=_MAX_DEPTH)
+    if not isinstance(payload, dict):
+        raise MalformedMessageError(f"body is {type_of(payload)}, an object is needed")
+    expiration = properties.expiration or ""
     return {
         "nuropb_protocol": protocol,
-        "nuropb_type": kind,
-        "nuropb_payload": serialization.decode(body, max_depth=_MAX_DEPTH),
+        "nuropb_type": KINDS[kind].value,
+        "nuropb_payload": payload,
         "correlation_id": properties.correlation_id or "",
         "trace_id": headers.get(HEADER_TRACE_ID),
-        "ttl": int(expiration) if expiration and expiration.isdigit() else None,
+        "ttl": int(expiration) if expiration.isascii() and expiration.isdigit() else None,
     }

@@ -35,10 +35,11 @@ class Ignorable(asyncio.Future[T]):
 
     __slots__ = ()
 
-    what = "something that nobody waited for has failed"
+    what: str
+    """What the log calls it."""
 
     def __del__(self) -> None:
-        # asyncio would call its exception handler here, with a text that says nothing.
+        # asyncio calls its exception handler here, with a text that says nothing.
         if self._log_traceback:
             self._log_traceback = False
             logger.error("%s: %s", self.what, self.exception())
@@ -49,8 +50,7 @@ class Confirmation(Ignorable[None]):
 
     __slots__ = ("_deadlines", "_timeout", "message")
 
-    what = "a message was not sent, or not delivered"
-    message: Outgoing
+    what = "a message was not sent, or not delivered, and nobody waited for it"
 
     def __init__(
         self,
@@ -61,11 +61,14 @@ class Confirmation(Ignorable[None]):
         super().__init__(loop=loop)
         self._deadlines = deadlines
         self._timeout = timeout
+        self.message: Outgoing | None = None
+        """Until the outcome is known: a circle that lasts would wait for the garbage collector."""
         deadlines.add(self, timeout)
 
     def settle(self, error: NuropbException | None) -> None:
         """The message's outcome is known."""
         self._deadlines.remove(self, self._timeout)
+        self.message = None
         if self.done():  # cancelled by whoever waited
             return
         if error is None:
@@ -76,11 +79,12 @@ class Confirmation(Ignorable[None]):
     def withdraw(self) -> None:
         """It was never sent: there is nothing to tell."""
         self._deadlines.remove(self, self._timeout)
+        self.message = None
         self.cancel()
 
-    def late(self) -> NuropbException:
-        """The error of a deadline that passed."""
-        if self.message.stage is Stage.WAITING:
+    def late(self, stage: Stage) -> NuropbException:
+        """The error of a deadline that passed, of a message at this stage."""
+        if stage is Stage.WAITING:
             return NuropbTimeoutError(
                 f"never sent: the broker took no messages for {self._timeout:g} s"
             )
@@ -266,7 +270,7 @@ class Posts:
         except BaseException:
             confirmation.withdraw()
             if request is not None:
-                self._forget(request)
+                self._replies.close(request)
             raise
         if request is not None:
             request.message = message
@@ -275,13 +279,15 @@ class Posts:
     def abandon(self, confirmation: Confirmation) -> None:
         """Nobody waits for it any more: what was not written is never sent."""
         message = confirmation.message
-        if message.stage is Stage.WAITING:
+        if message is not None and message.stage is Stage.WAITING:
             self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
         if confirmation.done() and not confirmation.cancelled():
             confirmation.exception()  # whoever waited may have been cancelled in this moment
 
     def _expire(self, confirmation: Confirmation) -> None:
-        self._gate.discard(confirmation.message, confirmation.late())
+        message = confirmation.message
+        if message is not None:
+            self._gate.discard(message, confirmation.late(message.stage))
 
     # -- requests ---------------------------------------------------------------------------
 
@@ -294,24 +300,20 @@ class Posts:
         """
         before = self._replies.waiting(payload["correlation_id"])
         if isinstance(before, PostedRequest):
-            self._forget(before)
+            self._replies.close(before)
         request = PostedRequest(self, payload, timeout, confirmation)
         self._replies.add(request)
         return request
 
-    def _forget(self, request: PostedRequest) -> None:
-        request.message = None
-        self._replies.close(request)
-
     def answered(self, request: PostedRequest, head: Head, payload: dict[str, Any]) -> None:
         """The response came."""
-        self._forget(request)
+        self._replies.close(request)
         if self._on_response is not None:
             self._on_response(head, payload)
 
     def failed(self, request: PostedRequest, error: NuropbException) -> None:
         """It will not come."""
-        self._forget(request)
+        self._replies.close(request)
         if self._on_failure is not None:
             self._on_failure(request, error)
 

@@ -142,6 +142,7 @@ class Replies:
         if self._pending.get(pending.correlation_id) is pending:
             del self._pending[pending.correlation_id]
         self._deadlines.remove(pending, pending.timeout)
+        pending.message = None  # whose on_done is the pending's: a circle, else
         if pending.encrypted:
             self._sealing.forget_sent(pending.correlation_id)
 

@@ -9,34 +9,28 @@ that leaves the event loop, and is awaited.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
 
 from .encryption import Encryptor
 from .exceptions import EncryptionError, MalformedMessageError
+from .foreign import ForeignEncryptor, PayloadEncryptor
 from .wire.frames import Content
+
+__all__ = ["OFFLOAD_BYTES", "PayloadEncryptor", "Sealing", "whole_body"]
 
 OFFLOAD_BYTES = 256 * 1024
 """Bodies from this size on are unsealed in a thread."""
 
-
-class PayloadEncryptor(Protocol):
-    """What is asked of an encryptor; ours and nuropb's have it."""
-
-    def encrypt_payload(
-        self, payload: bytes, correlation_id: str, service_name: str | None = None
-    ) -> bytes:
-        """Encrypt for a service, or (without one) the response to a request of that id."""
-
-    def decrypt_payload(self, payload: bytes, correlation_id: str) -> bytes:
-        """Decrypt a request, or the response to a request of ours."""
+_NO_ENCRYPTOR = "the message is encrypted, and this transport has no encryptor"
 
 
 class Sealing:
     """The stage; without an encryptor it refuses, in both directions."""
 
     def __init__(self, encryptor: PayloadEncryptor | None) -> None:
-        self._encryptor = encryptor
-        self._ours = encryptor if isinstance(encryptor, Encryptor) else None
+        if encryptor is not None and not isinstance(encryptor, Encryptor):
+            encryptor = ForeignEncryptor(encryptor)
+        self._encryptor: Encryptor | ForeignEncryptor | None = encryptor
 
     def seal(self, body: bytes, correlation_id: str, service: str | None) -> bytes:
         """Encrypt a request or command for `service`, or a response (None).
@@ -53,23 +47,32 @@ class Sealing:
             raise EncryptionError(f"cannot be encrypted: {type(e).__name__}") from e
 
     def unseal_now(self, body: bytes, correlation_id: str) -> bytes:
-        """Decrypt in place. Raises EncryptionError."""
+        """Decrypt a response, in place. Raises EncryptionError."""
         if self._encryptor is None:
-            raise EncryptionError("the message is encrypted, and this transport has no encryptor")
+            raise EncryptionError(_NO_ENCRYPTOR)
+        return self._decrypt(self._encryptor.decrypt_payload, body, correlation_id)
+
+    def _decrypt(self, decrypt: Callable[[bytes, str], bytes], body: bytes, of: str) -> bytes:
         try:
-            return self._encryptor.decrypt_payload(body, correlation_id)
+            return decrypt(body, of)
         except EncryptionError:
             raise
         except Exception as e:  # any encryptor may be given; its errors are its own
             raise EncryptionError(f"cannot be decrypted: {type(e).__name__}") from e
 
     async def unseal(self, body: bytes, correlation_id: str) -> bytes:
-        """Decrypt, in a thread where that takes long. Raises EncryptionError."""
-        ours = self._ours
-        if ours is not None and not ours.needs_private_key(body) and len(body) < OFFLOAD_BYTES:
+        """Decrypt a request, in a thread where that takes long. Raises EncryptionError."""
+        encryptor = self._encryptor
+        if encryptor is None:
+            raise EncryptionError(_NO_ENCRYPTOR)
+        if isinstance(encryptor, ForeignEncryptor):
+            decrypt = encryptor.decrypt_request
+        elif encryptor.needs_private_key(body) or len(body) >= OFFLOAD_BYTES:
+            decrypt = encryptor.decrypt_payload
+        else:
             return self.unseal_now(body, correlation_id)
         loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(None, self.unseal_now, body, correlation_id)
+        opening = loop.run_in_executor(None, self._decrypt, decrypt, body, correlation_id)
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -83,13 +86,13 @@ class Sealing:
 
     def forget_sent(self, correlation_id: str) -> None:
         """A message of ours expects no response any more: its key is not needed."""
-        if self._ours is not None:
-            self._ours.forget(correlation_id, received=False)
+        if self._encryptor is not None:
+            self._encryptor.forget(correlation_id, received=False)
 
     def forget_received(self, correlation_id: str) -> None:
         """What came in is settled, answered or not: its key is not needed."""
-        if self._ours is not None:
-            self._ours.forget(correlation_id, sent=False)
+        if self._encryptor is not None:
+            self._encryptor.forget(correlation_id, sent=False)
 
 
 def whole_body(content: Content) -> bytes:

@@ -111,6 +111,12 @@ class Tap:
         properties = pika.BasicProperties(correlation_id=identity, reply_to=reply_to, headers=said)
         self._channel.basic_publish("nuropb-rpc-exchange", service, body, properties)
 
+    def publish(self, queue: str, body: bytes, kind: str) -> None:
+        """Publish a plain message of this type to a queue."""
+        said = {**HEADERS, "nuropb_type": kind, "encrypted": ""}
+        properties = pika.BasicProperties(correlation_id="tapped", headers=said)
+        self._channel.basic_publish("", queue, body, properties)
+
     def close(self) -> None:
         """End it."""
         self._connection.close()

@@ -25,6 +25,7 @@ LAYERS: tuple[str, ...] = (
     "acknowledgement",
     "topology",
     "encryption",
+    "foreign",  # encryptors that are not ours
     "wire",  # the sub-package's own __init__ holds a docstring and nothing else
     "wire.frames",  # below envelope: a payload is packed into its Content and Properties
     "head",

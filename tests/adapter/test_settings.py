@@ -1,0 +1,317 @@
+"""What RMQTransport is constructed with, what it tells of itself, and configure_rabbitmq."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pika
+import pytest
+
+from nuropb_rmq import (
+    BrokerUnreachableError,
+    MalformedMessageError,
+    NuropbConfigurationError,
+    RabbitMQConfiguration,
+    RMQTransport,
+    ServiceNotConfigured,
+    callbacks,
+    decode_rmq_body,
+    verbose,
+)
+from nuropb_rmq.testing import RabbitMQNode
+
+from ..support import command, eventually
+from .programs import Callback, Programs, echo
+
+URL = "amqp://guest:guest@localhost:5672/mesh"
+
+
+def make(**settings: Any) -> RMQTransport:
+    """A transport that is not started."""
+    settings = {"service_name": "orders", "instance_id": "one", "amqp_url": URL, **settings}
+    return RMQTransport(message_callback=echo, **settings)
+
+
+# -- construction ---------------------------------------------------------------------------
+
+
+def test_what_it_tells_without_settings() -> None:
+    transport = RMQTransport("orders", "one", URL, echo)
+    assert transport.service_name == "orders"
+    assert transport.instance_id == "one"
+    assert transport.amqp_url == URL
+    assert transport.is_leader is True
+    assert transport.connected is False
+    assert transport.rpc_exchange == "nuropb-rpc-exchange"
+    assert transport.events_exchange == "nuropb-events-exchange"
+    assert transport.response_queue == "nuropb-orders-one-rq"
+    assert transport.rmq_configuration == {
+        "rpc_exchange": "nuropb-rpc-exchange",
+        "events_exchange": "nuropb-events-exchange",
+        "dl_exchange": "nuropb-dl-exchange",
+        "dl_queue": "nuropb-orders-dlq",
+        "service_queue": "nuropb-orders-sq",
+        "response_queue": "nuropb-orders-one-rq",
+        "rpc_bindings": ["orders"],
+        "event_bindings": [],
+        "default_ttl": 12 * 60 * 60 * 1000,
+        "client_only": False,
+    }
+    assert set(transport.rmq_configuration) == set(RabbitMQConfiguration.__annotations__)
+    assert transport._config.prefetch_count == 1
+
+
+def test_what_it_tells_with_all_settings() -> None:
+    settings: Any = {
+        "rpc_exchange": "rpc",
+        "events_exchange": "events",
+        "dl_exchange": "dl",
+        "dl_queue": "dlq",
+        "service_queue": "sq",
+        "response_queue": "rq",
+        "rpc_bindings": ["orders", "old-orders"],
+        "event_bindings": ["a.#", "b.*"],
+        "default_ttl": 1500,
+        "client_only": False,
+    }
+    transport = make(**settings, prefetch_count=7)
+    assert transport.rmq_configuration == settings
+    assert transport._config.prefetch_count == 7
+    assert transport.response_queue == "rq"
+    transport.is_leader = False
+    assert transport.is_leader is False
+
+
+def test_a_client_has_no_bindings() -> None:
+    told = make(client_only=True, rpc_bindings=["a"], event_bindings=["b"]).rmq_configuration
+    assert told["client_only"] is True
+    assert told["rpc_bindings"] == ["orders"]
+    assert told["event_bindings"] == []
+
+
+def test_bindings_may_be_a_set_as_in_nuropb() -> None:
+    transport = make(rpc_bindings={"b", "a"}, event_bindings={"d", "c"})
+    assert transport.rmq_configuration["rpc_bindings"] == ["orders", "a", "b"]
+    assert transport.rmq_configuration["event_bindings"] == ["c", "d"]
+
+
+def test_none_stands_for_the_default() -> None:
+    names = ("rpc_exchange", "events_exchange", "dl_exchange", "dl_queue", "service_queue")
+    others = ("response_queue", "rpc_bindings", "event_bindings", "prefetch_count")
+    nothing = dict.fromkeys((*names, *others, "default_ttl", "client_only", "encryptor"))
+    assert make(**nothing).rmq_configuration == make().rmq_configuration
+
+
+def test_the_client_of_nuropb_on_the_root_virtual_host() -> None:
+    """RMQAPI calls it "%2F-client", a name that the AMQP library does not take for a queue."""
+    transport = make(service_name="%2F-client", client_only=True)
+    assert transport.service_name == "%2F-client"
+    assert transport.response_queue == "nuropb-_2F-client-one-rq"
+
+
+@pytest.mark.parametrize("hosts", ["host", "hostname"])
+def test_an_amqp_url_may_be_a_dict(hosts: str) -> None:
+    url = {hosts: "broker", "port": 5671, "vhost": "mesh", "username": "me", "password": "hush"}
+    transport = make(amqp_url={**url, "ssl": True, "verify": False})
+    assert transport.amqp_url["vhost"] == "mesh"  # type: ignore[call-overload]
+    assert transport._config.broker.hosts == (("broker", 5671),)
+    assert "hush" not in f"{transport!r} {transport._config!r}"
+
+
+def test_stray_options_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    make(vhost="mesh", prefetch=3, rpc_exchange=None, password="hush")
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "RMQTransport has no option password, prefetch, vhost; ignored"
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no service name": ({"service_name": ""}, "service_name"),
+    "an instance id of a wrong type": ({"instance_id": 7}, "instance_id"),
+    "no URL": ({"amqp_url": None}, "amqp_url"),
+    "a URL of something else": ({"amqp_url": "http://localhost/"}, "amqp_url"),
+    "a default_ttl as text": ({"default_ttl": "1000"}, "default_ttl"),
+    "a true default_ttl": ({"default_ttl": True}, "default_ttl"),
+    "a negative default_ttl": ({"default_ttl": -1}, "default_ttl"),
+    "an endless default_ttl": ({"default_ttl": 2**40}, "default_ttl"),
+    "client_only as text": ({"client_only": "yes"}, "client_only"),
+    "a negative prefetch_count": ({"prefetch_count": -1}, "prefetch_count"),
+    "a prefetch_count as text": ({"prefetch_count": "5"}, "prefetch_count"),
+    "bindings as text": ({"event_bindings": "a.b"}, "event_bindings"),
+    "two exchanges of one name": ({"rpc_exchange": "a", "events_exchange": "a"}, "rpc_exchange"),
+    "a queue name of a wrong type": ({"service_queue": 5}, "service_queue"),
+}
+
+
+@pytest.mark.parametrize(("settings", "field"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_named(settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(NuropbConfigurationError) as raised:
+        make(**settings)
+    assert raised.value.field == field
+
+
+def test_settings_that_nuropb_has_not_are_for_subclasses() -> None:
+    class Tuned(RMQTransport):
+        core_settings = {"heartbeat": 3, "handler_timeout": 60.0, "prefetch_count": 9}  # noqa: RUF012
+
+    assert Tuned("orders", "one", URL, echo)._config.heartbeat == 3
+    assert Tuned("orders", "one", URL, echo)._config.prefetch_count == 9
+    assert Tuned("orders", "one", URL, echo, prefetch_count=4)._config.prefetch_count == 4
+
+
+# -- configure_rabbitmq ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh_url(rabbitmq_node: RabbitMQNode) -> Iterator[str]:
+    """The URL of a virtual host that does not exist yet."""
+    vhost = f"fresh-{secrets.token_hex(6)}"
+    yield rabbitmq_node.amqp_url + vhost
+    rabbitmq_node.api("DELETE", f"/api/vhosts/{vhost}")
+
+
+def declared(url: str, queue: str) -> bool:
+    """Whether there is such a queue, and it is durable."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        try:
+            connection.channel().queue_declare(queue, durable=True)
+        except pika.exceptions.ChannelClosedByBroker:
+            return False
+        return bool(
+            connection.channel().queue_declare(queue, passive=True).method.consumer_count == 0
+        )
+
+
+async def starts(url: str, **settings: Any) -> None:
+    """A service of these settings can be started."""
+    programs = Programs(url)
+    service = Callback(echo)
+    await programs.service(service, **settings)
+    await (await programs.client(**settings)).send_message(command())
+    await eventually(lambda: service.messages)
+    await programs.stop()
+
+
+def test_it_makes_the_virtual_host_and_all_else(
+    fresh_url: str, rabbitmq_node: RabbitMQNode
+) -> None:
+    transport = make(amqp_url=fresh_url)
+    for _ in range(2):  # again: nothing changes
+        transport.configure_rabbitmq(rmq_api_url=rabbitmq_node.management_url)
+    assert declared(fresh_url, "nuropb-orders-dlq")
+    asyncio.run(starts(fresh_url))
+
+
+async def test_in_a_running_loop(fresh_url: str, rabbitmq_node: RabbitMQNode) -> None:
+    make(amqp_url=fresh_url).configure_rabbitmq(rmq_api_url=rabbitmq_node.management_url)
+    await starts(fresh_url)
+
+
+async def test_the_management_url_is_derived(mesh_url: str) -> None:
+    """And not asked, where the virtual host is there."""
+    make(amqp_url=mesh_url).configure_rabbitmq()
+    await starts(mesh_url)
+
+
+async def test_with_a_configuration_and_a_url_of_its_own(mesh_url: str) -> None:
+    names: Any = {
+        "rpc_exchange": "rpc",
+        "events_exchange": "events",
+        "dl_exchange": "dl",
+        "dl_queue": "dead",
+    }
+    other = make(**names)
+    make(client_only=True).configure_rabbitmq(other.rmq_configuration, mesh_url)
+    assert await asyncio.to_thread(declared, mesh_url, "dead")
+    await starts(mesh_url, **names)
+
+
+async def test_a_configuration_may_be_partial(mesh_url: str) -> None:
+    partial: Any = {"rpc_exchange": "rpc", "dl_queue": None}
+    make(amqp_url=mesh_url).configure_rabbitmq(partial)
+    await starts(mesh_url, rpc_exchange="rpc")
+
+
+def test_what_goes_wrong_is_raised(mesh_url: str) -> None:
+    transport = make(amqp_url="amqp://guest:guest@127.0.0.1:9/")
+    with pytest.raises(BrokerUnreachableError):
+        transport.configure_rabbitmq()
+    with pytest.raises(NuropbConfigurationError, match="amqp_url"):
+        transport.configure_rabbitmq(amqp_url="nonsense")
+    wrong: Any = {"rpc_exchange": "nuropb-events-exchange"}
+    with pytest.raises(NuropbConfigurationError, match="rpc_exchange"):
+        transport.configure_rabbitmq(wrong)
+    make(amqp_url=mesh_url).configure_rabbitmq()
+    swapped: Any = {
+        "rpc_exchange": "nuropb-events-exchange",
+        "events_exchange": "nuropb-rpc-exchange",
+    }
+    with pytest.raises(ServiceNotConfigured, match="nuropb-"):
+        make(amqp_url=mesh_url).configure_rabbitmq(swapped)
+
+
+# -- decode_rmq_body, verbose ---------------------------------------------------------------
+
+
+def properties(**changes: Any) -> pika.BasicProperties:
+    """Of a request."""
+    headers = {"nuropb_protocol": "0.1.1", "nuropb_type": "request", "trace_id": "t-1"}
+    given = {"headers": headers, "correlation_id": "c-1", "expiration": "60000"}
+    return pika.BasicProperties(**{**given, **changes})
+
+
+def test_a_message_of_pika_is_decoded() -> None:
+    assert decode_rmq_body(None, properties(), b'{"tag": "request"}') == {
+        "nuropb_protocol": "0.1.1",
+        "nuropb_type": "request",
+        "nuropb_payload": {"tag": "request"},
+        "correlation_id": "c-1",
+        "trace_id": "t-1",
+        "ttl": 60_000,
+    }
+    assert decode_rmq_body(None, properties(expiration=None), b"{}")["ttl"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "body", "text"),
+    [
+        ({"headers": None}, b"{}", "nuropb_protocol"),
+        ({"headers": {}}, b"{}", "nuropb_protocol"),
+        ({"headers": {"nuropb_protocol": "9"}}, b"{}", "'9'"),
+        ({"headers": {"nuropb_protocol": ["0.1.1"]}}, b"{}", "a list"),
+        ({"headers": {"nuropb_protocol": "0.1.1"}}, b"{}", "nuropb_type"),
+        ({"headers": {"nuropb_protocol": "0.1.1", "nuropb_type": []}}, b"{}", "nuropb_type"),
+        ({}, b"{", "JSON"),
+        ({}, b"\xff", "UTF-8"),
+        ({}, b"[" * 200, "deeper"),
+        ({}, b"[]", "an object"),
+    ],
+)
+def test_what_cannot_be_decoded_is_a_typed_error(
+    changes: dict[str, Any], body: bytes, text: str
+) -> None:
+    with pytest.raises(MalformedMessageError, match=text):
+        decode_rmq_body(None, properties(**changes), body)
+
+
+async def test_verbose_logs_ids_and_never_payloads(
+    programs: Programs, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "_verbose", False)
+    caplog.set_level(logging.DEBUG, "nuropb_rmq")
+    service = Callback(echo)
+    await programs.service(service)
+    client = await programs.client()
+    assert verbose() is False
+    await client.send_message({**command(secret="hush"), "correlation_id": "c-1"})
+    await eventually(lambda: len(service.messages) == 1)
+    assert "c-1" not in caplog.text
+    assert verbose(True) is True
+    await client.send_message({**command(secret="hush"), "correlation_id": "c-2"})
+    await eventually(lambda: len(service.messages) == 2)
+    assert "command c-2" in caplog.text
+    assert "hush" not in caplog.text
