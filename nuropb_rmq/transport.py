@@ -282,6 +282,8 @@ class Transport:
         if changed.role is not Role.PUBLISHING and changed.state in _ALIVE:
             self._replies.expose()  # at its return too: what was written meanwhile has no answer
         self._gate.set(self._links[-1].state.up)
+        if changed.state is State.BLOCKED:
+            self._publisher.stalled()
         if self._closing is not None or self.state not in (*_ALIVE, State.CONNECTING):
             return
         worst = max(self._links, key=lambda link: link.state.value)

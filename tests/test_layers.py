@@ -43,6 +43,7 @@ LAYERS: tuple[str, ...] = (
     "wire.router",
     # I/O
     "state",  # low, but not pure: a change of state is awaited
+    "refusals",  # what a connection and a session are told
     "connection",
     "management",  # beside connection, and independent of it: HTTP, not AMQP
     "setup",  # what an operator would make, over both
@@ -94,7 +95,7 @@ IMPURE = {
     "ssl": frozenset({"broker", "config"}),  # the TLS context is a setting; it opens nothing
 }
 # The control plane. `setup` is in it because declaring what is missing is all that it does.
-CONTROL_PLANE = frozenset({"connection", "session", "setup"})
+CONTROL_PLANE = frozenset({"refusals", "connection", "session", "setup"})
 ONLY_IN = {
     "aio_pika": CONTROL_PLANE,
     "aiormq": CONTROL_PLANE,
