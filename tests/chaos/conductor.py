@@ -115,20 +115,21 @@ class Conductor:
     async def _break_things(self, until: float) -> None:
         await asyncio.sleep(2.0)
         for fault in plan(self._seed):
-            if now() + fault.seconds > until + LEAVE_FOR:
-                continue
             if now() >= until:
                 break
+            if now() + fault.seconds > until + LEAVE_FOR:
+                continue
             self._report.inflicting(fault)
             inflicted = await self._faults.inflict(fault)
             await self._recover(fault, inflicted)
-            await self._replace_the_dead()
             await asyncio.sleep(fault.pause)
+        await self._replace_the_dead()
 
     async def _recover(self, fault: Fault, inflicted: Inflicted) -> None:
         deadline = inflicted.ref + WORKS_WITHIN
         fleet = self._fleet
         while True:
+            await self._replace_the_dead()
             over = inflicted.over(self.ledger, fleet.names(), fleet.names("client"))
             if over is not None:
                 self.run.recovered(inflicted.name, over - inflicted.ref)

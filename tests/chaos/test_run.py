@@ -140,7 +140,7 @@ def test_a_long_run_holds(started: list[Chaos], tmp_path: Path) -> None:
 def test_interrupted_it_leaves_nothing_behind(started: list[Chaos], tmp_path: Path) -> None:
     started.append(Chaos(tmp_path, 1, seed=HANGS))
     chaos = started[0]
-    chaos.read_until(f"fault 1: {Kind.HANG_BROKER.value}")
+    chaos.read_until(re.escape(f"fault 1: {Kind.HANG_BROKER.value}"))
     programs = chaos.programs()
     lines = "\n".join(programs.values())
     assert len(re.findall(r"-m tests\.chaos\.(client|service)", lines)) >= 6
