@@ -41,6 +41,9 @@ FIRST_PAUSE = 0.1
 CLOSE_WITHIN = 2.0
 """Seconds that a close may take before the socket is aborted."""
 
+SILENT_HEARTBEATS = 3
+"""Heartbeats without a byte from the broker, which sends two in each, after which it is lost."""
+
 
 class RouterFactory(TransportFactory):
     """Opens the socket of every attempt; raises only OSError, as aio-pika's retry expects."""
@@ -209,6 +212,8 @@ class BrokerConnection(RobustConnection):
 
     async def _on_connected(self) -> None:
         await super()._on_connected()
+        if self._config.heartbeat:
+            self.router.watch(SILENT_HEARTBEATS * self._config.heartbeat)
         if self.router.lost is None:
             self._up_or_fatal.set()
 
