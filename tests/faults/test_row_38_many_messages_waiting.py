@@ -14,9 +14,9 @@ from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.wire import frames
 
 from ..support import Mesh, command, eventually
+from .console import depth
 from .processes import ServiceProcess
 from .test_row_05_channel_closed import ports_of
-from .test_row_17_to_20_broken_messages import depth
 
 SERVICE_QUEUE = "nuropb-orders-sq"
 BOUND = 50 * 1024  # KiB
@@ -57,7 +57,7 @@ async def test_row_38_they_wait_at_the_broker(
         await fill(client, count, size)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + 60
-        while await asyncio.to_thread(depth, rabbitmq_node, mesh, SERVICE_QUEUE) < count:
+        while await asyncio.to_thread(depth, rabbitmq_node, mesh.url, SERVICE_QUEUE) < count:
             assert loop.time() < deadline, "the queue does not fill"
         waiting = await service.memory()
         assert waiting["handled"] == 0
