@@ -105,7 +105,7 @@ class Lifecycle:
         return self.state
 
     def check_open(self) -> None:
-        """Raise an error of type NuropbTransportError unless messages can be sent, and from here."""
+        """Raise a NuropbTransportError unless messages can be sent, and from this thread."""
         if self.state.over or self.state is State.CONNECTING:
             raise self.closed_error()
         if get_ident() != self._thread:
