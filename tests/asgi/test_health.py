@@ -40,7 +40,7 @@ def app_of(mesh: Mesh, grace: float = 1) -> Starlette:
     return Starlette(lifespan=lifespan(mesh, grace=grace), routes=health_routes(mesh))
 
 
-async def unready(served: Served, state: State, within: float = 5) -> str:
+async def unready(served: Served, state: State, within: float = 10) -> str:
     """Wait until /readyz is 503 for being in this state; its reason. /livez stays 200."""
     deadline = time.monotonic() + within
     while True:
@@ -137,7 +137,7 @@ async def test_readyz_of_a_mesh_that_has_failed_for_good(
             assert await served.get("/readyz") == READY
             await asyncio.to_thread(node.rabbitmqctl, "change_password", "front", "other")
             await asyncio.to_thread(node.rabbitmqctl, "close_all_user_connections", "front", "bye")
-            reason = await unready(served, State.FAILED, within=15)
+            reason = await unready(served, State.FAILED, within=30)
             assert reason.startswith("given up: ")
             assert "front:***@" in reason
         assert mesh.state is State.FAILED

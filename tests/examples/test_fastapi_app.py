@@ -30,6 +30,8 @@ async def url(mortal_node: RabbitMQNode) -> AsyncIterator[str]:
     everything = ("guest", ".*", ".*", ".*")
     await asyncio.to_thread(mortal_node.rabbitmqctl, "set_permissions", "-p", vhost, *everything)
     yield mortal_node.amqp_url + vhost
+    if not mortal_node.running:
+        await asyncio.to_thread(mortal_node.start)
     await asyncio.to_thread(mortal_node.rabbitmqctl, "delete_vhost", vhost)
 
 
@@ -150,9 +152,9 @@ class Calls:
     async def watch(self) -> None:
         """As an orchestrator does."""
         while not self._stop:
-            answer = await self._front.http.get("/livez", timeout=2)
+            answer = await self._front.http.get("/livez", timeout=MARGIN)
             self.livez.add(answer.status_code)
-            answer = await self._front.http.get("/readyz", timeout=2)
+            answer = await self._front.http.get("/readyz", timeout=MARGIN)
             if [answer.status_code] != self.readyz[-1:]:
                 self.readyz.append(answer.status_code)
             await asyncio.sleep(0.02)
