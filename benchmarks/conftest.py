@@ -83,6 +83,14 @@ def ours(node: RabbitMQNode) -> Iterator[Side]:
 
 
 @pytest.fixture(scope="session")
+def mesh(node: RabbitMQNode) -> Iterator[Side]:
+    """This library's Mesh."""
+    side = Side("mesh", sys.executable, _vhost(node, "mesh"))
+    yield side
+    side.close()
+
+
+@pytest.fixture(scope="session")
 def nuropb(node: RabbitMQNode) -> Iterator[Side]:
     """nuropb 0.1.8, in a virtual host with its exchanges."""
     if not PEER_PYTHON.exists():

@@ -28,10 +28,7 @@ from .exceptions import (
 from .head import short
 from .hooks import Hooks
 from .posting import Ignorable
-from .protocol import (
-    AcknowledgeAction,
-    MessageCallbackFunction,
-)
+from .protocol import AcknowledgeAction, MessageCallbackFunction
 from .sealing import PayloadEncryptor
 from .session import Run
 from .settling import SettlingChannel
@@ -143,7 +140,9 @@ class RMQTransport:
             on_failure=self._callbacks.on_failure,
             steps=self._take_step if self._own_steps() else None,
         )
-        self._transport = Transport(self._config, encryptor=encryptor, hooks=hooks)
+        self.core = Transport(self._config, encryptor=encryptor, hooks=hooks)
+        """The Transport below."""
+        self._transport = self.core
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _warn_of_what_is_never_called(self) -> None:

@@ -19,12 +19,13 @@ from typing import Any, Final, Protocol
 
 from . import serialization
 from .acknowledgement import Outcome, Settlement
-from .calls import ResponseCall, ServiceCall
+from .calls import ResponseCall, ServiceCall, Stage
 from .delivery import Delivery
 from .dispatcher import Conclude
 from .exceptions import MalformedMessageError, NuropbException
 from .head import Head, short, type_of
 from .message import Completion, Message, describe
+from .origins import report
 from .posting import PostedRequest
 from .protocol import (
     HEADER_PROTOCOL,
@@ -107,17 +108,21 @@ class Callbacks:
         self._owner = owner
         self._callback = message_callback
         self._client_only = client_only
+        self._service_name = owner.service_name
+        self._instance_id: str | None = None
         self._acknowledge = acknowledge
         self._metrics = metrics
         self._observed = acknowledge is not None or metrics is not None
         self._loop: asyncio.AbstractEventLoop
-        self._thread = 0
+        self.thread = 0
+        """That of the loop."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> None:
         """The transport is being started, on this loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread = get_ident()
+        self.thread = get_ident()
+        self._instance_id = None
 
     async def end(self) -> None:
         """The transport is stopped: callbacks of responses that still run end soon."""
@@ -130,12 +135,10 @@ class Callbacks:
                 await asyncio.wait(running, timeout=END_WITHIN)
 
     def on_loop(self, call: Callable[..., None], *arguments: object) -> None:
-        """Call it here, when this is the loop's thread; else there, soon."""
-        if get_ident() == self._thread:
-            call(*arguments)
-            return
+        """Call it in the loop's thread, from another one."""
         try:
-            self._loop.call_soon_threadsafe(call, *arguments)
+            # In one: asyncio's debug mode prints the arguments of what it calls.
+            self._loop.call_soon_threadsafe(lambda: call(*arguments))
         except RuntimeError:
             logger.warning("message_complete: the event loop is closed; ignored")
 
@@ -149,21 +152,22 @@ class Callbacks:
         if self._observed:
             work.settler = call.settle
         if _verbose:
-            logger.debug("%r, trace %s, delivery %d", message, head.trace_id, work.content.tag)
+            logger.debug("%r, trace %r, delivery %d", message, head.trace_id, work.content.tag)
         try:
             returned = self._callback(
                 _service_message(head, message.payload), call.complete, metadata
             )
             if returned is not None and isawaitable(returned):
                 await returned
-            if call.open:
+            if call.stage is Stage.OPEN:
                 await call.completed()
         except Exception as e:
-            if call.open:
+            if call.stage is Stage.OPEN:
                 raise
             _log_failure("after message_complete", head.correlation_id, e)
         finally:
-            call.gone()
+            if call.stage is Stage.OPEN:
+                call.stage = Stage.GONE
         return _CONCLUDED
 
     # -- settlements: Hooks.settler ---------------------------------------------------------
@@ -190,8 +194,8 @@ class Callbacks:
             action = _ACTIONS[settlement]
             try:
                 self._acknowledge(channel, work.content.tag, action, redelivered)
-            except Exception:
-                logger.exception("acknowledge_service_message failed")
+            except Exception as e:  # noqa: BLE001 - the program's own function
+                report(logger, logging.ERROR, e, "acknowledge_service_message failed")
             if not channel.settled:
                 logger.warning("acknowledge_service_message did not settle: %s", action)
                 work.write(settlement)
@@ -201,10 +205,9 @@ class Callbacks:
 
     def metadata(self, head: Head) -> dict[str, Any]:
         """What a message comes with, beside itself."""
-        headers = head.headers
         return self._metadata(
-            headers.get(HEADER_TYPE, ""),
-            headers.get(HEADER_VERSION, ""),
+            head.header(HEADER_TYPE) or "",
+            head.header(HEADER_VERSION) or "",
             head.correlation_id,
             "unknown" if head.trace_id is None else head.trace_id,
             head.encrypted,
@@ -213,11 +216,14 @@ class Callbacks:
     def _metadata(
         self, kind: str, version: str, correlation_id: str, trace_id: str, encrypted: bool
     ) -> dict[str, Any]:
+        owner = self._owner
+        if self._instance_id is None:  # it may be made by start()
+            self._instance_id = owner.instance_id
         return {
             "start_time": time.time(),
-            "service_name": self._owner.service_name,
-            "instance_id": self._owner.instance_id,
-            "is_leader": self._owner.is_leader,
+            "service_name": self._service_name,
+            "instance_id": self._instance_id,
+            "is_leader": owner.is_leader,
             "client_only": self._client_only,
             "nuropb_type": kind,
             "nuropb_version": version,
@@ -242,8 +248,8 @@ class Callbacks:
         metadata["duration"] = time.monotonic() - began
         try:
             self._metrics(metadata)
-        except Exception:
-            logger.exception("metadata_metrics failed")
+        except Exception as e:  # noqa: BLE001 - the program's own function
+            report(logger, logging.ERROR, e, "metadata_metrics failed")
 
     # -- responses: Hooks.on_response and Hooks.on_failure ----------------------------------
 
@@ -313,7 +319,7 @@ def _service_message(head: Head, payload: dict[str, Any]) -> TransportServicePay
 
 def _log_failure(when: str, correlation_id: str, error: Exception) -> None:
     logger.error("message_callback failed %s: %s %s", when, correlation_id, type(error).__name__)
-    logger.debug("%s", correlation_id, exc_info=error)
+    report(logger, logging.DEBUG, error, "%s", correlation_id)
 
 
 class Properties(Protocol):

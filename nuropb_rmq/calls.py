@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
+from threading import get_ident
 from typing import Any, Final, Protocol
 
 from . import envelope
@@ -25,13 +26,16 @@ _OUTCOMES: Final[Mapping[str, Outcome]] = {
     "nack": Outcome.CALL_AGAIN,
     "reject": Outcome.FAILED,
 }
+_DICT_OR_NONE: Final = (dict, type(None))
 
 
 class Flow(Protocol):
     """What is asked of the callbacks that a call belongs to."""
 
+    thread: int
+
     def on_loop(self, call: Callable[..., None], *arguments: object) -> None:
-        """Call it in the loop's thread."""
+        """Call it in the loop's thread, from another one."""
 
     def settle(
         self, work: Delivery, settlement: Settlement, metadata: dict[str, Any], began: float
@@ -44,7 +48,9 @@ class Flow(Protocol):
         """It is complete."""
 
 
-class _Stage(Enum):
+class Stage(Enum):
+    """Where a call is."""
+
     OPEN = auto()
     COMPLETE = auto()
     """message_complete was called."""
@@ -56,7 +62,14 @@ class ServiceCall:
     """One request, command or event in the hands of the callback."""
 
     __slots__ = (
-        "_began", "_conclude", "_flow", "_message", "_metadata", "_stage", "_waiter", "_work",
+        "_began",
+        "_conclude",
+        "_flow",
+        "_message",
+        "_metadata",
+        "_waiter",
+        "_work",
+        "stage",
     )  # fmt: skip
 
     def __init__(
@@ -73,24 +86,14 @@ class ServiceCall:
         self._conclude = conclude
         self._metadata = metadata
         self._began = time.monotonic()
-        self._stage = _Stage.OPEN
+        self.stage = Stage.OPEN
         self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def open(self) -> bool:
-        """Whether message_complete is still to be called."""
-        return self._stage is _Stage.OPEN
 
     async def completed(self) -> None:
         """Wait until it was called."""
-        if self._stage is _Stage.OPEN:
+        if self.stage is Stage.OPEN:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-
-    def gone(self) -> None:
-        """It is too late to call it."""
-        if self._stage is _Stage.OPEN:
-            self._stage = _Stage.GONE
 
     def complete(
         self,
@@ -98,12 +101,15 @@ class ServiceCall:
         acknowledgement: AcknowledgeAction,
     ) -> None:
         """message_complete."""
-        self._flow.on_loop(self._complete, response_messages, acknowledgement)
+        if get_ident() == self._flow.thread:
+            self._complete(response_messages, acknowledgement)
+        else:
+            self._flow.on_loop(self._complete, response_messages, acknowledgement)
 
     def _complete(self, response_messages: object, acknowledgement: object) -> None:
         message = self._message
-        if self._stage is not _Stage.OPEN:
-            late = self._stage is _Stage.GONE
+        if self.stage is not Stage.OPEN:
+            late = self.stage is Stage.GONE
             logger.warning(
                 "message_complete of %s %s was called %s; ignored",
                 message.kind.value,
@@ -111,7 +117,7 @@ class ServiceCall:
                 "too late: its handler has ended" if late else "again",
             )
             return
-        self._stage = _Stage.COMPLETE
+        self.stage = Stage.COMPLETE
         try:
             completion = _completion(message, response_messages, acknowledgement)
         except NuropbException as error:
@@ -135,13 +141,13 @@ class ServiceCall:
 class ResponseCall:
     """One response in the hands of the callback. It is settled already, and is not answered."""
 
-    __slots__ = ("_began", "_flow", "_metadata", "_stage")
+    __slots__ = ("_began", "_flow", "_metadata", "stage")
 
     def __init__(self, flow: Flow, metadata: dict[str, Any]) -> None:
         self._flow = flow
         self._metadata = metadata
         self._began = time.monotonic()
-        self._stage = _Stage.OPEN
+        self.stage = Stage.OPEN
 
     def complete(
         self,
@@ -149,13 +155,16 @@ class ResponseCall:
         acknowledgement: AcknowledgeAction,
     ) -> None:
         """message_complete."""
-        self._flow.on_loop(self._complete, response_messages, acknowledgement)
+        if get_ident() == self._flow.thread:
+            self._complete(response_messages, acknowledgement)
+        else:
+            self._flow.on_loop(self._complete, response_messages, acknowledgement)
 
     def _complete(self, response_messages: object, acknowledgement: object) -> None:
-        if self._stage is not _Stage.OPEN:
+        if self.stage is not Stage.OPEN:
             logger.warning("message_complete of a response was called again; ignored")
             return
-        self._stage = _Stage.COMPLETE
+        self.stage = Stage.COMPLETE
         if response_messages or acknowledgement != "ack":
             logger.warning(
                 "message_complete: a response is not answered, and needs no more than ack"
@@ -203,6 +212,12 @@ def _answers(message: Message, responses: Sequence[object]) -> Sequence[Mapping[
             )
         else:
             answered = True
-        envelope.check_outgoing(payload)
+        if not (
+            tag == "response"  # the plain case; its ids are the request's
+            and "result" in payload
+            and isinstance(payload.get("error", ""), _DICT_OR_NONE)
+            and isinstance(payload.get("context"), _DICT_OR_NONE)
+        ):
+            envelope.check_outgoing(payload)
         answers.append(payload)
     return answers

@@ -12,20 +12,12 @@ import logging
 import platform
 import random
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from aio_pika import RobustConnection
 from aiormq.connection import TransportFactory
-from aiormq.exceptions import (
-    AMQPError,
-    AuthenticationError,
-    ChannelAccessRefused,
-    ChannelLockedResource,
-    ChannelNotFoundEntity,
-    ChannelPreconditionFailed,
-)
+from aiormq.exceptions import AMQPError
 from yarl import URL
 
 from .broker import Broker
@@ -33,14 +25,13 @@ from .config import TransportConfig
 from .exceptions import (
     BrokerAuthenticationError,
     BrokerTLSError,
-    BrokerUnreachableError,
     ConnectionLostError,
-    InstanceInUseError,
     NuropbConfigurationError,
     NuropbTransportError,
     ServiceNotConfigured,
 )
 from .protocol import NUROPB_PROTOCOL_VERSION, NUROPB_VERSION
+from .refusals import about_tls, failure, refusal
 from .wire.router import FrameRouter
 
 logger = logging.getLogger(__name__)
@@ -49,6 +40,9 @@ FIRST_PAUSE = 0.1
 """Seconds, about, before the first attempt after a loss."""
 CLOSE_WITHIN = 2.0
 """Seconds that a close may take before the socket is aborted."""
+
+SILENT_HEARTBEATS = 3
+"""Heartbeats without a byte from the broker, which sends two in each, after which it is lost."""
 
 
 class RouterFactory(TransportFactory):
@@ -218,6 +212,8 @@ class BrokerConnection(RobustConnection):
 
     async def _on_connected(self) -> None:
         await super()._on_connected()
+        if self._config.heartbeat:
+            self.router.watch(SILENT_HEARTBEATS * self._config.heartbeat)
         if self.router.lost is None:
             self._up_or_fatal.set()
 
@@ -238,108 +234,15 @@ class BrokerConnection(RobustConnection):
         broker = self._config.broker
         router = self._factory.router
         if router is not None and router.lost is not None and router.lost.code:
-            return _refusal(broker, router.lost)
-        if broker.tls and router is not None and not router.heard and not _about_tls(error):
+            return refusal(broker, router.lost)
+        if broker.tls and router is not None and not router.heard and not about_tls(error):
             return BrokerTLSError(
                 f"{broker}: closed right behind the TLS handshake: does the broker want a client "
                 "certificate of an authority that it knows (certfile, keyfile)?",
                 None,
                 error,
             )
-        return _failure(broker, self._config.connect_timeout, error)
-
-
-def _about_tls(error: BaseException | None) -> bool:
-    return isinstance(error, TimeoutError | ssl.SSLError) or (
-        error is not None and isinstance(error.__cause__, ssl.SSLError)
-    )
-
-
-def _failure(broker: Broker, timeout: float, error: BaseException | None) -> NuropbTransportError:
-    """A failure about which the broker said nothing."""
-    if error is not None and isinstance(error.__cause__, ssl.SSLError):
-        error = error.__cause__
-    match error:
-        case ssl.SSLError():
-            return BrokerTLSError(f"{broker}: TLS failed: {_tls_text(error)}", None, error)
-        case AuthenticationError():
-            return BrokerAuthenticationError(f"{broker}: {error!r}", None, error)
-        case TimeoutError():
-            text = str(error) or f"no answer in {timeout:g} s"
-        case _:
-            text = str(error or "closed")
-    return BrokerUnreachableError(f"{broker}: {text}", None, error)
-
-
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn what aiormq raises while setting up `what` into errors of ours."""
-    try:
-        yield
-    except NuropbTransportError:
-        raise
-    except asyncio.CancelledError as e:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        # aiormq ends its waiters with CancelledError when a connection goes: that is not ours.
-        raise ConnectionLostError(f"{what}: the connection was lost during setup") from e
-    except ChannelLockedResource as e:
-        raise InstanceInUseError(
-            f"{what} is held by another connection: is an instance with the same instance_id "
-            f"running? ({e})",
-            e,
-        ) from e
-    except ChannelNotFoundEntity as e:
-        if "home node" in str(e):
-            raise ConnectionLostError(f"{what}: {e}", 404, str(e)) from e
-        raise ServiceNotConfigured(f"{what} does not exist: run configure() ({e})", None, e) from e
-    except ChannelPreconditionFailed as e:
-        raise ServiceNotConfigured(f"{what} exists with other properties: {e}", None, e) from e
-    except ChannelAccessRefused as e:
-        raise BrokerAuthenticationError(f"{what}: permission refused: {e}", None, e) from e
-    except TimeoutError:
-        raise
-    except (AMQPError, OSError, RuntimeError) as e:
-        raise ConnectionLostError(f"{what}: {e or type(e).__name__}") from e
-
-
-def _refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
-    """Connection.Close of the broker (AMQP 0-9-1, 1.4): what it says about us, by its code."""
-    if lost.code == 403:
-        return BrokerAuthenticationError(
-            f"{broker}: the broker refused user {broker.username!r}: {lost.text}", None, lost
-        )
-    if lost.code == 530 and "not found" in lost.text:
-        return ServiceNotConfigured(
-            f"{broker}: virtual host {broker.vhost!r} does not exist: create it, or configure()",
-            None,
-            lost,
-        )
-    if lost.code == 530 and "refused for user" in lost.text and "limit" not in lost.text:
-        return BrokerAuthenticationError(f"{broker}: {lost.text}", None, lost)
-    return BrokerUnreachableError(f"{broker}: {lost}", None, lost)
-
-
-# What OpenSSL calls it → what an operator can do about it.
-_TLS_ADVICE = {
-    "CERTIFICATE_VERIFY_FAILED": "the broker's certificate is not to be trusted here: check cafile",
-    "WRONG_VERSION_NUMBER": "what answers does not speak TLS: is this the port for plain AMQP?",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the broker wants a client certificate: set certfile",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the broker wants a client certificate: set certfile",
-    "TLSV1_ALERT_UNKNOWN_CA": "the broker does not know the authority behind certfile",
-}
-_NO_UNKNOWN_AUTHORITY = ("expired", "mismatch", "not yet valid", "not valid for")
-
-
-def _tls_text(error: ssl.SSLError) -> str:
-    """OpenSSL's words, and what they mean for the settings."""
-    reason = getattr(error, "reason", None) or ""
-    told = getattr(error, "verify_message", "") or reason or str(error)
-    if any(each in told for each in _NO_UNKNOWN_AUTHORITY):
-        return told
-    advice = _TLS_ADVICE.get(reason)
-    return f"{told} ({advice})" if advice else told
+        return failure(broker, self._config.connect_timeout, error)
 
 
 def _aiormq_url(broker: Broker, heartbeat: int) -> URL:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from .acknowledgement import Settlement
 from .exceptions import ConnectionLostError
+from .origins import report
 from .wire import frames
 from .wire.frames import Content
 from .wire.port import ChannelPort
@@ -72,9 +73,10 @@ class Consumer:
                     return
                 self._wake = loop.create_future()
                 await self._wake
-        except Exception as e:
-            logger.exception("consumer of %s failed", self.queue)
-            self._on_end(ConnectionLostError(f"consumer of {self.queue} failed: {e!r}"))
+        except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
+            report(logger, logging.ERROR, e, "consumer of %s failed", self.queue)
+            failed = f"consumer of {self.queue} failed: {type(e).__name__}"
+            self._on_end(ConnectionLostError(failed))
 
     def _rouse(self) -> None:
         wake = self._wake

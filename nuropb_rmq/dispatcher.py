@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from . import envelope
 from .acknowledgement import Answer, Outcome, Settlement, decide
@@ -34,6 +34,7 @@ from .message import (
     event_of,
     response_to,
 )
+from .origins import report
 from .outbound import Outbound
 from .protocol import MessageType
 from .sealing import Sealing, whole_body
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 CANCEL_WITHIN = 2.0
 """Seconds that handlers have to end in, once they are cancelled."""
+
+_UNHANDLED: Final = "a delivery could not be handled; it goes to the dead letters"
 
 Conclude = Callable[[Delivery, Message, Completion], None]
 """Ends a delivery at once, while its handler may go on; it never raises."""
@@ -161,8 +164,8 @@ class Dispatcher:
             if not work.concluded:
                 work.settle(None)
             raise
-        except Exception:
-            logger.exception("a delivery could not be handled; it goes to the dead letters")
+        except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
+            report(logger, logging.ERROR, e, _UNHANDLED)
             work.settle(Settlement.REJECT)
         finally:
             self._tasks.discard(task)  # here, for a done callback is a further turn of the loop
@@ -230,7 +233,7 @@ class Dispatcher:
         logger.warning(
             "%s %s failed: %s", message.kind.value, message.correlation_id, type(error).__name__
         )
-        logger.debug("%s", message.correlation_id, exc_info=error)
+        report(logger, logging.DEBUG, error, "%s", message.correlation_id)
         return Outcome.FAILED, [envelope.error_response(head, describe(error), context_of(message))]
 
     def conclude(self, work: Delivery, message: Message, completion: Completion) -> None:
@@ -239,8 +242,8 @@ class Dispatcher:
             return
         try:
             self._conclude(work, work.head, message, completion.outcome, completion.messages)
-        except Exception:  # as in _dispatch: the caller is anybody
-            logger.exception("a delivery could not be handled; it goes to the dead letters")
+        except Exception as e:  # noqa: BLE001 - as in _dispatch: the caller is anybody
+            report(logger, logging.ERROR, e, _UNHANDLED)
             work.settle(Settlement.REJECT)
 
     def _conclude(

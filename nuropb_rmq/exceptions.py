@@ -21,7 +21,9 @@
     │   ├── NuropbNotDeliveredError                  no queue takes it
     │   ├── NuropbSerializationError                 a payload that JSON cannot carry
     │   ├── MalformedMessageError                    a message that does not follow the protocol
-    │   └── EncryptionError                          cannot be encrypted or decrypted
+    │   ├── EncryptionError                          cannot be encrypted or decrypted
+    │   │   └── EncryptionRequiredError              the method is not to be called in plain
+    │   └── NuropbRemoteError                        the service answered with an error
     ├── NuropbHandlingError                          the service's method failed
     │   └── NuropbDeprecatedError
     ├── NuropbValidationError
@@ -31,7 +33,11 @@
     ├── NuropbCallAgainReject                        a second call-again
     └── NuropbSuccess                                raised by a handler: success, with events
 
-The names beginning with Nuropb and ServiceNotConfigured are nuropb's own.
+A remote error of a class that is drawn here below NuropbMessageError is that class too (`remote`):
+`except NuropbAuthorizationError` catches the refusal of a service.
+
+The names beginning with Nuropb and ServiceNotConfigured are nuropb's own, but for
+NuropbConfigurationError, NuropbOutcomeUnknownError, NuropbRemoteError, NuropbSerializationError.
 """
 
 from __future__ import annotations
@@ -46,6 +52,7 @@ __all__ = [
     "BrokerUnreachableError",
     "ConnectionLostError",
     "EncryptionError",
+    "EncryptionRequiredError",
     "InstanceInUseError",
     "MalformedMessageError",
     "NuropbAuthenticationError",
@@ -59,6 +66,7 @@ __all__ = [
     "NuropbMessageError",
     "NuropbNotDeliveredError",
     "NuropbOutcomeUnknownError",
+    "NuropbRemoteError",
     "NuropbSerializationError",
     "NuropbSuccess",
     "NuropbTimeoutError",
@@ -200,6 +208,27 @@ class MalformedMessageError(NuropbMessageError):
 
 class EncryptionError(NuropbMessageError):
     """A body cannot be encrypted or decrypted: key unknown, wrong, or body tampered with."""
+
+
+class EncryptionRequiredError(EncryptionError):
+    """A method that requires encryption was called in plain: it has not been run."""
+
+
+class NuropbRemoteError(NuropbMessageError):
+    """The service answered with an error: `error` is its class name there, `description` its text.
+
+    `payload` is the whole response. A service that lets it pass answers its own caller with the
+    same class name and text.
+    """
+
+    error: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.error}: {self.description}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as the service put it."""
+        return {"error": self.error, "description": self.description}
 
 
 class NuropbHandlingError(NuropbException):

@@ -99,6 +99,10 @@ class Head:
             headers[HEADER_TRACE_ID] = self.trace_id
         return headers
 
+    def header(self, name: str) -> Any:
+        """One header (not the trace id), None when there is none."""
+        return self._shape.headers.get(name)
+
     @property
     def routing_key(self) -> str:
         """The routing key that its sender used, also after a call-again."""

@@ -19,6 +19,7 @@ from .exceptions import (
     ServiceNotConfigured,
     TransportClosedError,
 )
+from .origins import report
 from .session import Role, Session
 from .state import State
 
@@ -112,10 +113,9 @@ class Link:
         except asyncio.CancelledError:
             await connection.shut()
             raise
-        except Exception as e:
-            logger.exception(
-                "%s: the supervisor failed, which it never should", self._config.broker
-            )
+        except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
+            never = "%s: the supervisor failed, which it never should"
+            report(logger, logging.ERROR, e, never, self._config.broker)
             await connection.shut()
             self._fail(
                 NuropbTransportError(f"{self._config.broker}: internal error: {e!r}", None, e)

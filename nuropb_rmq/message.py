@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from . import serialization
 from .acknowledgement import Outcome
 from .exceptions import NuropbException
 from .head import Head
 from .protocol import MessageType
+
+MAX_DESCRIPTION = 8192
+"""Characters of an error's text that its requester is told."""
+MAX_ERROR = 65_536
+"""Bytes of all that an exception's to_dict() says."""
 
 Handler = Callable[["Message"], Awaitable[Any]]
 
@@ -76,14 +82,31 @@ class Completion:
     """
 
     outcome: Outcome
-    messages: Sequence[Mapping[str, Any]] = ()
+    messages: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """The `error` of a response: the class name and its text."""
-    if isinstance(error, NuropbException):
-        return error.to_dict()
-    return {"error": type(error).__name__, "description": str(error)}
+    """The `error` of a response: the class name and its text, as far as it can be told."""
+    try:
+        return _told(error)
+    except Exception:  # noqa: BLE001 - any class may be raised, and its methods may raise, too
+        untold = "its text cannot be told: making it failed"
+        return {"error": type(error).__name__, "description": untold}
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    if not isinstance(error, NuropbException):
+        return {"error": type(error).__name__, "description": _short(str(error))}
+    said = error.to_dict()
+    made = {**said, "description": _short(str(said["description"]))}
+    if len(serialization.encode(made)) > MAX_ERROR:
+        made = {key: made[key] for key in ("error", "description")}
+    return made
+
+
+def _short(text: str) -> str:
+    """A text that an answer has room for."""
+    return text if len(text) <= MAX_DESCRIPTION else text[:MAX_DESCRIPTION] + "…"
 
 
 def context_of(message: Message) -> dict[str, Any]:
@@ -106,7 +129,10 @@ def response_to(message: Message, head: Head, result: Any) -> dict[str, Any]:
 
 
 def event_of(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event that a handler's success carries; nuropb's EventType calls its body `payload`."""
+    """An event that a handler's success carries; nuropb's EventType calls its body `payload`.
+
+    Events go out in plain: the context of a message that came encrypted does not go with them.
+    """
     return {
         "tag": MessageType.EVENT.value,
         "topic": event["topic"],
@@ -114,5 +140,5 @@ def event_of(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
         "target": event.get("target"),
         "correlation_id": message.correlation_id,
         "trace_id": message.trace_id,
-        "context": context_of(message),
+        "context": {} if message.encrypted else context_of(message),
     }

@@ -281,8 +281,6 @@ class Posts:
         message = confirmation.message
         if message is not None and message.stage is Stage.WAITING:
             self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
-        if confirmation.done() and not confirmation.cancelled():
-            confirmation.exception()  # whoever waited may have been cancelled in this moment
 
     def _expire(self, confirmation: Confirmation) -> None:
         message = confirmation.message

@@ -138,7 +138,10 @@ class Publisher:
     def _waits(self, message: Outgoing) -> None:
         message.stage = Stage.WAITING
         self._bytes += message.size
-        if message.deadline is not None:
+        self._set_timer(message)
+
+    def _set_timer(self, message: Outgoing) -> None:
+        if message.deadline is not None and message.timer is None:
             message.timer = self._loop.call_at(message.deadline, self._expire, message)
 
     def _check_room(self, message: Outgoing) -> None:
@@ -161,11 +164,15 @@ class Publisher:
         message.finish(error)
 
     def _expire(self, message: Outgoing) -> None:
+        message.timer = None
         if message.stage is Stage.WAITING:
-            message.timer = None
             self.discard(
                 message,
                 NuropbTimeoutError("never sent: the broker took no messages until the deadline"),
+            )
+        else:
+            message.finish(
+                NuropbOutcomeUnknownError("written, but not confirmed until the deadline")
             )
 
     # -- the channel of the moment ----------------------------------------------------------
@@ -205,6 +212,17 @@ class Publisher:
                 )
             )
         self._check_idle()
+
+    def stalled(self) -> None:
+        """The broker takes nothing for the time being (Connection.Blocked).
+
+        It confirms nothing then, of what was written just before either: that waits until its
+        deadline, too, and no longer. Else nothing that is written needs a timer.
+        """
+        if self._channel is not None:
+            for message in self._channel.unconfirmed.values():
+                if message.stage is Stage.WRITTEN:
+                    self._set_timer(message)
 
     def pump(self) -> None:
         """Write what waits, as far as there is room."""

@@ -3,6 +3,7 @@
 datetime, date and time become isoformat() + "Z" (so "…+00:00Z" when aware: that is what old peers
 send and read), timedelta str(), Decimal a fixed-point string, a dataclass an object, and all else
 (sets, bytes, UUIDs, plain Enums) str(). NaN and infinities are written as Python's json does.
+pydantic models and msgspec structs become what these libraries make of them for JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import datetime
 import json
 import logging
 import re
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -39,6 +42,13 @@ def _plain(value: object) -> object:
             return format(value, "f")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    # Whoever has such a value has imported the library.
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(value, pydantic.BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is not None and isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value, str_keys=True)
     return str(value)
 
 
@@ -115,12 +125,12 @@ def _shallow(body: bytes, max_depth: int) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    match error:
-        case RecursionError():
-            return "nested too deeply"
-        case TypeError() | ValueError() if type(error).__module__ == "builtins":
-            return str(error)
-    return type(error).__name__  # its text may hold what the payload holds
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    frames = [each for each, _ in traceback.walk_tb(error.__traceback__)]
+    if frames[-1].f_globals.get("__name__") == json.encoder.__name__:
+        return str(error)  # json's own words
+    return type(error).__name__  # a value's, whose text may hold what the payload holds
 
 
 def _offender(payload: object) -> str:

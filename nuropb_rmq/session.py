@@ -15,10 +15,11 @@ from aio_pika import Channel
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from .config import TransportConfig
-from .connection import BrokerConnection, translated
+from .connection import BrokerConnection
 from .consumer import Consumer, Receiver
 from .exceptions import ConnectionLostError, NuropbTransportError
 from .publisher import Publisher
+from .refusals import translated
 from .topology import Exchange, Queue, Topology
 from .wire.port import ChannelListener, ChannelPort
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from aio_pika import Channel
 
 from .config import TransportConfig
-from .connection import BrokerConnection, translated
+from .connection import BrokerConnection
 from .exceptions import (
     BrokerAuthenticationError,
     BrokerUnreachableError,
@@ -23,6 +23,7 @@ from .exceptions import (
     ServiceNotConfigured,
 )
 from .management import ManagementAPI
+from .refusals import translated
 from .topology import Binding, Exchange, Queue, Topology
 
 VHOST_IS_DOWN = 541  # AMQP's internal-error: RabbitMQ has no other code for it

@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import Enum
+from threading import get_ident
 
 from .exceptions import NuropbTimeoutError, NuropbTransportError, TransportClosedError
+from .origins import report
 
 __all__ = ["Lifecycle", "State", "StateCallback"]
 
@@ -51,6 +53,7 @@ class Lifecycle:
         self.error: NuropbTransportError | None = None
         self._callbacks: list[StateCallback] = []
         self._waiters: set[asyncio.Future[None]] = set()
+        self._thread = 0
 
     def set(self, state: State, error: NuropbTransportError | None) -> None:
         """Change, and tell everyone."""
@@ -58,12 +61,14 @@ class Lifecycle:
         if state is self.state:
             return
         self.state = state
+        if state is State.CONNECTING:
+            self._thread = get_ident()
         self.wake()
         for callback in tuple(self._callbacks):
             try:
                 callback(state, error)
-            except Exception:
-                logger.exception("on_state_change callback failed")
+            except Exception as e:  # noqa: BLE001 - the program's own function
+                report(logger, logging.ERROR, e, "on_state_change callback failed")
 
     def on_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(state, error)` after every change; returns what ends that."""
@@ -98,6 +103,16 @@ class Lifecycle:
                 f"state is {self.state.name}, not {wanted}, after {timeout} s"
             ) from e
         return self.state
+
+    def check_open(self) -> None:
+        """Raise a NuropbTransportError unless messages can be sent, and from this thread."""
+        if self.state.over or self.state is State.CONNECTING:
+            raise self.closed_error()
+        if get_ident() != self._thread:
+            raise NuropbTransportError(
+                "called from another thread than the event loop's: use "
+                "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe()"
+            )
 
     def closed_error(self) -> TransportClosedError:
         """Why nothing can be sent."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -24,7 +23,7 @@ from .hooks import Hooks
 from .link import Link
 from .message import Handler
 from .outbound import Outbound, identify
-from .posting import Gate, Posts, seconds
+from .posting import Confirmation, Gate, Posts, seconds
 from .protocol import MessageType, ResponsePayloadDict, new_id
 from .publisher import Publisher, Stage
 from .replies import Replies
@@ -38,6 +37,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_GRACE = 10.0
 """Seconds that stop() gives to what is in hand."""
 _ALIVE = (State.READY, State.BLOCKED, State.RECOVERING)
+_SENDING = (*_ALIVE, State.DRAINING)
 
 
 class Transport:
@@ -76,7 +76,6 @@ class Transport:
         self._outbound: Outbound
         self._dispatcher: Dispatcher | None = None
         self._serving = True
-        self._thread = 0
 
     # -- what it is -------------------------------------------------------------------------
 
@@ -101,9 +100,19 @@ class Transport:
         return self._life.error
 
     @property
+    def consuming(self) -> bool:
+        """Whether it takes what arrives while it is connected: until stop_consuming()."""
+        return self._serving
+
+    @property
     def pending(self) -> int:
         """Requests that wait for their response."""
         return len(self._replies) if self._links else 0
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What came to the response queue since start() and was not used, by reason."""
+        return dict(self._replies.dropped) if self._links else {}
 
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(state, error)` after every change; returns what ends that."""
@@ -151,7 +160,6 @@ class Transport:
         self._instance_id = config.instance_id or new_id()
         topology = Topology.of(config, self._instance_id)
         self._serving = True
-        self._thread = get_ident()
         hooks = self._hooks
         room = {"max_messages": config.outbox_messages, "max_bytes": config.outbox_bytes}
         self._publisher = Publisher(**room)
@@ -271,6 +279,8 @@ class Transport:
         if changed.role is not Role.PUBLISHING and changed.state in _ALIVE:
             self._replies.expose()  # at its return too: what was written meanwhile has no answer
         self._gate.set(self._links[-1].state.up)
+        if changed.state is State.BLOCKED:
+            self._publisher.stalled()
         if self._closing is not None or self.state not in (*_ALIVE, State.CONNECTING):
             return
         worst = max(self._links, key=lambda link: link.state.value)
@@ -296,13 +306,13 @@ class Transport:
         encoding: str = "json",
         encrypted: bool = False,
         timeout: float | None = None,
-    ) -> asyncio.Future[None]:
+    ) -> Confirmation:
         """Send a payload, from synchronous code of the loop's thread; see send().
 
         What cannot be sent raises at once. The future is done when the broker has confirmed the
         message, and raises the rest; nobody has to wait for it: its error is logged then.
         """
-        self._check_open()
+        self._life.check_open()
         return self._posts.post(
             payload,
             ttl=ttl,
@@ -331,8 +341,7 @@ class Transport:
         OutboxFullError, NuropbTimeoutError (never sent), NuropbOutcomeUnknownError (written, and
         not confirmed), TransportClosedError. When cancelled, what was not written is never sent.
         """
-        self._check_open()
-        confirmation = self._posts.post(
+        confirmation = self.post(
             payload,
             ttl=ttl,
             priority=priority,
@@ -344,15 +353,6 @@ class Transport:
             await confirmation
         finally:
             self._posts.abandon(confirmation)
-
-    def _check_open(self) -> None:
-        if self.state.over or self.state is State.CONNECTING:
-            raise self._life.closed_error()
-        if get_ident() != self._thread:
-            raise NuropbTransportError(
-                "called from another thread than the event loop's: use "
-                "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe()"
-            )
 
     async def request(
         self,
@@ -368,7 +368,7 @@ class Transport:
         Cancelling forgets the call. Raises what send() raises, NuropbTimeoutError when there is
         no response in time, and NuropbOutcomeUnknownError when it was lost with a connection.
         """
-        self._check_open()
+        self._life.check_open()
         if envelope.check_outgoing(payload) is not MessageType.REQUEST:
             raise NuropbValidationError("payload field 'tag': request() sends requests, see send()")
         timeout = self._config.request_timeout if timeout is None else seconds("timeout", timeout)

@@ -8,13 +8,14 @@ import inspect
 import logging
 import os
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from _pytest.logging import LogCaptureHandler
 
 from nuropb_rmq import TransportConfig, configure
+from nuropb_rmq.testing import RabbitMQNode
 
 from .support import Mesh, eventually
 
@@ -97,6 +98,13 @@ async def nothing_left_behind(
 
     await eventually(lambda: not left(), within=5, describe=lambda: f"left behind: {left()}")
     assert not complaints, complaints
+
+
+@pytest.fixture(scope="session")
+def mortal_node() -> Iterator[RabbitMQNode]:
+    """A node that tests may kill; they leave it running."""
+    with RabbitMQNode() as node:
+        yield node
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from .encrypting import (
     serving,
     tapping,
 )
-from .faults.proxy import Proxy
+from .faults.proxy import Proxy, Way
 from .support import Mesh, Recorder, command, event, eventually, request, result_of
 
 
@@ -60,14 +60,9 @@ class Wiretap(Proxy):
         super().__init__(url)
         self.heard = bytearray()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                self.heard.extend(data)
-                writer.write(data)
-                await writer.drain()
-        finally:
-            writer.close()
+    async def _send(self, writer: asyncio.StreamWriter, data: bytes, way: Way) -> None:
+        self.heard.extend(data)
+        await super()._send(writer, data, way)
 
 
 # -- what passes over the wire --------------------------------------------------------------

@@ -29,7 +29,8 @@ from nuropb_rmq import (
     ServiceNotConfigured,
     TransportConfig,
 )
-from nuropb_rmq.connection import BrokerConnection, translated
+from nuropb_rmq.connection import BrokerConnection
+from nuropb_rmq.refusals import translated
 
 from .fake_broker import FakeBroker, silent_on
 from .support import eventually

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS: tuple[str, ...] = (
     # pure: values and decisions
     "exceptions",
+    "origins",
     "protocol",
     "broker",  # the half of config that says where the broker is
     "config",
@@ -25,6 +26,13 @@ LAYERS: tuple[str, ...] = (
     "acknowledgement",
     "topology",
     "encryption",
+    "remote",  # errors that a service answers with
+    "topics",  # of events, as methods are bound to them
+    "decorated",  # nuropb's own decorators and exceptions
+    "contexts",  # the decorators, and the context of a call
+    "hints",
+    "parameters",
+    "methods",  # what a service object publishes
     "foreign",  # encryptors that are not ours
     "wire",  # the sub-package's own __init__ holds a docstring and nothing else
     "wire.frames",  # below envelope: a payload is packed into its Content and Properties
@@ -35,6 +43,7 @@ LAYERS: tuple[str, ...] = (
     "wire.router",
     # I/O
     "state",  # low, but not pure: a change of state is awaited
+    "refusals",  # what a connection and a session are told
     "connection",
     "management",  # beside connection, and independent of it: HTTP, not AMQP
     "setup",  # what an operator would make, over both
@@ -60,7 +69,14 @@ LAYERS: tuple[str, ...] = (
     "adapter_config",
     "adapter",
     # use
+    "threads",
+    "serving",
+    "discovery",
+    "calling",
     "mesh",
+    "interface",  # for those who come from nuropb
+    "rmq_api",
+    "compat",
     "asgi",
     "telemetry",
     "cli",
@@ -79,11 +95,12 @@ IMPURE = {
     "ssl": frozenset({"broker", "config"}),  # the TLS context is a setting; it opens nothing
 }
 # The control plane. `setup` is in it because declaring what is missing is all that it does.
-CONTROL_PLANE = frozenset({"connection", "session", "setup"})
+CONTROL_PLANE = frozenset({"refusals", "connection", "session", "setup"})
 ONLY_IN = {
     "aio_pika": CONTROL_PLANE,
     "aiormq": CONTROL_PLANE,
     "httpx": frozenset({"management", BESIDE}),
+    "starlette": frozenset({"asgi"}),  # an extra brings it
 }
 
 
@@ -211,6 +228,7 @@ OFFENDERS = {
     "aio_pika in the data plane": ("publisher", "from aio_pika import Message"),
     "aiormq in use": ("mesh", "import aiormq.exceptions"),
     "httpx in use": ("adapter", "import httpx"),
+    "starlette below its home": ("mesh", "from starlette.requests import Request"),
 }
 
 INNOCENTS = {

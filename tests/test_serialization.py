@@ -57,6 +57,13 @@ class Broken:
         raise LookupError("secret-text")
 
 
+class Refusing:
+    """Its error is of a kind that json raises, too."""
+
+    def __str__(self) -> str:
+        raise ValueError("secret-text")
+
+
 class Shown:
     def __str__(self) -> str:
         return "shown"
@@ -148,8 +155,13 @@ def deep() -> dict[str, Any]:
         (circular(), "Circular reference detected, at .params.a.self[0]"),
         ({"params": [1, {(1, 2): 3}]}, ".params[1]<key of type tuple>"),
         ({"params": {"x": Outer(Broken(), 1)}}, "LookupError, at .params.x.inner"),  # type: ignore[arg-type]
-        ({b"k": 1}, "<key of type bytes>"),
-        ({"n": {"big": 10**5000}}, ".n.big"),
+        ({"params": {"x": Refusing()}}, "JSON: ValueError, at .params.x"),
+        (
+            {b"k": 1},
+            "not bytes, at <key of type bytes>",
+        ),
+        ({"n": {"big": 10**5000}}, "Exceeds the limit (4300 digits)"),
+        ({"n": {"big": 10**5000}}, "at .n.big"),
         (deep(), "nested too deeply, at .params[0][0]"),
     ],
 )

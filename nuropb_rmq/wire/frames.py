@@ -7,7 +7,7 @@ what the router must read of a delivery. All else is packed by aiormq. Layouts f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from struct import Struct, error
 from typing import Any, Final
@@ -109,8 +109,7 @@ def table_entry(name: str, value: str | int | bool) -> bytes:
                 return key + b"I" + _SIGNED_LONG.pack(value)
             return key + b"l" + _SIGNED_LONGLONG.pack(value)
         case str():
-            data = utf8(value)
-            return key + b"S" + _LONG.pack(len(data)) + data
+            return b"%sS%s%s" % (key, _LONG.pack(len(data := utf8(value))), data)
 
 
 def decode_table(entries: bytes) -> dict[str, Any]:
@@ -365,9 +364,9 @@ class Content:
     route: bytes
     reply_code: int = 0
     reply_text: str = ""
-    raw_properties: bytes = b""
+    raw_properties: bytes = field(default=b"", repr=False)
     body_size: int = 0
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def exchange(self) -> str:

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable
+from typing import cast
 
 from ..exceptions import AMQPProtocolError, ConnectionLostError
 from . import frames
@@ -59,10 +60,32 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         self._flush_due = False
         self._full = False
         self._held = False
-        self._last_fed = loop.time()
+        self._last_fed = self._last_heard = loop.time()
+        self._patience = 0.0
+        self._watch: asyncio.TimerHandle | None = None
         self.frame_max = UNTUNED_FRAME_MAX
         self.blocked: str | None = None
         self.lost: ConnectionLostError | None = None
+
+    # -- liveness ---------------------------------------------------------------------------
+
+    def watch(self, patience: float) -> None:
+        """Abort the connection when nothing at all has been heard for `patience` seconds.
+
+        aiormq does so as well, in its own time: up to half a heartbeat behind 3 heartbeats and 3 s.
+        """
+        self._patience = patience
+        self._check_silence()
+
+    def _check_silence(self) -> None:
+        if self.lost is not None:
+            return
+        silent = self._event_loop.time() - self._last_heard
+        if silent < self._patience:
+            due = self._last_heard + self._patience
+            self._watch = self._event_loop.call_at(due, self._check_silence)
+        else:
+            self.abort(f"nothing was heard from the broker for {silent:.0f} s (heartbeat)")
 
     # -- registration -----------------------------------------------------------------------
 
@@ -143,8 +166,8 @@ class FrameRouter(asyncio.StreamReaderProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - narrows for mypy
-        self._out_transport = transport
+        # No isinstance: uvloop's transports do what asyncio's do, and are not of its class.
+        self._out_transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -169,6 +192,8 @@ class FrameRouter(asyncio.StreamReaderProtocol):
             return
         self._flush(tell=False)
         self.lost = reason
+        if self._watch is not None:
+            self._watch.cancel()
         self._buffer.clear()
         for port in tuple(self._ports.values()):
             self.end(port, reason)
@@ -180,6 +205,7 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         """Cut what arrived into frames and send each where it belongs."""
         if self.lost is not None:
             return
+        self._last_heard = self._event_loop.time()
         if not self.heard:
             self.heard = True
             self._foreign = data[:1] == b"A"  # "AMQP…": the broker names the version it speaks

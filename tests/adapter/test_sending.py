@@ -325,7 +325,7 @@ async def test_a_request_that_is_nacked(programs: Programs, errors: list[str]) -
         with pika.BlockingConnection(pika.URLParameters(programs.url)) as connection:
             channel = connection.channel()
             full = {"x-max-length": 0, "x-overflow": "reject-publish"}
-            channel.queue_declare("full", arguments=full)
+            channel.queue_declare("full", durable=True, arguments=full)
             channel.queue_bind("full", "nuropb-rpc-exchange", "full")
 
     await asyncio.to_thread(declare)

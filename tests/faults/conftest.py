@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,13 +12,6 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh
 from .proxy import Proxy
-
-
-@pytest.fixture(scope="session")
-def mortal_node() -> Iterator[RabbitMQNode]:
-    """A node that tests may kill; they leave it running."""
-    with RabbitMQNode() as node:
-        yield node
 
 
 @pytest.fixture

@@ -1,24 +1,46 @@
-"""A TCP proxy between a client and the broker, to break what lies between."""
+"""A TCP proxy between a client and the broker, to break what lies between.
+
+It reads AMQP frames where the stream is AMQP in plain, so that a single method can be lost.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import struct
+from collections.abc import Iterator
 from enum import Enum, auto
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 from urllib.parse import urlsplit
+
+from nuropb_rmq.wire import frames
+
+CHUNK: Final = 65_536
+PROTOCOL_HEADER: Final = 8
+"""Bytes that a client begins with (AMQP 0-9-1, 4.2.2); frames follow."""
+_CONTENT: Final = (frames.BASIC_PUBLISH, frames.BASIC_DELIVER, frames.BASIC_RETURN)
+"""Methods that a header frame and body frames belong to."""
 
 
 class Wire(Enum):
-    """How the wire behaves."""
+    """What becomes of new connections, and of what is sent over those that there are."""
 
     PASS = auto()
     HOLE = auto()
-    """Accepted, kept open, and nothing is passed on, in either direction."""
+    """All stays open, and nothing is passed on, in either direction."""
     REFUSE = auto()
     """New connections are reset at once."""
+    SILENT = auto()
+    """New connections are accepted and never answered."""
+
+
+class Way(Enum):
+    """A direction."""
+
+    UP = auto()
+    """To the broker."""
+    DOWN = auto()
 
 
 class Proxy:
@@ -33,30 +55,69 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._passing = asyncio.Event()
+        self._passing = {way: asyncio.Event() for way in Way}
+        self._rate: float | None = None
+        self._lost: dict[Way, int] = {}
+        self._cut: dict[Way, int] = {}
         self.mode = Wire.PASS
         self.accepted = 0
+        self.dropped = 0
+        """Methods that were lost, as asked by drop()."""
 
     @property
     def url(self) -> str:
         """The URL with the proxy in the broker's place."""
-        assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
         userinfo, _, _ = self._parts.netloc.rpartition("@")
-        return self._parts._replace(netloc=f"{userinfo}@127.0.0.1:{port}").geturl()
+        return self._parts._replace(netloc=f"{userinfo}@127.0.0.1:{self.port}").geturl()
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on 127.0.0.1."""
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    # -- faults -----------------------------------------------------------------------------
 
     def set(self, mode: Wire) -> None:
         """Change how the wire behaves from now on."""
         self.mode = mode
-        if mode is Wire.HOLE:
-            self._passing.clear()
+        for way in Way:
+            self._pass(way, mode is not Wire.HOLE)
+
+    def hole(self, way: Way) -> None:
+        """Pass on nothing more in one direction, until set() is called."""
+        self._pass(way, False)
+
+    def _pass(self, way: Way, passing: bool) -> None:
+        if passing:
+            self._passing[way].set()
         else:
-            self._passing.set()
+            self._passing[way].clear()
+
+    def slow(self, rate: float | None) -> None:
+        """Pass on at most so many bytes a second, in each direction; None: as fast as it goes."""
+        self._rate = rate
+
+    def drop(self, way: Way, method: int) -> None:
+        """Lose every such method (a number of wire.frames) from now on, with its content."""
+        self._lost[way] = method
+
+    def cut_after(self, way: Way, size: int) -> None:
+        """Reset the connection over which so many more bytes will have gone."""
+        self._cut[way] = size
 
     def reset(self) -> None:
         """Reset (RST) every connection that there is."""
         for writer in tuple(self._writers):
             _reset(writer)
+
+    def finish(self) -> None:
+        """Close (FIN) every connection that there is, as a peer does that ends in order."""
+        for writer in tuple(self._writers):
+            writer.close()
+
+    # -- passing on -------------------------------------------------------------------------
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -67,28 +128,75 @@ class Proxy:
         if self.mode is Wire.REFUSE:
             _reset(writer)
             return
+        self._writers.add(writer)
+        try:
+            if self.mode is Wire.SILENT:
+                await _swallow(reader)
+            else:
+                await self._join(reader, writer)
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             away, back = await asyncio.open_connection(*self._target)
         except OSError:
             _reset(writer)
             return
-        self._writers |= {writer, back}
-        await asyncio.gather(self._pump(reader, back), self._pump(away, writer))
-        self._writers -= {writer, back}
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(back)
         try:
-            while data := await reader.read(65536):
-                await self._passing.wait()
-                writer.write(data)
-                await writer.drain()
+            up = self._pump(reader, back, Way.UP)
+            await asyncio.gather(up, self._pump(away, writer, Way.DOWN))
+        finally:
+            self._writers.discard(back)
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way
+    ) -> None:
+        stream = Stream(way)
+        try:
+            while data := await reader.read(CHUNK):
+                await self._passing[way].wait()
+                for piece in stream.take(data):
+                    if self._is_lost(stream, piece, way):
+                        continue
+                    await self._send(writer, piece, way)
         except OSError:
             _reset(writer)
         finally:
             writer.close()
 
+    async def _send(self, writer: asyncio.StreamWriter, data: bytes, way: Way) -> None:
+        if way in self._cut:
+            room = self._cut[way]
+            self._cut[way] = room - len(data)
+            if room <= len(data):
+                del self._cut[way]
+                writer.write(data[:room])
+                await writer.drain()
+                self.reset()
+                return
+        step = len(data) if self._rate is None else max(1, int(self._rate / 20))
+        for at in range(0, len(data), step):
+            writer.write(data[at : at + step])
+            await writer.drain()
+            if self._rate is not None:
+                await asyncio.sleep(step / self._rate)
+
+    def _is_lost(self, stream: Stream, frame: bytes, way: Way) -> bool:
+        if stream.losing(frame):
+            return True
+        wanted = self._lost.get(way)
+        if wanted is None or stream.method(frame) != wanted:
+            return False
+        self.dropped += 1
+        if wanted in _CONTENT:
+            stream.lose_content(frame)
+        return True
+
     async def __aenter__(self) -> Self:
-        self._passing.set()
+        self.set(Wire.PASS)
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return self
 
@@ -100,9 +208,76 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        self._passing.set()
+        self.set(Wire.PASS)
+        self._rate = None
         self.reset()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Stream:
+    """One direction of one connection, cut into frames. What is not AMQP in plain stays whole."""
+
+    def __init__(self, way: Way) -> None:
+        self._buffer = bytearray()
+        self._head = PROTOCOL_HEADER if way is Way.UP else 0
+        self._plain: bool | None = None
+        self._losing: dict[int, int | None] = {}
+
+    def take(self, data: bytes) -> Iterator[bytes]:
+        """Whole frames, as far as they are here."""
+        if self._plain is None:
+            self._plain = data[:1] == (b"A" if self._head else b"\x01")
+        if not self._plain:
+            yield data
+            return
+        buffer = self._buffer
+        buffer += data
+        while True:
+            size = self._head
+            if not size:
+                if len(buffer) < 7:
+                    return
+                size = frames.FRAME_START.unpack_from(buffer)[2] + frames.FRAME_OVERHEAD
+            if len(buffer) < size:
+                return
+            yield bytes(buffer[:size])
+            del buffer[:size]
+            self._head = 0
+
+    def method(self, frame: bytes) -> int | None:
+        """The number of the method that a frame holds."""
+        if not self._plain or frame[0] != frames.FRAME_METHOD:
+            return None
+        number: int = frames.METHOD_ID.unpack_from(frame, 7)[0]
+        return number
+
+    def lose_content(self, frame: bytes) -> None:
+        """The content that belongs to this method is lost with it."""
+        self._losing[frames.FRAME_START.unpack_from(frame)[1]] = None
+
+    def losing(self, frame: bytes) -> bool:
+        """Whether this frame is part of a content that is lost."""
+        if not self._losing or frame[0] not in (frames.FRAME_HEADER, frames.FRAME_BODY):
+            return False
+        kind, channel, size = frames.FRAME_START.unpack_from(frame)
+        if channel not in self._losing:
+            return False
+        if kind == frames.FRAME_HEADER:
+            remaining: int = frames.CONTENT_HEADER.unpack_from(frame, 7)[2]
+        else:
+            remaining = (self._losing[channel] or 0) - size
+        self._losing[channel] = remaining
+        if remaining <= 0:
+            del self._losing[channel]
+        return True
+
+
+async def _swallow(reader: asyncio.StreamReader) -> None:
+    try:
+        while await reader.read(CHUNK):
+            pass
+    except OSError:
+        return
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -6,28 +6,16 @@ import asyncio
 
 import pytest
 
-from nuropb_rmq import NuropbException, State, Transport
+from nuropb_rmq import State
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, eventually, request, result_of
+from ..support import Mesh, Recorder, Watch, eventually
+from .common import works
+from .console import close_connection
 from .proxy import Proxy, Wire
 
 AFTER_PORT_OPENS = 10.0
 AFTER_RESET = 5.0
-
-
-async def works(client: Transport, within: float) -> None:
-    """A call succeeds within so many seconds; calls that fail meanwhile end with typed errors."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
-    while True:
-        try:
-            answer = await client.request(request(n=1), timeout=deadline - loop.time())
-            break
-        except NuropbException:
-            assert loop.time() < deadline, f"no call worked within {within} s"
-            await asyncio.sleep(0.05)
-    assert result_of(answer) == {"n": 1}
 
 
 @pytest.mark.parametrize("how", ["kill", "stop_app"])
@@ -73,16 +61,6 @@ async def test_row_01_only_one_of_the_two_connections_is_closed(
         assert closed == 1
         await watch.recovered(AFTER_RESET)
         await works(client, AFTER_RESET)
-
-
-def close_connection(node: RabbitMQNode, name: str) -> int:
-    """Close what the broker's console shows under this name, as an operator would."""
-    return node.rabbitmqctl(
-        "eval",
-        'length([rabbit_networking:close_connection(proplists:get_value(pid, C), <<"test">>) || '
-        "C <- rabbit_networking:connection_info_all([pid, client_properties]), "
-        f'lists:keyfind(<<"{name}">>, 3, proplists:get_value(client_properties, C)) =/= false]).',
-    ).count("1")
 
 
 async def test_row_01_pauses_grow_and_are_jittered(mesh: Mesh, proxy: Proxy) -> None:

@@ -10,6 +10,7 @@ from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.port import ChannelPort
 
 from ..support import Mesh, Recorder, Watch, command, request, result_of
+from .console import connections
 
 
 def ports_of(transport: Transport) -> list[ChannelPort]:
@@ -25,11 +26,6 @@ def ports_of(transport: Transport) -> list[ChannelPort]:
 def spoil(port: ChannelPort) -> None:
     """Acknowledge what was never delivered: the broker closes the channel with 406."""
     port.write(frames.pack_ack(port.number, 999_999_999))
-
-
-def connections(node: RabbitMQNode) -> set[str]:
-    """The pids of the broker's connections."""
-    return set(node.rabbitmqctl("list_connections", "pid", "--silent").split())
 
 
 async def test_row_05_service_channel_closed_under_load(

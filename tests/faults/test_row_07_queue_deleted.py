@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder, Watch, request, result_of
-
-
-def delete_queue(node: RabbitMQNode, url: str, name: str) -> None:
-    """Delete a queue, as an operator would in the console."""
-    vhost = urlsplit(url).path[1:]
-    node.api("DELETE", f"/api/queues/{quote(vhost, safe='')}/{quote(name, safe='')}")
+from .console import delete_queue
 
 
 async def test_row_07_service_queue_deleted(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:

@@ -10,8 +10,9 @@ from nuropb_rmq import Message, State
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Watch, eventually, request, result_of
+from .console import connections
 from .proxy import Proxy
-from .test_row_05_channel_closed import connections, ports_of, spoil
+from .test_row_05_channel_closed import ports_of, spoil
 
 
 @pytest.mark.parametrize("what", ["channel", "connection"])

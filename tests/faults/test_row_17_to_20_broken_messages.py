@@ -16,7 +16,8 @@ from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.wire import frames
 
 from ..support import Mesh, Recorder, request, result_of
-from .test_row_05_channel_closed import connections, ports_of
+from .console import connections, depth
+from .test_row_05_channel_closed import ports_of
 
 HEADERS = {
     "nuropb_protocol": "0.1.1",
@@ -194,19 +195,11 @@ async def test_row_19_undecodable_headers(
     service.on_state_change(lambda state, _: states.append(state))
     before = await asyncio.to_thread(connections, rabbitmq_node)
     publish_raw(spoiler, *UNDECODABLE[problem])
-    while await asyncio.to_thread(depth, rabbitmq_node, mesh, "nuropb-orders-dlq") == 0:
+    while await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-dlq") == 0:
         assert service.state is State.READY
     assert result_of(await client.request(request(n=1))) == {"n": 1}
-    assert await asyncio.to_thread(depth, rabbitmq_node, mesh, "nuropb-orders-dlq") == 1
-    assert await asyncio.to_thread(depth, rabbitmq_node, mesh, REPLIES) == 1
+    assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-dlq") == 1
+    assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, REPLIES) == 1
     assert [each.payload["params"] for each in recorder.seen] == [{"n": 1}]
     assert states == []
     assert before <= await asyncio.to_thread(connections, rabbitmq_node)
-
-
-def depth(node: RabbitMQNode, mesh: Mesh, queue: str) -> int:
-    """Messages in a queue, as the broker counts them."""
-    vhost = mesh.url.rsplit("/", 1)[1]
-    listing = node.rabbitmqctl("list_queues", "-p", vhost, "name", "messages", "--silent")
-    counts = dict(line.split() for line in listing.splitlines())
-    return int(counts.get(queue, 0))

@@ -15,6 +15,7 @@ from pamqp import commands
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.router import FRAME_MAX_CAP, HEARTBEAT_EVERY, UNTUNED_FRAME_MAX
 
+from ..support import eventually
 from .harness import (
     HEARTBEAT,
     Event,
@@ -310,3 +311,39 @@ async def test_no_heartbeat_is_shown_when_nothing_is_kept() -> None:
     control = method(1, commands.Basic.QosOk())
     harness.feed(control, *deliver(OTHER, 1, b"x"))
     assert harness.passed == control + b"".join(deliver(OTHER, 1, b"x"))
+
+
+# -- silence ------------------------------------------------------------------------------------
+
+
+async def test_a_connection_on_which_nothing_is_heard_is_lost() -> None:
+    harness = Harness(1)
+    harness.router.watch(0.05)
+    await eventually(lambda: harness.router.lost is not None, within=5)
+    assert "nothing was heard" in str(harness.router.lost)
+    assert harness.events() == [("closed",)]
+    assert harness.transport.aborted == 1
+
+
+async def test_any_byte_is_a_sign_of_life() -> None:
+    harness = Harness(1)
+    harness.router.watch(30.0)
+    for byte in HEARTBEAT:
+        harness.clock.ahead += 29.0
+        harness.router._check_silence()
+        assert harness.router.lost is None
+        harness.feed(bytes((byte,)))
+    harness.clock.ahead += 30.0
+    harness.router._check_silence()
+    assert harness.router.lost is not None
+
+
+async def test_silence_is_not_watched_after_the_end() -> None:
+    harness = Harness(1)
+    harness.router.watch(30.0)
+    harness.router.abort("closed")
+    reason = harness.router.lost
+    harness.clock.ahead += 31.0
+    harness.router._check_silence()
+    assert harness.router.lost is reason
+    assert harness.transport.aborted == 1

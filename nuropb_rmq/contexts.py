@@ -1,0 +1,364 @@
+"""What a service says about its methods, and what a method gets to know about its call.
+
+The decorators leave attributes on the functions, with nuropb's names: a class that was decorated
+with nuropb's own decorators is read in the same way.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar, overload
+
+from . import decorated
+from .exceptions import NuropbAuthorizationError, NuropbValidationError
+
+__all__ = [
+    "AuthorizeFunc",
+    "Marks",
+    "NuropbContextManager",
+    "mesh_event",
+    "nuropb_context",
+    "publish_to_mesh",
+]
+
+AuthorizeFunc = Callable[[Any], Any]
+"""Given the token, returns the user's claims (or an awaitable of them); None refuses."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_ABSENT: Final = object()
+
+# nuropb's names, in its spelling.
+_HIDDEN: Final = "__nuropb_mesh_hidden__"
+_TOKEN_KEY: Final = "__nuropb_context_token_key__"  # noqa: S105 - the name of an attribute
+_AUTHORIZE: Final = "__nuropb_authorise_func__"
+_REQUIRES_ENCRYPTION: Final = "__nuropb_requires_encryption__"
+_DESCRIPTION: Final = "__nuropb_description__"
+_CONTEXT: Final = "__nuropb_context__"
+_CONTEXT_ARG: Final = "__nuropb_context_arg__"
+# Ours.
+_CONTEXT_CLASS: Final = "__nuropb_context_class__"
+_SUPPRESS: Final = "__nuropb_context_suppress__"
+_IN_THREAD: Final = "__nuropb_in_thread__"
+_TOPICS: Final = "__nuropb_event_topics__"
+
+
+class NuropbContextManager:
+    """The context of one call: what the caller sent, the user's claims, and events to publish.
+
+    Events that a method adds are published after it has succeeded, and discarded when it fails.
+    It can be entered once, with `with` or `async with`: an exception that leaves the block
+    discards the events, is kept in `error`, and goes no further when `suppress_exceptions` is
+    set; cancellation and the like (no Exceptions) always go on.
+    """
+
+    def __init__(self, context: Mapping[str, Any], suppress_exceptions: bool | None = True) -> None:
+        if context is None:
+            raise TypeError("context: a mapping is needed, not None")
+        self._context = context
+        self._suppress_exceptions = suppress_exceptions is not False
+        self._user_claims: Any = None
+        self._events: list[dict[str, Any]] = []
+        self._exception: BaseException | None = None
+        self._state: Literal["new", "entered", "left"] = "new"
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """The context that came with the message."""
+        return self._context
+
+    @property
+    def user_claims(self) -> Any:
+        """What authorize_func returned; None without one."""
+        return self._user_claims
+
+    @user_claims.setter
+    def user_claims(self, claims: Any) -> None:
+        if self._user_claims is not None:
+            raise ValueError("user_claims: set already, and they are set once")
+        self._user_claims = claims
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events that were added and not discarded."""
+        return self._events
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Class name and text of the exception that left the block."""
+        if self._exception is None:
+            return None
+        return {"error": type(self._exception).__name__, "description": str(self._exception)}
+
+    def add_event(self, event: dict[str, Any]) -> None:
+        """Publish this when the method has succeeded.
+
+        `event` has the keys `topic` and `event` (or `payload`), and may have `target` and
+        `context`. Raises NuropbValidationError when it does not.
+        """
+        check_event(event)
+        self._events.append(event)
+
+    def __enter__(self) -> Self:
+        if self._state != "new":
+            raise RuntimeError(f"this context has been {self._state} already: it serves one call")
+        self._state = "entered"
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if self._state == "left":
+            raise RuntimeError("this context has been left already")
+        self._state = "left"
+        if exc is None:
+            return False
+        self._exception = exc
+        self._events = []
+        return self._suppress_exceptions and isinstance(exc, Exception)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return self.__exit__(exc_type, exc, traceback)
+
+
+def check_event(event: object) -> None:
+    """Raises NuropbValidationError when this is no event that a method may publish."""
+    problem = None
+    if not isinstance(event, Mapping):
+        problem = "a mapping with 'topic' and 'event' is needed"
+    elif not isinstance(event.get("topic"), str):
+        problem = "'topic' is missing, or is no text"
+    elif "event" not in event and "payload" not in event:
+        problem = "'event' is missing: what the event says"
+    elif not isinstance(event.get("context"), Mapping | None):
+        problem = "'context' is no mapping"
+    if problem is not None:
+        raise NuropbValidationError(f"event: {problem}")
+
+
+# -- decorators -----------------------------------------------------------------------------
+
+
+@overload
+def publish_to_mesh(original_method: _F) -> _F: ...
+@overload
+def publish_to_mesh(
+    original_method: None = None,
+    *,
+    hide_method: bool | None = False,
+    authorize_func: AuthorizeFunc | None = None,
+    context_token_key: str | None = "Authorization",  # noqa: S107 - the name of a key
+    requires_encryption: bool | None = False,
+    description: str | None = None,
+    in_thread: bool = True,
+) -> Callable[[_F], _F]: ...
+def publish_to_mesh(
+    original_method: _F | None = None,
+    *,
+    hide_method: bool | None = False,
+    authorize_func: AuthorizeFunc | None = None,
+    context_token_key: str | None = "Authorization",  # noqa: S107 - the name of a key
+    requires_encryption: bool | None = False,
+    description: str | None = None,
+    in_thread: bool = True,
+) -> Any:
+    """Say how a service's method is published; public methods are published without it, too.
+
+    hide_method: not described and not callable. authorize_func: called with
+    `context[context_token_key]`, where the method runs; returning None (or False) refuses the
+    call with NuropbAuthorizationError. requires_encryption: a call in plain is refused.
+    description: instead of the docstring. in_thread: False runs a synchronous method on the
+    event loop, which saves a thread switch when it is quick; RMQAPI always does.
+    """
+    if authorize_func is not None and not callable(authorize_func):
+        raise TypeError("authorize_func: a function of the token is needed")
+
+    def decorate(method: _F) -> _F:
+        setattr(method, _HIDDEN, bool(hide_method))
+        setattr(method, _TOKEN_KEY, context_token_key or "Authorization")
+        setattr(method, _AUTHORIZE, authorize_func)
+        setattr(method, _REQUIRES_ENCRYPTION, bool(requires_encryption))
+        setattr(method, _IN_THREAD, in_thread)
+        if description:
+            setattr(method, _DESCRIPTION, description)
+        return method
+
+    return decorate if original_method is None else decorate(original_method)
+
+
+@overload
+def nuropb_context(original_method: Callable[..., Any]) -> Callable[..., Any]: ...
+@overload
+def nuropb_context(
+    original_method: None = None,
+    *,
+    context_parameter: str | None = "ctx",
+    suppress_exceptions: bool | None = False,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+def nuropb_context(
+    original_method: Callable[..., Any] | None = None,
+    *,
+    context_parameter: str | None = "ctx",
+    suppress_exceptions: bool | None = False,
+) -> Any:
+    """Give a method its NuropbContextManager, as the parameter of this name.
+
+    The parameter is not part of what the mesh sees of the method. Who calls the method directly
+    gives a NuropbContextManager or the context as a dict, first or by name.
+    """
+    name = context_parameter or "ctx"
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+        parameters = list(inspect.signature(method).parameters)
+        if name not in parameters:
+            raise TypeError(f"nuropb_context: {method.__name__} has no parameter {name!r}")
+        second = parameters.index(name) == 1
+
+        @functools.wraps(method)
+        def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+            given, args = _take_context(name, args, kwargs, second=second)
+            if isinstance(given, NuropbContextManager):
+                ctx = given
+            else:
+                ctx = NuropbContextManager(given, suppress_exceptions=bool(suppress_exceptions))
+            if not isinstance(ctx, _Admitted):
+                _admit_directly(ctx, marks_of(wrapper))
+            if second:
+                return method(self, ctx, *args, **kwargs)
+            return method(self, *args, **{name: ctx}, **kwargs)
+
+        setattr(wrapper, _CONTEXT, True)
+        setattr(wrapper, _CONTEXT_ARG, name)
+        setattr(wrapper, _CONTEXT_CLASS, _Admitted)
+        setattr(wrapper, _SUPPRESS, bool(suppress_exceptions))
+        return wrapper
+
+    return decorate if original_method is None else decorate(original_method)
+
+
+def mesh_event(*topics: str) -> Callable[[_F], _F]:
+    """Make a method the handler of events on these topics, with * and # as in AMQP.
+
+    It gets those of `topic`, `event`, `target` and `context` that it has parameters for. The
+    topics become bindings of the service's queue. The method cannot be requested or commanded.
+    """
+    if not topics or not all(isinstance(topic, str) and topic for topic in topics):
+        raise TypeError('mesh_event: topics are needed, as in @mesh_event("orders.*")')
+
+    def decorate(method: _F) -> _F:
+        setattr(method, _TOPICS, topics)
+        return method
+
+    return decorate
+
+
+class _Admitted(NuropbContextManager):
+    """A context whose user the mesh has checked already, where the method wants that."""
+
+
+def _take_context(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, second: bool
+) -> tuple[Any, tuple[Any, ...]]:
+    """The context out of the arguments of a call, and the other positional ones."""
+    if name in kwargs:
+        if args and (second or isinstance(args[0], NuropbContextManager)):
+            raise TypeError(f"{name}: given twice")
+        given = kwargs.pop(name)
+    else:
+        given, args = (args[0], args[1:]) if args else (None, args)
+    if not isinstance(given, NuropbContextManager | Mapping):
+        raise TypeError(f"{name}: a NuropbContextManager or a dict is needed, first or by name")
+    return given, args
+
+
+def _admit_directly(ctx: NuropbContextManager, marks: Marks) -> None:
+    if marks.authorize is None or ctx.user_claims is not None:
+        return
+    claims = marks.claims(ctx.context)
+    if inspect.iscoroutine(claims):
+        claims.close()
+        raise TypeError("authorize_func is async: only the mesh can wait for it")
+    ctx.user_claims = admitted(claims)
+
+
+# -- what they left -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What the decorators say about one function."""
+
+    hidden: bool
+    authorize: AuthorizeFunc | None
+    authorizes_async: bool
+    token_key: str
+    requires_encryption: bool
+    description: str | None
+    context_parameter: str | None
+    """None: it gets no context."""
+    context_class: Any
+    """None, with a context_parameter: it is given the plain context, a dict."""
+    authorizes_itself: bool
+    """nuropb's own nuropb_context calls authorize_func, with a context of that class."""
+    suppress_exceptions: bool
+    in_thread: bool
+    topics: tuple[str, ...]
+
+    def claims(self, context: Mapping[str, Any]) -> Any:
+        """What authorize_func says of this context; perhaps an awaitable. See `admitted`.
+
+        Raises NuropbAuthorizationError when the context has no token.
+        """
+        token = context.get(self.token_key, _ABSENT)
+        if self.authorize is None or token is _ABSENT:
+            raise NuropbAuthorizationError(f"context[{self.token_key!r}] is missing: the token")
+        return self.authorize(token)
+
+
+def admitted(claims: Any) -> Any:
+    """The claims. Raises NuropbAuthorizationError when they are a refusal."""
+    if claims is None or claims is False:
+        raise NuropbAuthorizationError("authorize_func has refused this token")
+    return claims
+
+
+def marks_of(function: object) -> Marks:
+    """What the decorators left on a function, classmethod or staticmethod."""
+    inner = getattr(function, "__func__", None)
+
+    def mark(name: str, default: Any) -> Any:
+        value = getattr(function, name, _ABSENT)
+        return getattr(inner, name, default) if value is _ABSENT else value
+
+    authorize = mark(_AUTHORIZE, None)
+    own_class = mark(_CONTEXT_CLASS, None)
+    theirs = decorated.context_class(inner or function, admitted) if own_class is None else None
+    return Marks(
+        hidden=mark(_HIDDEN, False),
+        authorize=authorize,
+        authorizes_async=inspect.iscoroutinefunction(authorize),
+        token_key=mark(_TOKEN_KEY, "Authorization"),
+        requires_encryption=mark(_REQUIRES_ENCRYPTION, False),
+        description=mark(_DESCRIPTION, None),
+        context_parameter=mark(_CONTEXT_ARG, "ctx") if mark(_CONTEXT, False) else None,
+        context_class=own_class or theirs,
+        authorizes_itself=theirs is not None,
+        suppress_exceptions=mark(_SUPPRESS, False)
+        or decorated.suppresses_exceptions(inner or function),
+        in_thread=mark(_IN_THREAD, True),
+        topics=mark(_TOPICS, ()),
+    )

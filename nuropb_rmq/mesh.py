@@ -1,0 +1,381 @@
+"""Mesh: requests, commands and events, and an object that serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from .broker import AmqpUrl
+from .calling import Caller
+from .config import TransportConfig
+from .discovery import DESCRIBE_WITHIN
+from .encryption import Encryptor
+from .exceptions import (
+    NuropbConfigurationError,
+    NuropbTransportError,
+    NuropbValidationError,
+    TransportClosedError,
+)
+from .methods import Published
+from .posting import seconds
+from .protocol import MessageType
+from .remote import remote_error
+from .serving import Serving
+from .setup import configure
+from .state import State, StateCallback
+from .threads import Threads
+from .transport import DEFAULT_GRACE, Transport
+
+__all__ = ["Mesh"]
+
+CLIENT_NAME: Final = "client"
+"""What a Mesh is called that has no service_name."""
+
+
+class Mesh:
+    """Calls services, publishes events, and serves the methods of an object.
+
+    amqp_url: where the broker is, or a TransportConfig for all other settings of a transport.
+    service: the object whose public methods are published under service_name (its own
+        `_service_name`, without one). Without a service the mesh only calls.
+    instance_id: unique among the instances of a service; made at start() when it is None.
+    event_bindings: topics for `_handle_event_`; those of @mesh_event are bound by themselves.
+    prefetch_count: how many messages are handled at a time (32).
+    request_timeout: seconds that request() waits when it is not told (30).
+    configure: whether start() makes what is missing on the broker: the exchanges, this service's
+        dead-letter queue, and, where the user may, the virtual host. management_url: for that
+        last one; derived from amqp_url when it is None.
+    sync_in_threads: False runs synchronous methods on the event loop; see publish_to_mesh for one.
+
+    It is made without an event loop, at import time say; `async with`, or start() and stop(), run
+    it. Raises NuropbConfigurationError.
+    """
+
+    def __init__(
+        self,
+        amqp_url: AmqpUrl | TransportConfig,
+        *,
+        service_name: str | None = None,
+        service: object | None = None,
+        instance_id: str | None = None,
+        event_bindings: Sequence[str] = (),
+        prefetch_count: int | None = None,
+        request_timeout: float | None = None,
+        configure: bool = True,
+        management_url: str | None = None,
+        sync_in_threads: bool = True,
+    ) -> None:
+        given = {
+            "service_name": service_name,
+            "instance_id": instance_id,
+            "prefetch_count": prefetch_count,
+            "request_timeout": request_timeout,
+        }
+        self._config = _config(amqp_url, service, given)
+        self._configure = configure
+        self._management_url = management_url
+        private_key = None
+        self._threads: Threads | None = None
+        self._serving: Serving | None = None
+        if service is not None:
+            published = Published(service, self._config.service_name)
+            _check_keys(published)
+            private_key = published.private_key
+            bindings = (*self._config.event_bindings, *event_bindings, *published.topics)
+            self._config = dataclasses.replace(self._config, event_bindings=bindings)
+            if sync_in_threads:
+                self._threads = Threads(
+                    f"nuropb-{self._config.service_name}", self._config.prefetch_count
+                )
+            self._serving = Serving(published, threads=self._threads, checks=True)
+        elif event_bindings:
+            raise NuropbConfigurationError("event_bindings", "are of no use without a service")
+        encryptor = Encryptor(self._config.service_name, private_key)
+        handler = None if self._serving is None else self._serving.handle
+        self._transport = Transport(self._config, handler, encryptor=encryptor)
+        self._caller = Caller(self._transport, encryptor)
+        self._configuring: asyncio.Task[None] | None = None
+        self._stop_first = False
+        self._not_started: NuropbTransportError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Mesh {self.service_name!r} at {self._config.broker} {self.state.name}>"
+
+    # -- what it is -------------------------------------------------------------------------
+
+    @property
+    def service_name(self) -> str:
+        """The name that it serves and calls under."""
+        return self._config.service_name
+
+    @property
+    def instance_id(self) -> str:
+        """Its instance id; "" before the first start() when none was given."""
+        return self._transport.instance_id
+
+    @property
+    def transport(self) -> Transport:
+        """The transport that it stands on."""
+        return self._transport
+
+    @property
+    def state(self) -> State:
+        """Where it is; see State."""
+        return State.CONNECTING if self._configuring is not None else self._transport.state
+
+    @property
+    def error(self) -> NuropbTransportError | None:
+        """The trouble behind the state, when there is any; until a start() succeeds, its error."""
+        return self._transport.error if self._not_started is None else self._not_started
+
+    def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
+        """Call `callback(state, error)` after every change; returns what ends that."""
+        return self._transport.on_state_change(callback)
+
+    async def wait_for(self, *states: State, timeout: float | None = None) -> State:
+        """Wait until the state is one of these; see Transport.wait_for."""
+        return await self._transport.wait_for(*states, timeout=timeout)
+
+    # -- start and stop ---------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Configure the broker, connect and serve; returns when requests can come and go.
+
+        Raises what Transport.start() and configure() raise, a NuropbTransportError always:
+        with configure=False, ServiceNotConfigured when something is missing. Nothing is left open
+        then.
+        """
+        if self._configuring is not None or not self._transport.state.over:
+            raise NuropbTransportError(f"start(): the mesh is {self.state.name} already")
+        if self._threads is not None:
+            self._threads.open()
+        try:
+            if self._configure:
+                await self._configured()
+            await self._transport.start()
+        except BaseException as e:
+            if isinstance(e, NuropbTransportError):
+                self._not_started = e
+            if self._threads is not None:
+                self._threads.close()
+            raise
+        self._not_started = None
+
+    async def _configured(self) -> None:
+        self._stop_first = False
+        self._configuring = asyncio.create_task(
+            configure(self._config, api_url=self._management_url), name="nuropb-configure"
+        )
+        try:
+            await asyncio.wait((self._configuring,))
+            if self._stop_first:
+                raise TransportClosedError("stop() came before the start was done")
+            self._configuring.result()
+        finally:
+            configuring, self._configuring = self._configuring, None
+            if not configuring.done():
+                configuring.cancel()
+                await asyncio.wait((configuring,))
+
+    async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
+        """Take nothing new, finish what is in hand for up to `grace` seconds, and close.
+
+        What was not finished goes back to the queue; a synchronous method that still runs in its
+        thread is left to end by itself.
+        """
+        if self._configuring is not None:
+            self._stop_first = True
+            self._configuring.cancel()
+        try:
+            await self._transport.stop(grace=grace)
+            await self._caller.discovery.close()
+        finally:
+            if self._threads is not None:
+                self._threads.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    # -- calling ----------------------------------------------------------------------------
+
+    async def request(
+        self,
+        service: str,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        trace_id: str | None = None,
+        priority: int | None = None,
+        encrypted: bool | None = None,
+    ) -> Any:
+        """What the service's method returns.
+
+        `timeout`, in seconds, is also the message's expiration (request_timeout). Cancelling
+        forgets the call. `encrypted`: None encrypts when the method's description says that it
+        requires encryption; the description is fetched before the first call of a service, within
+        the timeout. True always encrypts. False never does, and fetches nothing.
+
+        Raises NuropbRemoteError with the service's own error, NuropbTimeoutError,
+        NuropbNotDeliveredError (no such service), NuropbOutcomeUnknownError (the connection was
+        lost meanwhile), EncryptionError, NuropbValidationError and NuropbSerializationError (what
+        cannot be sent), OutboxFullError, TransportClosedError.
+        """
+        payload = _call("request", service, method, params, context=context, trace_id=trace_id)
+        response = await self._caller.request(
+            payload,
+            timeout=self._config.request_timeout if timeout is None else timeout,
+            priority=priority,
+            encrypted=encrypted,
+        )
+        if response["error"] is not None:
+            raise remote_error(response)
+        return response["result"]
+
+    async def command(
+        self,
+        service: str,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        trace_id: str | None = None,
+        priority: int | None = None,
+        encrypted: bool | None = None,
+    ) -> None:
+        """Have the method run once, without an answer; returns when the broker has the command.
+
+        `ttl`, in seconds, is its expiration (12 hours); `timeout` how long to wait for the broker
+        (30). `encrypted` as for request(): so the first command to a service waits for it to
+        describe itself, unless `encrypted` is False.
+
+        Raises what request() raises but for the service's own errors.
+        """
+        await self._caller.command(
+            _call("command", service, method, params, context=context, trace_id=trace_id),
+            timeout=self._config.publish_timeout if timeout is None else timeout,
+            ttl=ttl,
+            priority=priority,
+            encrypted=encrypted,
+        )
+
+    async def publish_event(
+        self,
+        topic: str,
+        event: Any,
+        *,
+        target: Sequence[Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        trace_id: str | None = None,
+        priority: int | None = None,
+    ) -> None:
+        """Publish an event; returns when the broker has it. Nobody needs to listen.
+
+        Raises what command() raises but NuropbNotDeliveredError and EncryptionError.
+        """
+        payload: dict[str, Any] = {
+            "tag": MessageType.EVENT.value,
+            "topic": topic,
+            "event": event,
+            "target": target,
+            "context": context,
+        }
+        if trace_id is not None:
+            payload["trace_id"] = trace_id
+        await self._transport.send(payload, ttl=ttl, priority=priority, timeout=timeout)
+
+    # -- what services say of themselves ------------------------------------------------------
+
+    async def describe_service(
+        self, service_name: str, *, refresh: bool = False, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """A service's description: its methods, their parameters, its public key.
+
+        It is remembered, and fetched again with `refresh`; `timeout` is in seconds (60). Raises
+        what request() raises.
+        """
+        within = DESCRIBE_WITHIN if timeout is None else seconds("timeout", timeout)
+        description = await self._caller.discovery.find(service_name, within, refresh=refresh)
+        return description.known()
+
+    async def requires_encryption(self, service_name: str, method_name: str) -> bool:
+        """Whether calls of this method must be encrypted.
+
+        Raises NuropbValidationError when the service does not have it.
+        """
+        described = await self.describe_service(service_name)
+        method = described["methods"].get(method_name)
+        if method is None:
+            raise NuropbValidationError(f"service {service_name!r} has no method {method_name!r}")
+        return bool(method.get("requires_encryption"))
+
+    async def has_public_key(self, service_name: str) -> bool:
+        """Whether the service can be called encrypted."""
+        await self.describe_service(service_name)
+        return self._caller.has_public_key(service_name)
+
+
+def _call(
+    tag: str,
+    service: str,
+    method: str,
+    params: Mapping[str, Any] | None,
+    *,
+    context: Mapping[str, Any] | None,
+    trace_id: str | None,
+) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "tag": tag,
+        "service": service,
+        "method": method,
+        "params": {} if params is None else params,
+        "context": context,
+    }
+    if trace_id is not None:
+        payload["trace_id"] = trace_id
+    return payload
+
+
+def _config(
+    amqp_url: AmqpUrl | TransportConfig, service: object | None, given: Mapping[str, Any]
+) -> TransportConfig:
+    settings = {name: value for name, value in given.items() if value is not None}
+    settings["client_only"] = service is None
+    if isinstance(amqp_url, TransportConfig):
+        if amqp_url.client_only and service is not None:
+            raise NuropbConfigurationError("client_only", "is True, and there is a service")
+        return dataclasses.replace(amqp_url, **settings)
+    if "service_name" not in settings:
+        settings["service_name"] = (
+            CLIENT_NAME if service is None else getattr(service, "_service_name", None)
+        )
+        if settings["service_name"] is None:
+            raise NuropbConfigurationError(
+                "service_name", "is missing: give it, or let the service have a _service_name"
+            )
+    return TransportConfig(amqp_url=amqp_url, **settings)
+
+
+def _check_keys(published: Published) -> None:
+    if published.needs_private_key:
+        methods = ", ".join(published.needs_private_key)
+        raise NuropbConfigurationError(
+            "service", f"needs a _private_key (RSA): these methods require encryption: {methods}"
+        )

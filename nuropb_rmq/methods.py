@@ -1,0 +1,222 @@
+"""What a service object publishes: its methods, its event handlers, its description.
+
+Published are the public methods of the object's class and its bases, found without touching the
+object: no property is read, and nothing that is merely stored in an attribute is called.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from .contexts import Marks, marks_of
+from .exceptions import NuropbConfigurationError
+from .parameters import Parameters
+from .topics import matcher, matches
+
+__all__ = ["DESCRIBE", "EventHandler", "Method", "Published"]
+
+DESCRIBE: Final = "nuropb_describe"
+"""The method that every service answers, and none has."""
+_EVENT_PARAMETERS: Final = frozenset({"topic", "event", "target", "context"})
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method that is called for requests and commands; `call` is bound."""
+
+    name: str
+    call: Callable[..., Any]
+    is_async: bool
+    marks: Marks
+    parameters: Parameters
+    direct: bool
+    """Async, for anybody, and without a context: nothing stands between the message and it."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its part of the description."""
+        return {
+            "description": self.marks.description or inspect.getdoc(self.call),
+            "requires_encryption": self.marks.requires_encryption,
+            "parameters": self.parameters.describe(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EventHandler:
+    """What is called for events, with those of topic, event, target and context that it takes."""
+
+    name: str
+    call: Callable[..., Any]
+    is_async: bool
+    marks: Marks
+    takes: frozenset[str] | None
+    """None: all four, by position, as nuropb calls `_handle_event_`."""
+    parameters: Parameters
+
+
+class Published:
+    """The methods, handlers and description of one service object."""
+
+    def __init__(self, service: object, service_name: str) -> None:
+        """Raises NuropbConfigurationError for methods that could never be called."""
+        self.service_name = service_name
+        self.methods: dict[str, Method] = {}
+        self._handlers: list[EventHandler] = []
+        self._fallback: EventHandler | None = None
+        doc = (service if isinstance(service, type) else type(service)).__doc__
+        self._doc = inspect.cleandoc(doc) if doc else None
+        self._version = getattr(service, "_version", None)
+        self.private_key = _private_key(service)
+        for name, function, call in _functions(service):
+            self._add(name, call, marks_of(function))
+        self._matchers = [
+            (matcher(topic), handler)
+            for handler in self._handlers
+            for topic in handler.marks.topics
+        ]
+
+    def _add(self, name: str, call: Callable[..., Any], marks: Marks) -> None:
+        if name == "_handle_event_":
+            self._fallback = _event_handler(name, call, marks, takes_all=True)
+        elif marks.topics:
+            self._handlers.append(_event_handler(name, call, marks, takes_all=False))
+        elif not name.startswith("_") and name != DESCRIBE and not marks.hidden:
+            parameters = _parameters(name, call, marks)
+            if parameters is not None:
+                is_async = _is_async(call)
+                direct = is_async and marks.authorize is None and marks.context_parameter is None
+                self.methods[name] = Method(name, call, is_async, marks, parameters, direct)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What the handlers of events are bound to."""
+        return tuple(dict.fromkeys(topic for each in self._handlers for topic in each.marks.topics))
+
+    @property
+    def needs_private_key(self) -> tuple[str, ...]:
+        """The methods that cannot be called, for want of a private key."""
+        if self.private_key is not None:
+            return ()
+        return tuple(each.name for each in self.methods.values() if each.marks.requires_encryption)
+
+    def handlers(self, topic: str) -> tuple[EventHandler, ...]:
+        """Who gets an event of this topic; `_handle_event_` what nobody else is marked for."""
+        found = [each for expression, each in self._matchers if matches(expression, topic)]
+        if found:
+            return tuple(dict.fromkeys(found))
+        return () if self._fallback is None else (self._fallback,)
+
+    def describe(self) -> dict[str, Any]:
+        """The answer to nuropb_describe."""
+        warnings = []
+        if self.needs_private_key:
+            warnings.append(
+                "no private key: methods that require encryption cannot be called: "
+                + ", ".join(self.needs_private_key)
+            )
+        return {
+            "service_name": self.service_name,
+            "service_version": self._version,
+            "description": self._doc,
+            "warnings": warnings,
+            "encrypted_methods": any(
+                each.marks.requires_encryption for each in self.methods.values()
+            ),
+            "public_key": None if self.private_key is None else _pem(self.private_key),
+            "methods": {name: each.describe() for name, each in self.methods.items()},
+        }
+
+
+def _functions(service: object) -> Iterator[tuple[str, object, Callable[..., Any]]]:
+    """Name, function as the class has it, and the bound call, of all that may be published."""
+    owner = service if isinstance(service, type) else type(service)
+    # What a service has for being a dict, say, is nobody's business.
+    classes = [each for each in owner.__mro__ if each.__module__ != "builtins"]
+    names = dict.fromkeys(name for each in reversed(classes) for name in vars(each))
+    for name in sorted(names):
+        if name.startswith("__"):
+            continue
+        function = inspect.getattr_static(owner, name)
+        of_class = isinstance(function, classmethod | staticmethod)
+        if not (inspect.isroutine(function.__func__) if of_class else _is_method(function)):
+            continue
+        if _generates(function.__func__ if of_class else function):
+            continue  # what it returns is no result
+        if owner is service and not of_class:
+            continue  # a class is served, and this is a method of its instances
+        yield name, function, function.__get__(None if owner is service else service, owner)
+
+
+def _is_method(function: Any) -> bool:
+    """A function that is bound to the object when it is looked up; other callables are values."""
+    if not inspect.isroutine(function) or inspect.ismethod(function):
+        return False
+    return callable(function) and hasattr(type(function), "__get__")
+
+
+def _generates(function: Any) -> bool:
+    function = inspect.unwrap(function)
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _parameters(name: str, call: Callable[..., Any], marks: Marks) -> Parameters | None:
+    """None: it is written in C and has no signature, so nobody can know how to call it."""
+    try:
+        parameters = Parameters(call, without=marks.context_parameter)
+    except ValueError:
+        return None
+    except Exception as e:  # whatever pydantic or msgspec say of a hint
+        raise NuropbConfigurationError("service", f"parameters of {name}: {e}") from e
+    if parameters.uncallable is not None:
+        raise NuropbConfigurationError(
+            "service",
+            f"{name}: parameter {parameters.uncallable!r} is positional-only, and callers give "
+            "names; remove the '/', or hide the method",
+        )
+    return parameters
+
+
+def _event_handler(
+    name: str, call: Callable[..., Any], marks: Marks, *, takes_all: bool
+) -> EventHandler:
+    parameters = _parameters(name, call, marks)
+    if parameters is None:
+        raise NuropbConfigurationError("service", f"{name} has no signature")
+    if takes_all:
+        return EventHandler(name, call, _is_async(call), marks, None, parameters)
+    unknown = parameters.required - _EVENT_PARAMETERS
+    if unknown:
+        raise NuropbConfigurationError(
+            "service",
+            f"{name}: a handler of events is given {', '.join(sorted(_EVENT_PARAMETERS))}, "
+            f"not {', '.join(sorted(unknown))}",
+        )
+    takes = _EVENT_PARAMETERS
+    if not parameters.takes_any_name:
+        takes = _EVENT_PARAMETERS & parameters.names
+    return EventHandler(name, call, _is_async(call), marks, takes, parameters)
+
+
+def _is_async(call: Callable[..., Any]) -> bool:
+    # nuropb's own decorators hide an async method in a plain wrapper.
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(inspect.unwrap(call))
+
+
+def _private_key(service: object) -> rsa.RSAPrivateKey | None:
+    key = getattr(service, "_private_key", None)
+    if key is not None and not isinstance(key, rsa.RSAPrivateKey):
+        raise NuropbConfigurationError(
+            "service", f"its _private_key must be an RSAPrivateKey, not {type(key).__name__}"
+        )
+    return key
+
+
+def _pem(private_key: rsa.RSAPrivateKey) -> str:
+    public = private_key.public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")

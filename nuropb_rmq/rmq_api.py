@@ -1,0 +1,345 @@
+"""RMQAPI: nuropb's own high-level class, with its signature, over RMQTransport.
+
+Times are in milliseconds here, as they are in nuropb. New programs had better use Mesh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from .acknowledgement import Outcome
+from .adapter import RMQTransport
+from .broker import AmqpUrl, Broker
+from .calling import Caller
+from .encryption import Encryptor
+from .exceptions import NuropbCallAgain, NuropbConfigurationError, NuropbException
+from .interface import NuropbInterface
+from .message import Completion, describe
+from .methods import Published
+from .posting import seconds
+from .protocol import (
+    NUROPB_PROTOCOL_VERSION,
+    MessageCompleteFunction,
+    MessageType,
+    TransportRespondPayload,
+    TransportServicePayload,
+    new_id,
+)
+from .remote import remote_error
+from .serving import Serving
+
+__all__ = ["RMQAPI"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TTL: Final = 60 * 60 * 1000
+"""Milliseconds until a request or command expires."""
+_DESCRIBE_WITHIN: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A message as message_callback gets it, in the form that Serving takes."""
+
+    kind: MessageType
+    payload: Mapping[str, Any]
+    correlation_id: str
+    trace_id: str | None
+    encrypted: bool
+
+
+class RMQAPI(NuropbInterface):
+    """Requests, commands, events, and a service object, as a NuroPb program has them.
+
+    service_name and service_instance make a service; without them it is a client, named
+    {vhost}-client. transport_settings are the options of RMQTransport, and default_ttl.
+
+    Methods of the service run on the event loop, as they do in nuropb, and parameters are not
+    checked; hide_method, requires_encryption and authorize_func are enforced. Raises
+    NuropbConfigurationError, a ValueError, naming the argument.
+    """
+
+    def __init__(  # noqa: PLR0917 - nuropb's signature
+        self,
+        amqp_url: AmqpUrl,
+        service_name: str | None = None,
+        instance_id: str | None = None,
+        service_instance: object | None = None,
+        rpc_exchange: str | None = None,
+        events_exchange: str | None = None,
+        transport_settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        settings = dict(transport_settings or {})
+        client_only = service_name is None or bool(settings.get("client_only"))
+        if service_name is None:
+            service_name = f"{quote(Broker.parse(amqp_url).vhost, safe='')}-client"
+        elif service_instance is None and not client_only:
+            raise NuropbConfigurationError(
+                "service_instance", "is missing: a service_name without it serves nothing"
+            )
+        self._service_name = service_name
+        self._instance_id = new_id() if instance_id is None else instance_id
+        self._service_instance = service_instance
+        self._client_only = client_only
+        self._default_ttl = settings.get("default_ttl") or DEFAULT_TTL
+        self._serving: Serving | None = None
+        published = None
+        if not client_only:
+            published = Published(service_instance, service_name)
+            self._serving = Serving(published, threads=None, checks=False)
+            _warn_of_missing_key(published)
+            bindings = settings.get("event_bindings") or ()
+            settings["event_bindings"] = [*bindings, *published.topics]
+        private_key = None if published is None else published.private_key
+        self._encryptor = Encryptor(service_name, private_key)
+        settings.update(
+            service_name=service_name,
+            instance_id=self._instance_id,
+            amqp_url=amqp_url,
+            message_callback=self.receive_transport_message,
+            rpc_exchange=rpc_exchange or settings.get("rpc_exchange"),
+            events_exchange=events_exchange or settings.get("events_exchange"),
+            encryptor=self._encryptor,
+            client_only=client_only,
+        )
+        self._transport = RMQTransport(**settings)
+        self._caller = Caller(self._transport.core, self._encryptor)
+
+    # -- what it is -------------------------------------------------------------------------
+
+    @property
+    def client_only(self) -> bool:
+        """Whether it serves nothing."""
+        return self._client_only
+
+    @property
+    def is_leader(self) -> bool:
+        """See RMQTransport.is_leader."""
+        return self._transport.is_leader
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connections and all channels are up now."""
+        return self._transport.connected
+
+    @property
+    def transport(self) -> RMQTransport:
+        """The transport that it stands on."""
+        return self._transport
+
+    async def connect(self) -> None:
+        """Connect and serve. Raises what RMQTransport.start() raises."""
+        if self.connected:
+            logger.warning("connect(): connected already")
+            return
+        await self._transport.start()
+
+    async def disconnect(self) -> None:
+        """Finish what is in hand, for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close."""
+        await self._transport.stop()
+        await self._caller.discovery.close()
+
+    # -- calling ----------------------------------------------------------------------------
+
+    async def request(  # noqa: PLR0917 - nuropb's signature
+        self,
+        service: str,
+        method: str,
+        params: dict[str, Any],
+        context: dict[str, Any],
+        ttl: int | None = None,
+        trace_id: str | None = None,
+        rpc_response: bool = True,
+        encrypted: bool = False,
+    ) -> Any:
+        """What the service's method returns; with rpc_response=False the whole response.
+
+        `ttl`, in milliseconds, is when it gives up, and the message expires (default_ttl). A method
+        whose description says that it requires encryption is called encrypted in any case.
+
+        Raises what Mesh.request() raises; with rpc_response=False errors are in the response.
+        """
+        payload = _call("request", service, method, params, context=context, trace_id=trace_id)
+        ttl = self._default_ttl if ttl is None else ttl
+        try:
+            response = await self._caller.request(
+                payload,
+                timeout=seconds("ttl (in milliseconds)", ttl) / 1000,
+                encrypted=True if encrypted else None,
+            )
+        except NuropbException as error:
+            if rpc_response:
+                raise
+            return _answer(payload, None, describe(error))
+        if not rpc_response:
+            return response
+        if response["error"] is not None:
+            raise remote_error(response)
+        return response["result"]
+
+    def command(  # noqa: PLR0917 - nuropb's signature
+        self,
+        service: str,
+        method: str,
+        params: dict[str, Any],
+        context: dict[str, Any],
+        ttl: int | None = None,
+        trace_id: str | None = None,
+        encrypted: bool = False,
+    ) -> asyncio.Future[None]:
+        """Send a command; the future, which nobody has to await, is done when the broker has it.
+
+        It is encrypted when `encrypted` says so, and not otherwise; the service's public key must
+        be known then (describe_service). Raises what RMQTransport.send_message() raises.
+        """
+        payload = _call("command", service, method, params, context=context, trace_id=trace_id)
+        return self._transport.send_message(
+            payload, expiry=self._default_ttl if ttl is None else ttl, encrypted=encrypted
+        )
+
+    def publish_event(
+        self,
+        topic: str,
+        event: Any,
+        context: dict[str, Any],
+        trace_id: str | None = None,
+        encrypted: bool = False,
+    ) -> asyncio.Future[None]:
+        """Publish an event; the future, which nobody has to await, is done when the broker has it.
+
+        Raises what RMQTransport.send_message() raises: EncryptionError when `encrypted`, for no
+        subscriber could read it.
+        """
+        payload = {
+            "tag": "event",
+            "topic": topic,
+            "event": event,
+            "target": None,
+            "context": context,
+            **({} if trace_id is None else {"trace_id": trace_id}),
+        }
+        return self._transport.send_message(payload, encrypted=encrypted)
+
+    # -- what services say of themselves ------------------------------------------------------
+
+    async def describe_service(self, service_name: str, refresh: bool = False) -> dict[str, Any]:
+        """A service's description; remembered, and fetched again with `refresh`.
+
+        Raises what request() raises, and a NuropbMessageError when the service cannot be
+        described.
+        """
+        find = self._caller.discovery.find(service_name, _DESCRIBE_WITHIN, refresh=refresh)
+        return (await find).known()
+
+    async def requires_encryption(self, service_name: str, method_name: str) -> bool:
+        """Whether calls of this method must be encrypted; ValueError when there is no such."""
+        described = await self.describe_service(service_name)
+        method = described["methods"].get(method_name)
+        if method is None:
+            raise ValueError(f"service {service_name!r} has no method {method_name!r}")
+        return bool(method.get("requires_encryption"))
+
+    async def has_public_key(self, service_name: str) -> bool:
+        """Whether the service can be called encrypted."""
+        await self.describe_service(service_name)
+        return self._caller.has_public_key(service_name)
+
+    # -- serving ----------------------------------------------------------------------------
+
+    async def receive_transport_message(
+        self,
+        service_message: TransportServicePayload,
+        message_complete_callback: MessageCompleteFunction,
+        metadata: dict[str, Any],
+    ) -> None:
+        """Handle a message of the transport, and complete it."""
+        correlation_id = service_message["correlation_id"]
+        if service_message["nuropb_type"] == "response" or self._serving is None:
+            logger.debug("nobody waits for %s %s", service_message["nuropb_type"], correlation_id)
+            return
+        payload = service_message["nuropb_payload"]
+        message = _Received(
+            MessageType(service_message["nuropb_type"]),
+            payload,
+            correlation_id,
+            service_message["trace_id"],
+            bool(metadata.get("encrypted")),
+        )
+        ids = {"correlation_id": correlation_id, "trace_id": message.trace_id}
+        try:
+            value = await self._serving.handle(message)
+        except NuropbCallAgain:
+            message_complete_callback([], "nack")
+        except Exception as error:  # noqa: BLE001 - whatever a method raises is its answer
+            logger.warning(
+                "%s %s failed: %s", message.kind.value, correlation_id, type(error).__name__
+            )
+            failure = _answer(payload, None, describe(error)) | ids
+            message_complete_callback([_responding(failure)], "reject")
+        else:
+            if not isinstance(value, Completion):
+                value = Completion(Outcome.DONE, [_answer(payload, value, None)])
+            responses = [_responding({**each, **ids}) for each in value.messages]
+            message_complete_callback(responses, "ack")
+
+
+def _warn_of_missing_key(published: Published) -> None:
+    if published.needs_private_key:
+        logger.warning(
+            "service %s has no _private_key, so nobody can call the methods that require "
+            "encryption: %s",
+            published.service_name,
+            ", ".join(published.needs_private_key),
+        )
+
+
+def _call(
+    tag: str,
+    service: str,
+    method: str,
+    params: dict[str, Any],
+    *,
+    context: dict[str, Any],
+    trace_id: str | None,
+) -> dict[str, Any]:
+    payload = {
+        "tag": tag,
+        "service": service,
+        "method": method,
+        "params": params,
+        "context": context,
+    }
+    if trace_id is not None:
+        payload["trace_id"] = trace_id
+    return payload
+
+
+def _answer(
+    payload: Mapping[str, Any], result: Any, error: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "tag": "response",
+        "context": payload.get("context") or {},
+        "correlation_id": payload.get("correlation_id") or "",
+        "trace_id": payload.get("trace_id"),
+        "result": result,
+        "error": error,
+        "warning": None,
+        "reply_to": "",
+    }
+
+
+def _responding(payload: Any) -> TransportRespondPayload:
+    return {
+        "nuropb_protocol": NUROPB_PROTOCOL_VERSION,
+        "correlation_id": payload["correlation_id"],
+        "trace_id": payload["trace_id"],
+        "ttl": None,
+        "nuropb_type": payload["tag"],
+        "nuropb_payload": payload,
+    }

@@ -1,0 +1,273 @@
+"""A message to a service → the method or handlers that it is for, and what comes of it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+from .acknowledgement import Outcome
+from .contexts import Marks, NuropbContextManager, admitted, check_event
+from .decorated import translated
+from .exceptions import (
+    EncryptionRequiredError,
+    NuropbHandlingError,
+    NuropbSuccess,
+)
+from .message import Completion
+from .methods import DESCRIBE, EventHandler, Method, Published
+from .protocol import MessageType
+from .threads import Threads
+
+__all__ = ["Serving"]
+
+logger = logging.getLogger(__name__)
+
+BLOCKED_FOR: Final = 1.0
+"""Seconds from which on a method that ran on the event loop is warned of."""
+_TOPICS_REMEMBERED: Final = 1024
+
+Context = Mapping[str, Any]
+
+
+class Incoming(Protocol):
+    """What is asked of a message: Incoming has it."""
+
+    @property
+    def kind(self) -> MessageType: ...
+    @property
+    def payload(self) -> Mapping[str, Any]: ...
+    @property
+    def correlation_id(self) -> str: ...
+    @property
+    def trace_id(self) -> str | None: ...
+    @property
+    def encrypted(self) -> bool: ...
+
+
+class Serving:
+    """The handler of a service's transport.
+
+    `threads`: where synchronous methods run; None: on the event loop. `checks`: whether
+    parameters are checked, or handed to the method as they came.
+    """
+
+    def __init__(self, published: Published, *, threads: Threads | None, checks: bool) -> None:
+        self._published = published
+        self._methods = published.methods
+        self._threads = threads
+        self._checks = checks
+        self._description = published.describe()
+        self._handlers = lru_cache(_TOPICS_REMEMBERED)(published.handlers)
+
+    async def handle(self, message: Incoming) -> Any:
+        """Do what the message wants; raises whatever the method raises, as an Exception."""
+        try:
+            if message.kind is MessageType.EVENT:
+                return await self._event(message)
+            payload = message.payload
+            name = payload["method"]
+            method = self._methods.get(name)
+            if method is None:
+                return self._describe(name)
+            if method.marks.requires_encryption and not message.encrypted:
+                raise EncryptionRequiredError(
+                    f"{self._published.service_name}.{name} requires encryption, and was called "
+                    "in plain: it has not been run"
+                )
+            if not method.direct:
+                return await self._call(method, message)
+            params = payload["params"]
+            taken = method.parameters.checked(params) if self._checks else params
+            try:
+                return await method.call(**taken)
+            except Exception as e:  # noqa: BLE001 - what is no success is raised again
+                success = _success(e)
+            return _completed(message, success.result, success.events)
+        except (KeyboardInterrupt, SystemExit) as e:
+            # What a method does must not end the process, nor leave its caller without an answer.
+            raise NuropbHandlingError(f"{type(e).__name__}: {e}", None, e) from e
+
+    # -- requests and commands --------------------------------------------------------------
+
+    async def _call(self, method: Method, message: Incoming) -> Any:
+        context: Context = message.payload.get("context") or {}
+        marks = method.marks
+        ctx = None if marks.context_parameter is None else _context_for(marks, context)
+        events: Sequence[Mapping[str, Any]] = ()
+        try:
+            result = await self._run(method, ctx, context, message.payload["params"])
+        except Exception as e:  # noqa: BLE001 - what is no success is raised again
+            success = _success(e)
+            result, events = success.result, success.events
+        return _completed(message, result, [*_added(ctx), *events])
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        if name == DESCRIBE:
+            return self._description
+        shown = name if len(name) <= 100 else name[:100] + "…"
+        raise NuropbHandlingError(
+            f"unknown method {shown!r}: service {self._published.service_name!r} does not publish "
+            f"it; {DESCRIBE} tells what it does"
+        )
+
+    async def _run(
+        self, method: Method, ctx: Any, context: Context, params: Mapping[str, Any]
+    ) -> Any:
+        marks = method.marks
+        authorize = marks.authorize is not None and not marks.authorizes_itself
+        if authorize and marks.authorizes_async:
+            _admit(await marks.claims(context), ctx)
+            authorize = False
+
+        def run() -> Any:
+            if authorize:
+                _admit(marks.claims(context), ctx)
+            taken = method.parameters.checked(params) if self._checks else params
+            return method.call(**taken) if ctx is None else method.call(ctx, **taken)
+
+        return await self._where_it_belongs(method, run)
+
+    async def _where_it_belongs(self, what: Method | EventHandler, run: Callable[[], Any]) -> Any:
+        if what.is_async:
+            return await run()
+        if self._threads is not None and what.marks.in_thread:
+            result = await self._threads.run(run)
+        else:
+            started = time.monotonic()
+            result = run()
+            blocked = time.monotonic() - started
+            if blocked > BLOCKED_FOR:
+                logger.warning(
+                    "%s.%s has blocked the event loop for %.1f s: let it run in a thread (Mesh "
+                    "does), or make it async",
+                    self._published.service_name,
+                    what.name,
+                    blocked,
+                )
+        if hasattr(type(result), "__await__"):
+            return await result
+        return result
+
+    # -- events -----------------------------------------------------------------------------
+
+    async def _event(self, message: Incoming) -> Any:
+        """Every handler of the topic gets the event; what one of them raises is raised last."""
+        topic = message.payload["topic"]
+        handlers = self._handlers(topic)
+        if not handlers:
+            raise NuropbHandlingError(
+                f"no handler for events on {topic[:100]!r}: mark one with @mesh_event, or define "
+                "_handle_event_"
+            )
+        to_publish: list[dict[str, Any]] = []
+        failed: Exception | None = None
+        for handler in handlers:
+            try:
+                to_publish += await self._give(handler, message)
+            except Exception as e:  # noqa: BLE001 - it is raised when the others had their turn
+                logger.warning("event handler %s failed: %s", handler.name, type(e).__name__)
+                failed = failed or e
+        if failed is not None:
+            raise failed
+        return Completion(Outcome.DONE, to_publish)
+
+    async def _give(self, handler: EventHandler, message: Incoming) -> list[dict[str, Any]]:
+        """Give one handler the event; returns the events that it wants to be published."""
+        payload = message.payload
+        context: Context = payload.get("context") or {}
+        marks = handler.marks
+        ctx = None if marks.context_parameter is None else _context_for(marks, context)
+        first = () if ctx is None else (ctx,)
+        values = {
+            "topic": payload["topic"],
+            "event": payload["event"],
+            "target": payload.get("target"),
+            "context": context,
+        }
+
+        def run() -> Any:
+            if handler.takes is None:
+                return handler.call(*first, *values.values())
+            taken: Mapping[str, Any] = {name: values[name] for name in handler.takes}
+            if self._checks:
+                taken = handler.parameters.checked(taken)
+            return handler.call(*first, **taken)
+
+        events: Sequence[Mapping[str, Any]] = ()
+        try:
+            await self._where_it_belongs(handler, run)
+        except Exception as e:  # noqa: BLE001 - what is no success is raised again
+            events = _success(e).events
+        events = [*_added(ctx), *events]
+        return _event_payloads(message, context, events)
+
+
+def _admit(claims: Any, ctx: object) -> None:
+    if hasattr(type(claims), "__await__"):
+        if inspect.iscoroutine(claims):
+            claims.close()
+        raise NuropbHandlingError("authorize_func: what it returned was not awaited; use async def")
+    admitted(claims)
+    if isinstance(ctx, NuropbContextManager):
+        ctx.user_claims = claims
+
+
+def _completed(message: Incoming, result: Any, events: Sequence[Mapping[str, Any]]) -> Any:
+    """What a method's result and events are made into."""
+    if not events:
+        return result
+    context: Context = message.payload.get("context") or {}
+    response = {
+        "tag": MessageType.RESPONSE.value,
+        "result": result,
+        "error": None,
+        "context": context,
+        "warning": None,
+    }
+    return Completion(Outcome.DONE, [response, *_event_payloads(message, context, events)])
+
+
+def _event_payloads(
+    message: Incoming, context: Context, events: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The events that a method has added, as they are published."""
+    for event in events:
+        check_event(event)
+    return [
+        {
+            "tag": MessageType.EVENT.value,
+            "topic": event["topic"],
+            "event": event["event"] if "event" in event else event["payload"],
+            "target": event.get("target"),
+            "context": event.get("context") or context,
+            "trace_id": message.trace_id,
+            "correlation_id": message.correlation_id,
+        }
+        for event in events
+    ]
+
+
+def _context_for(marks: Marks, context: Context) -> Any:
+    """The context of one call, in the form that the method's decorator knows."""
+    if marks.context_class is None:
+        return context
+    return marks.context_class(context, marks.suppress_exceptions)
+
+
+def _added(ctx: Any) -> Sequence[Mapping[str, Any]]:
+    """The events that a method has added to its context."""
+    return () if ctx is None or isinstance(ctx, Mapping) else ctx.events
+
+
+def _success(error: Exception) -> NuropbSuccess:
+    """The success that a method has raised; any other error is raised again."""
+    known = translated(error)
+    if isinstance(known, NuropbSuccess):
+        return known
+    if known is not error:
+        raise known from error
+    raise error

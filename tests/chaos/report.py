@@ -1,0 +1,122 @@
+"""What whoever watches a run reads: its progress, and the table at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import TextIO
+
+from .journal import now
+from .ledger import Ledger
+from .oracle import BOUNDS, TWO_AT_ONCE, Run, Verdict, destinations
+from .plan import Fault, Kind
+
+EVERY = 10.0
+"""Seconds between two lines about the calls."""
+KINDS = ("request", "command", "event")
+
+
+class Report:
+    """Writes to whoever watches."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._began = now()
+        self._told = now()
+        self._faults = 0
+
+    def say(self, text: str) -> None:
+        """A line, with the time since the beginning."""
+        minutes, seconds = divmod(now() - self._began, 60)
+        print(f"{minutes:02.0f}:{seconds:04.1f}  {text}", file=self._out, flush=True)
+
+    def begin(self, version: str, seed: int, seconds: float, programs: int) -> None:
+        """What is going to happen."""
+        self.say(
+            f"RabbitMQ {version}, seed {seed}, {seconds / 60:g} min, {programs} programs, "
+            "a proxy in front of each"
+        )
+
+    def progress(self, ledger: Ledger) -> None:
+        """Now and then: how many calls there were, and how they ended."""
+        if now() - self._told < EVERY:
+            return
+        self._told = now()
+        totals: Counter[str] = Counter()
+        for outcomes in ledger.outcomes.values():
+            totals.update(outcomes)
+        ends = ", ".join(f"{count:,} {how}" for how, count in totals.most_common())
+        self.say(f"          {len(ledger.calls):,} calls: {ends}")
+
+    def inflicting(self, fault: Fault) -> None:
+        """A fault is about to come."""
+        self._faults += 1
+        self.say(f"fault {self._faults}: {fault}")
+
+    def recovered(self, seconds: float) -> None:
+        """All works again."""
+        self.say(f"          works again after {seconds:.2f} s")
+
+    def stuck(self, missing: Sequence[str]) -> None:
+        """Not all works again."""
+        self.say(f"          FAILED: not all works again: {'; '.join(missing)}")
+
+
+def table(ledger: Ledger, run: Run, verdict: Verdict) -> Iterator[str]:
+    """The lines of the table."""
+    yield f"{'calls':<42}{'requests':>12}{'commands':>12}{'events':>12}"
+    yield _row("sent", [Counter(each.kind for each in ledger.calls.values())[k] for k in KINDS])
+    for how in sorted({how for outcomes in ledger.outcomes.values() for how in outcomes}):
+        yield _row(f"  {how}", [ledger.outcomes[kind][how] for kind in KINDS])
+    callers = Counter(
+        each.kind
+        for each in ledger.calls.values()
+        if each.ended is None and each.client in run.killed
+    )
+    yield _row("  their caller was killed", [callers[kind] for kind in KINDS])
+    yield ""
+    yield _count("calls that never ended", verdict.hung)
+    yield _count("ended later than timeout + 2 s", verdict.late)
+    yield _count("wrong answers", verdict.wrong)
+    yield _count("confirmed commands lost", verdict.lost_commands)
+    yield _count("confirmed events lost", verdict.lost_events)
+    yield _count("handled, though reported as never sent", verdict.undead)
+    yield _count("unexpected outcomes", verdict.unexpected)
+    yield _count("left behind by a program", verdict.left)
+    yield f"{'handled more than once':<42}{verdict.duplicates:>12,}"
+    clients = {each.client for each in ledger.calls.values()}
+    lost_confirms = _handled_without_confirm(ledger, run)
+    yield f"{'outcome unknown, and handled':<42}{lost_confirms:>12,}"
+    pauses = [ledger.ends[each]["pause"] for each in ledger.ends.keys() & clients]
+    yield f"{'longest pause of an event loop, clients':<42}{max(pauses, default=0.0):>10.2f} s"
+    yield ""
+    yield f"{'works again after, in seconds':<42}{'times':>12}{'median':>12}{'worst':>12}  at most"
+    for name in (*(kind.value for kind in Kind), TWO_AT_ONCE):
+        seconds = run.recoveries.get(name)
+        if seconds:
+            usual, worst = BOUNDS.get(name, (None, None))
+            bounds = (
+                "" if worst is None else f"{worst:g}" if usual is None else f"{usual:g} / {worst:g}"
+            )
+            yield (
+                f"{name:<42}{len(seconds):>12}{median(seconds):>12.2f}{max(seconds):>12.2f}"
+                f"  {bounds}".rstrip()
+            )
+    yield f"{'all faults':<42}{sum(map(len, run.recoveries.values())) + len(run.stuck):>12}"
+
+
+def _row(name: str, counts: Sequence[int]) -> str:
+    return f"{name:<42}" + "".join(f"{count:>12,}" for count in counts)
+
+
+def _count(name: str, cases: Sequence[str]) -> str:
+    return f"{name:<42}{len(cases):>12,}" + (f"  {', '.join(cases[:3])}" if cases else "")
+
+
+def _handled_without_confirm(ledger: Ledger, run: Run) -> int:
+    return sum(
+        call.outcome == "NuropbOutcomeUnknownError"
+        and all(ledger.effects[call.id, to] for to in destinations(run, call))
+        for call in ledger.calls.values()
+    )

@@ -1,0 +1,35 @@
+"""What the rows of the fault table share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nuropb_rmq import NuropbException, Transport
+
+from ..support import request, result_of
+
+
+async def works(client: Transport, within: float) -> None:
+    """A call succeeds within so many seconds; calls that fail meanwhile end with typed errors."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while True:
+        try:
+            answer = await client.request(request(n=1), timeout=deadline - loop.time())
+            break
+        except NuropbException:
+            assert loop.time() < deadline, f"no call worked within {within} s"
+            await asyncio.sleep(0.05)
+    assert result_of(answer) == {"n": 1}
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What is done here takes less than so many seconds."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    yield
+    took = loop.time() - began
+    assert took < seconds, f"took {took:.1f} s, the bound is {seconds} s"

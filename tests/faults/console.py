@@ -1,0 +1,120 @@
+"""What an operator does to a broker, and reads off it. All of it blocks: call it in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from nuropb_rmq.testing import RabbitMQNode
+
+EVERYTHING = ".*"
+WATERMARK = "0.6"
+"""Of the memory: what is set again after an alarm; above the default of all versions."""
+
+
+def vhost_of(url: str) -> str:
+    """The virtual host of an AMQP URL, as a segment of a path."""
+    return quote(urlsplit(url).path[1:] or "/", safe="")
+
+
+# -- reading --------------------------------------------------------------------------------
+
+
+def connections(node: RabbitMQNode) -> set[str]:
+    """The pids of the broker's connections."""
+    return set(node.rabbitmqctl("list_connections", "pid", "--silent").split())
+
+
+def queues(node: RabbitMQNode, url: str, *columns: str) -> dict[str, list[str]]:
+    """What rabbitmqctl tells of each queue, by its name."""
+    vhost = urlsplit(url).path[1:] or "/"
+    listing = node.rabbitmqctl("list_queues", "-p", vhost, "name", *columns, "--silent")
+    rows = (line.split("\t") for line in listing.splitlines() if line)
+    return {name: values for name, *values in rows}
+
+
+def depth(node: RabbitMQNode, url: str, queue: str) -> int:
+    """Messages in a queue, those in hand among them, as the broker counts them."""
+    return int(queues(node, url, "messages").get(queue, ["0"])[0])
+
+
+def metadata_is_written(node: RabbitMQNode) -> None:
+    """Wait until the names of queues and exchanges are on the disk.
+
+    Until 4.x they are in Mnesia, which writes its log in its own time: kill -9 may undo a declare
+    that was confirmed a moment ago, and with the queue go its messages.
+    """
+    node.rabbitmqctl("eval", "catch mnesia:sync_log().")
+
+
+# -- breaking -------------------------------------------------------------------------------
+
+
+def close_connection(node: RabbitMQNode, name: str) -> int:
+    """Close what the broker's console shows under this name."""
+    return node.rabbitmqctl(
+        "eval",
+        'length([rabbit_networking:close_connection(proplists:get_value(pid, C), <<"test">>) || '
+        "C <- rabbit_networking:connection_info_all([pid, client_properties]), "
+        f'lists:keyfind(<<"{name}">>, 3, proplists:get_value(client_properties, C)) =/= false]).',
+    ).count("1")
+
+
+def delete_queue(node: RabbitMQNode, url: str, name: str) -> None:
+    """Delete a queue."""
+    node.api("DELETE", f"/api/queues/{vhost_of(url)}/{quote(name, safe='')}")
+
+
+def delete_exchange(node: RabbitMQNode, url: str, name: str) -> None:
+    """Delete an exchange."""
+    node.api("DELETE", f"/api/exchanges/{vhost_of(url)}/{quote(name, safe='')}")
+
+
+@contextmanager
+def policy(node: RabbitMQNode, url: str, pattern: str, **definition: Any) -> Iterator[None]:
+    """Queues whose name matches have these settings for a while."""
+    path = f"/api/policies/{vhost_of(url)}/test"
+    names = {name.replace("_", "-"): value for name, value in definition.items()}
+    node.api("PUT", path, {"pattern": pattern, "definition": names, "apply-to": "queues"})
+    try:
+        yield
+    finally:
+        node.api("DELETE", path)
+
+
+def add_user(node: RabbitMQNode, url: str, name: str, password: str) -> None:
+    """Make a user who may do everything in this virtual host."""
+    node.api("PUT", f"/api/users/{name}", {"password": password, "tags": ""})
+    permit(node, url, name)
+
+
+def change_password(node: RabbitMQNode, name: str, password: str) -> None:
+    """Give a user another password; who is logged in stays so."""
+    node.api("PUT", f"/api/users/{name}", {"password": password, "tags": ""})
+
+
+def permit(
+    node: RabbitMQNode,
+    url: str,
+    name: str,
+    *,
+    configure: str = EVERYTHING,
+    write: str = EVERYTHING,
+    read: str = EVERYTHING,
+) -> None:
+    """What a user may do: regular expressions of names."""
+    permissions = {"configure": configure, "write": write, "read": read}
+    node.api("PUT", f"/api/permissions/{vhost_of(url)}/{name}", permissions)
+
+
+@asynccontextmanager
+async def alarm(node: RabbitMQNode) -> AsyncIterator[None]:
+    """A memory alarm for a while: the broker reads nothing more from who publishes."""
+    await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", WATERMARK)

@@ -1,0 +1,22 @@
+"""Row 11: a request or command that no queue takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from nuropb_rmq import NuropbNotDeliveredError
+
+from ..support import Mesh, command, event, request
+from .common import within
+
+TOLD_WITHIN = 1.0
+
+
+async def test_row_11_unroutable_request_and_command(mesh: Mesh) -> None:
+    client = await mesh.client()
+    with within(TOLD_WITHIN), pytest.raises(NuropbNotDeliveredError, match="is the service runn"):
+        await client.request(request(service="nobody"))
+    with within(TOLD_WITHIN), pytest.raises(NuropbNotDeliveredError, match="nobody"):
+        await client.send(command(service="nobody"))
+    assert client.pending == 0
+    await client.send(event("nobody.listens", 1))  # that is nothing wrong: events have no address

@@ -1,0 +1,29 @@
+"""Row 22: there is no response."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nuropb_rmq import Message, NuropbTimeoutError
+
+from ..support import Mesh, eventually, request
+
+
+async def test_row_22_no_response_in_time(mesh: Mesh) -> None:
+    release = asyncio.Event()
+
+    async def slow(_: Message) -> str:
+        await release.wait()
+        return "late"
+
+    service = await mesh.service(slow)
+    client = await mesh.client()
+    with pytest.raises(NuropbTimeoutError, match=r"no response within 0\.2 s"):
+        await client.request(request(), timeout=0.2)
+    assert client.pending == 0
+    release.set()  # the response that comes now is nobody's
+    await eventually(lambda: client._replies.dropped == {"unclaimed": 1})
+    assert service._dispatcher is not None
+    await service._dispatcher.drained()

@@ -1,0 +1,157 @@
+"""authorize_func refuses by returning None, with and without nuropb_context, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from nuropb_rmq import (
+    NuropbAuthorizationError,
+    NuropbContextManager,
+    NuropbMessageError,
+    NuropbRemoteError,
+    nuropb_context,
+    publish_to_mesh,
+)
+
+from ..support import eventually
+from .support import Meshes
+
+ASKED: list[tuple[str, str]] = []
+
+
+def allow(token: str) -> dict[str, Any] | None:
+    ASKED.append((token, threading.current_thread().name))
+    return {"user": token} if token.startswith("good") else None
+
+
+async def allow_later(token: str) -> dict[str, Any] | None:
+    await asyncio.sleep(0)
+    return allow(token)
+
+
+def forgets_to_await(token: str) -> Any:
+    return allow_later(token)
+
+
+def fails(_: str) -> None:
+    raise LookupError("the key server is away")
+
+
+class Vault:
+    _service_name = "vault"
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+
+    @publish_to_mesh(authorize_func=allow)
+    def plain(self) -> str:
+        self.opened.append("plain")
+        return "open"
+
+    @publish_to_mesh(authorize_func=allow)
+    async def plain_async(self) -> str:
+        self.opened.append("plain_async")
+        return "open"
+
+    @nuropb_context
+    @publish_to_mesh(authorize_func=allow)
+    def with_claims(self, ctx: NuropbContextManager, number: int = 0) -> Any:
+        self.opened.append("with_claims")
+        return ctx.user_claims
+
+    @nuropb_context
+    @publish_to_mesh(authorize_func=allow_later)
+    async def with_claims_later(self, ctx: NuropbContextManager) -> Any:
+        self.opened.append("with_claims_later")
+        return ctx.user_claims
+
+    @publish_to_mesh(authorize_func=allow_later)
+    def later(self) -> str:
+        self.opened.append("later")
+        return "open"
+
+    @publish_to_mesh(authorize_func=allow, context_token_key="token")
+    def other_key(self) -> str:
+        return "open"
+
+    @publish_to_mesh(authorize_func=forgets_to_await)
+    def never(self) -> None:
+        self.opened.append("never")
+
+    @publish_to_mesh(authorize_func=fails)
+    def broken(self) -> None:
+        self.opened.append("broken")
+
+
+METHODS = ["plain", "plain_async", "with_claims", "with_claims_later", "later"]
+GOOD = {"Authorization": "good-1"}
+OPEN = {"with_claims": {"user": "good-1"}, "with_claims_later": {"user": "good-1"}}
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_token_is_accepted_or_refused(meshes: Meshes, method: str) -> None:
+    vault = Vault()
+    await meshes.serve(vault)
+    client = await meshes.client()
+    ASKED.clear()
+    expected = OPEN.get(method, "open")
+    assert await client.request("vault", method, context=GOOD) == expected
+    assert len(ASKED) == 1
+    vault.opened.clear()
+    for context in ({"Authorization": "bad"}, {"authorization": "good-1"}, {}, None):
+        with pytest.raises(NuropbAuthorizationError) as caught:
+            await client.request("vault", method, context=context)
+        assert isinstance(caught.value, NuropbMessageError)
+    await client.command("vault", method, context={"Authorization": "bad"})
+    await client.command("vault", method, context=GOOD)
+    await eventually(lambda: vault.opened)
+    assert vault.opened == [method]
+
+
+async def test_who_is_refused_learns_nothing_of_parameters(meshes: Meshes) -> None:
+    await meshes.serve(Vault())
+    client = await meshes.client()
+    with pytest.raises(NuropbAuthorizationError):
+        await client.request("vault", "with_claims", {"number": "x"})
+    with pytest.raises(NuropbRemoteError, match="number: text"):
+        await client.request("vault", "with_claims", {"number": "x"}, context=GOOD)
+
+
+async def test_claims_cannot_be_given_as_a_parameter(meshes: Meshes) -> None:
+    await meshes.serve(Vault())
+    client = await meshes.client()
+    forged = {"ctx": {"Authorization": "good-forged"}}
+    with pytest.raises(NuropbRemoteError, match="ctx: no such parameter"):
+        await client.request("vault", "with_claims", forged, context=GOOD)
+
+
+async def test_the_token_is_asked_for_where_the_method_runs(meshes: Meshes) -> None:
+    await meshes.serve(Vault())
+    client = await meshes.client()
+    ASKED.clear()
+    await client.request("vault", "plain", context=GOOD)
+    await client.request("vault", "plain_async", context=GOOD)
+    assert [where.partition("_")[0] for _, where in ASKED] == ["nuropb-vault", "MainThread"]
+
+
+async def test_another_key_holds_the_token(meshes: Meshes) -> None:
+    await meshes.serve(Vault())
+    client = await meshes.client()
+    assert await client.request("vault", "other_key", context={"token": "good"}) == "open"
+    with pytest.raises(NuropbAuthorizationError, match="token"):
+        await client.request("vault", "other_key", context=GOOD)
+
+
+async def test_an_authorize_func_that_goes_wrong_refuses(meshes: Meshes) -> None:
+    vault = Vault()
+    await meshes.serve(vault)
+    client = await meshes.client()
+    with pytest.raises(NuropbRemoteError, match="use async def"):
+        await client.request("vault", "never", context=GOOD)
+    with pytest.raises(NuropbRemoteError, match="the key server is away"):
+        await client.request("vault", "broken", context=GOOD)
+    assert vault.opened == []
