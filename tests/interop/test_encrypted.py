@@ -23,7 +23,11 @@ def only(pairs: list[tuple[str, str]]) -> pytest.MarkDecorator:
 
 async def test_a_request_and_its_answer(pair: Pair) -> None:
     described = await pair.caller.describe()
-    assert described["methods"]["pay"]["requires_encryption"] is True
+    for method, required in (("pay", True), ("echo", False)):
+        assert described["methods"][method]["requires_encryption"] is required
+        if isinstance(pair.caller, PeerCaller):
+            call = pair.caller.peer.do("requires_encryption", service="orders", method=method)
+            assert await call is required
     with contextlib.closing(Tap(pair.url)) as tap:
         tap.bind("orders")
         answer = await pair.caller.request("pay", encrypted=True, card=SECRET)
@@ -33,30 +37,16 @@ async def test_a_request_and_its_answer(pair: Pair) -> None:
     assert SECRET.encode() not in body
 
 
-async def test_the_description_says_what_must_be_encrypted(pair: Pair) -> None:
-    if not isinstance(pair.caller, PeerCaller):
-        described = await pair.caller.describe()
-        assert {name: each["requires_encryption"] for name, each in described["methods"].items()}
-        return
-    for method, required in (("pay", True), ("echo", False)):
-        needs = await pair.caller.peer.do("requires_encryption", service="orders", method=method)
-        assert needs is required
-
-
-async def test_many_at_once(pair: Pair) -> None:
+async def test_a_large_one_and_many_at_once(pair: Pair) -> None:
     await pair.caller.describe()
+    text = "é" * 300_000
+    answer = await pair.caller.request("echo", encrypted=True, text=text)
+    assert answer == Answer({"text": text, "number": 0})
     numbers = range(50)
     answers = await asyncio.gather(
         *(pair.caller.request("echo", encrypted=True, text=SECRET, number=n) for n in numbers)
     )
     assert answers == [Answer({"text": SECRET, "number": n}) for n in numbers]
-
-
-async def test_a_large_one(pair: Pair) -> None:
-    await pair.caller.describe()
-    text = "é" * 300_000
-    answer = await pair.caller.request("echo", encrypted=True, text=text)
-    assert answer == Answer({"text": text, "number": 0})
 
 
 async def test_what_a_method_raises_is_told(pair: Pair) -> None:
@@ -68,17 +58,13 @@ async def test_what_a_method_raises_is_told(pair: Pair) -> None:
     assert answer == Answer("paid with 1")
 
 
-async def test_a_command(pair: Pair) -> None:
+async def test_a_command_and_nothing_without_the_public_key(pair: Pair) -> None:
+    answer = await pair.caller.request("pay", encrypted=True, card=SECRET)
+    assert answer.error in ("EncryptionError", "ValueError")
     await pair.caller.describe()
     await pair.caller.command("pay", encrypted=True, card=SECRET)
     (call,) = await called(pair.server, 1)
     assert call == {"method": "pay", "card": SECRET}
-
-
-async def test_without_the_public_key_nothing_is_sent(pair: Pair) -> None:
-    answer = await pair.caller.request("pay", encrypted=True, card=SECRET)
-    assert answer.error in ("EncryptionError", "ValueError")
-    assert await pair.server.calls() == []
 
 
 @only(OLD_CALLS_US)
