@@ -83,6 +83,14 @@ def ours(node: RabbitMQNode) -> Iterator[Side]:
 
 
 @pytest.fixture(scope="session")
+def adapter(node: RabbitMQNode) -> Iterator[Side]:
+    """This library's RMQTransport."""
+    side = Side("adapter", sys.executable, _vhost(node, "adapter"))
+    yield side
+    side.close()
+
+
+@pytest.fixture(scope="session")
 def mesh(node: RabbitMQNode) -> Iterator[Side]:
     """This library's Mesh."""
     side = Side("mesh", sys.executable, _vhost(node, "mesh"))
