@@ -73,15 +73,17 @@ class Caller:
         self, payload: Mapping[str, Any], timeout: float, priority: int | None
     ) -> ResponsePayloadDict:
         started = time.monotonic()
+        service = payload["service"]
+        key = self._encryptor.get_public_key(service)
         try:
-            self._check_key(payload["service"])
+            self._check_key(service)
             return await self._transport.request(
                 payload, timeout=timeout, priority=priority, encrypted=True
             )
         except EncryptionError:
             # A service that cannot read a request has not run it; perhaps its key is another now.
             rest = _left(timeout, started)
-            if not await self.discovery.key_has_changed(payload["service"], rest):
+            if not await self.discovery.key_has_changed(service, key, rest):
                 raise
         return await self._transport.request(
             payload, timeout=_left(timeout, started), priority=priority, encrypted=True

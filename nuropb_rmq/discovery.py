@@ -116,14 +116,17 @@ class Discovery:
             raise TransportClosedError("the transport was stopped")
         return task.result()
 
-    async def key_has_changed(self, service: str, timeout: float) -> bool:
-        """Fetch the description anew; whether the service has another public key now."""
-        before = self._encryptor.get_public_key(service)
-        try:
-            await self.find(service, timeout, refresh=True)
-        except NuropbException as e:
-            logger.warning("the public key of %r could not be fetched anew: %s", service, e)
-        return self._encryptor.get_public_key(service) != before
+    async def key_has_changed(self, service: str, used: object, timeout: float) -> bool:
+        """Whether the service's public key is another than the `used` one; fetched if need be.
+
+        Calls that failed together with this one may have fetched it already.
+        """
+        if self._encryptor.get_public_key(service) == used:
+            try:
+                await self.find(service, timeout, refresh=True)
+            except NuropbException as e:
+                logger.warning("the public key of %r could not be fetched anew: %s", service, e)
+        return self._encryptor.get_public_key(service) != used
 
     async def close(self) -> None:
         """Fetch nothing more. What is known is kept."""
