@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from .protocol import MessageType
-
-__all__ = ["Answer", "Decision", "Outcome", "Settlement", "decide"]
 
 
 class Outcome(Enum):
     """How handling ended."""
+
+    __hash__ = object.__hash__  # Enum's own is written in Python, and this is looked up per message
 
     DONE = auto()
     FAILED = auto()
@@ -42,6 +43,13 @@ class Answer(Enum):
     OUTCOME = auto()
     """The result or the error that handling ended with."""
     CALL_AGAIN_REJECTED = auto()
+
+
+# For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11).
+DONE: Final = Outcome.DONE
+ACK: Final = Settlement.ACK
+REJECT: Final = Settlement.REJECT
+CALL_AGAIN: Final = Settlement.CALL_AGAIN
 
 
 @dataclass(frozen=True, slots=True)

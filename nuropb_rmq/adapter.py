@@ -43,6 +43,7 @@ T = TypeVar("T")
 CONSUMER_CLOSED_WAIT_TIMEOUT = 10
 """Seconds that stop() gives to what is in hand, and stop_consuming() to the broker."""
 
+_NUMBERS: Final = (int, float)
 _NEVER_CALLED: Final = (
     "on_connection_open",
     "on_connection_open_error",
@@ -117,7 +118,8 @@ class RMQTransport:
         if not callable(message_callback):
             raise NuropbConfigurationError("message_callback", "must be a function")
         self._amqp_url = amqp_url
-        self._is_leader = True
+        self.is_leader = True
+        """Told in the metadata of messages, and nothing else."""
         self._config = TransportConfig(
             amqp_url=amqp_url,
             service_name=service_name,
@@ -170,15 +172,6 @@ class RMQTransport:
     def amqp_url(self) -> AmqpUrl:
         """The broker's address, as it was given: with its password."""
         return self._amqp_url
-
-    @property
-    def is_leader(self) -> bool:
-        """Told in the metadata of messages, and nothing else."""
-        return self._is_leader
-
-    @is_leader.setter
-    def is_leader(self, value: bool) -> None:
-        self._is_leader = value
 
     @property
     def connected(self) -> bool:
@@ -337,7 +330,7 @@ class RMQTransport:
         """
         ttl = None
         if expiry:
-            if isinstance(expiry, bool) or not isinstance(expiry, int | float) or expiry < 0:
+            if isinstance(expiry, bool) or not isinstance(expiry, _NUMBERS) or expiry < 0:
                 raise NuropbValidationError(
                     f"expiry: {short(expiry)}, a number of milliseconds above 0 is needed"
                 )

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from . import serialization
 from .acknowledgement import Outcome, Settlement
-from .calls import ResponseCall, ServiceCall, Stage
+from .calls import OPEN, ResponseCall, ServiceCall, Stage
 from .delivery import Delivery
 from .dispatcher import Conclude
 from .exceptions import MalformedMessageError, NuropbException
@@ -38,7 +38,6 @@ from .protocol import (
     NUROPB_VERSION,
     AcknowledgeAction,
     MessageCallbackFunction,
-    MessageType,
     TransportServicePayload,
 )
 from .settling import SettlingChannel
@@ -56,6 +55,8 @@ _ACTIONS: Final[Mapping[Settlement, AcknowledgeAction]] = {
 }
 _MAX_DEPTH: Final = 100
 """Of what decode_rmq_body decodes, which knows no configuration."""
+_OF_REQUESTS: Final = {HEADER_TYPE: "request", HEADER_VERSION: NUROPB_VERSION}
+"""Metadata of a request that failed are those of the request (nuropb's rule)."""
 _CONCLUDED: Final = Completion(Outcome.DONE)
 """What a handler returns that has ended its delivery: nobody looks at it."""
 
@@ -147,7 +148,9 @@ class Callbacks:
     async def take(self, work: Delivery, message: Message, conclude: Conclude) -> Completion:
         """Give a message to the callback, and wait until message_complete was called."""
         head = work.head
-        metadata = self.metadata(head)
+        metadata = self.metadata(
+            head.shape.headers, head.correlation_id, head.trace_id, head.encrypted
+        )
         call = ServiceCall(self, work, message, conclude, metadata)
         if self._observed:
             work.settler = call.settle
@@ -159,14 +162,14 @@ class Callbacks:
             )
             if returned is not None and isawaitable(returned):
                 await returned
-            if call.stage is Stage.OPEN:
+            if call.stage is OPEN:
                 await call.completed()
         except Exception as e:
-            if call.stage is Stage.OPEN:
+            if call.stage is OPEN:
                 raise
             _log_failure("after message_complete", head.correlation_id, e)
         finally:
-            if call.stage is Stage.OPEN:
+            if call.stage is OPEN:
                 call.stage = Stage.GONE
         return _CONCLUDED
 
@@ -176,9 +179,13 @@ class Callbacks:
         """What settles messages that never reached the callback: they could not be read."""
         if not self._observed:
             return None
-        return lambda work, settlement: self.settle(
-            work, settlement, self.metadata(work.head), time.monotonic()
-        )
+        return self._settle_unread
+
+    def _settle_unread(self, work: Delivery, settlement: Settlement) -> None:
+        head = work.head
+        headers = head.shape.headers
+        metadata = self.metadata(headers, head.correlation_id, head.trace_id, head.encrypted)
+        self.settle(work, settlement, metadata, time.monotonic())
 
     def settle(
         self, work: Delivery, settlement: Settlement, metadata: dict[str, Any], began: float
@@ -203,19 +210,10 @@ class Callbacks:
         action = "nack" if called_again else _ACTIONS[settlement]
         self.measure(metadata, began, action, work.sent)
 
-    def metadata(self, head: Head) -> dict[str, Any]:
-        """What a message comes with, beside itself."""
-        return self._metadata(
-            head.header(HEADER_TYPE) or "",
-            head.header(HEADER_VERSION) or "",
-            head.correlation_id,
-            "unknown" if head.trace_id is None else head.trace_id,
-            head.encrypted,
-        )
-
-    def _metadata(
-        self, kind: str, version: str, correlation_id: str, trace_id: str, encrypted: bool
+    def metadata(
+        self, headers: Mapping[str, Any], correlation_id: str, trace_id: str | None, encrypted: bool
     ) -> dict[str, Any]:
+        """What a message comes with, beside itself."""
         owner = self._owner
         if self._instance_id is None:  # it may be made by start()
             self._instance_id = owner.instance_id
@@ -225,10 +223,10 @@ class Callbacks:
             "instance_id": self._instance_id,
             "is_leader": owner.is_leader,
             "client_only": self._client_only,
-            "nuropb_type": kind,
-            "nuropb_version": version,
+            "nuropb_type": headers.get(HEADER_TYPE) or "",
+            "nuropb_version": headers.get(HEADER_VERSION) or "",
             "correlation_id": correlation_id,
-            "trace_id": trace_id,
+            "trace_id": "unknown" if trace_id is None else trace_id,
             "encrypted": encrypted,
         }
 
@@ -255,14 +253,16 @@ class Callbacks:
 
     def on_response(self, head: Head, payload: dict[str, Any]) -> None:
         """A response to a posted request, or to nothing that we know of."""
-        self._hand_over(_service_message(head, payload), self.metadata(head))
+        headers = head.shape.headers
+        metadata = self.metadata(headers, head.correlation_id, head.trace_id, head.encrypted)
+        self._hand_over(_service_message(head, payload), metadata)
 
     def on_failure(self, request: PostedRequest, error: NuropbException) -> None:
         """A request gets no response: its author gets one that tells the error."""
         sent = request.payload
         correlation_id, trace_id = request.correlation_id, sent["trace_id"]
         payload = {
-            "tag": MessageType.RESPONSE.value,
+            "tag": "response",
             "result": None,
             "error": describe(error),
             "correlation_id": correlation_id,
@@ -279,10 +279,7 @@ class Callbacks:
             "trace_id": trace_id,
             "ttl": None,
         }
-        kind = MessageType.REQUEST.value  # as nuropb has it: of the message that failed
-        metadata = self._metadata(
-            kind, NUROPB_VERSION, correlation_id, trace_id or "unknown", request.encrypted
-        )
+        metadata = self.metadata(_OF_REQUESTS, correlation_id, trace_id, request.encrypted)
         self._hand_over(message, metadata)
 
     def _hand_over(self, message: TransportServicePayload, metadata: dict[str, Any]) -> None:
@@ -309,7 +306,7 @@ class Callbacks:
 def _service_message(head: Head, payload: dict[str, Any]) -> TransportServicePayload:
     return {
         "nuropb_protocol": NUROPB_PROTOCOL_VERSION,  # no other is accepted
-        "nuropb_type": head.kind.value,
+        "nuropb_type": head.shape.headers[HEADER_TYPE],  # its kind; an enum's `value` is slow
         "nuropb_payload": payload,
         "correlation_id": head.correlation_id,
         "trace_id": head.trace_id,

@@ -16,7 +16,7 @@ from .delivery import Delivery
 from .dispatcher import Conclude
 from .exceptions import NuropbException, NuropbValidationError
 from .head import short, type_of
-from .message import Completion, Message, context_of, describe
+from .message import Message, context_of, describe
 from .protocol import AcknowledgeAction, TransportRespondPayload
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,10 @@ _OUTCOMES: Final[Mapping[str, Outcome]] = {
     "nack": Outcome.CALL_AGAIN,
     "reject": Outcome.FAILED,
 }
+Ending = tuple[Outcome, Sequence[Mapping[str, Any]]]
+_AGAIN: Final = Outcome.CALL_AGAIN
 _DICT_OR_NONE: Final = (dict, type(None))
+_MAPPINGS: Final = (dict, Mapping)  # the quick answer first
 
 
 class Flow(Protocol):
@@ -58,6 +61,11 @@ class Stage(Enum):
     """Its handler ended before that: by its deadline, its own error, or stop()."""
 
 
+# For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11).
+OPEN: Final = Stage.OPEN
+COMPLETE: Final = Stage.COMPLETE
+
+
 class ServiceCall:
     """One request, command or event in the hands of the callback."""
 
@@ -86,12 +94,12 @@ class ServiceCall:
         self._conclude = conclude
         self._metadata = metadata
         self._began = time.monotonic()
-        self.stage = Stage.OPEN
+        self.stage = OPEN
         self._waiter: asyncio.Future[None] | None = None
 
     async def completed(self) -> None:
         """Wait until it was called."""
-        if self.stage is Stage.OPEN:
+        if self.stage is OPEN:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
 
@@ -101,14 +109,11 @@ class ServiceCall:
         acknowledgement: AcknowledgeAction,
     ) -> None:
         """message_complete."""
-        if get_ident() == self._flow.thread:
-            self._complete(response_messages, acknowledgement)
-        else:
-            self._flow.on_loop(self._complete, response_messages, acknowledgement)
-
-    def _complete(self, response_messages: object, acknowledgement: object) -> None:
+        if get_ident() != self._flow.thread:
+            self._flow.on_loop(self.complete, response_messages, acknowledgement)
+            return
         message = self._message
-        if self.stage is not Stage.OPEN:
+        if self.stage is not OPEN:
             late = self.stage is Stage.GONE
             logger.warning(
                 "message_complete of %s %s was called %s; ignored",
@@ -117,9 +122,9 @@ class ServiceCall:
                 "too late: its handler has ended" if late else "again",
             )
             return
-        self.stage = Stage.COMPLETE
+        self.stage = COMPLETE
         try:
-            completion = _completion(message, response_messages, acknowledgement)
+            outcome, answers = _ending(message, response_messages, acknowledgement)
         except NuropbException as error:
             logger.error(  # noqa: TRY400 - it is an answer to the program, and needs no traceback
                 "message_complete of %s %s: %s; the message counts as failed",
@@ -128,8 +133,8 @@ class ServiceCall:
                 error,
             )
             failure = envelope.error_response(self._work.head, describe(error), context_of(message))
-            completion = Completion(Outcome.FAILED, [failure])
-        self._conclude(self._work, message, completion)
+            outcome, answers = Outcome.FAILED, [failure]
+        self._conclude(self._work, message, outcome, answers)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -147,7 +152,7 @@ class ResponseCall:
         self._flow = flow
         self._metadata = metadata
         self._began = time.monotonic()
-        self.stage = Stage.OPEN
+        self.stage = OPEN
 
     def complete(
         self,
@@ -155,16 +160,13 @@ class ResponseCall:
         acknowledgement: AcknowledgeAction,
     ) -> None:
         """message_complete."""
-        if get_ident() == self._flow.thread:
-            self._complete(response_messages, acknowledgement)
-        else:
-            self._flow.on_loop(self._complete, response_messages, acknowledgement)
-
-    def _complete(self, response_messages: object, acknowledgement: object) -> None:
-        if self.stage is not Stage.OPEN:
+        if get_ident() != self._flow.thread:
+            self._flow.on_loop(self.complete, response_messages, acknowledgement)
+            return
+        if self.stage is not OPEN:
             logger.warning("message_complete of a response was called again; ignored")
             return
-        self.stage = Stage.COMPLETE
+        self.stage = COMPLETE
         if response_messages or acknowledgement != "ack":
             logger.warning(
                 "message_complete: a response is not answered, and needs no more than ack"
@@ -172,18 +174,18 @@ class ResponseCall:
         self._flow.measure(self._metadata, self._began, "ack", 0)
 
 
-def _completion(message: Message, responses: object, acknowledgement: object) -> Completion:
+def _ending(message: Message, responses: object, acknowledgement: object) -> Ending:
     """What message_complete was given, checked. Raises NuropbValidationError naming the part."""
     outcome = _OUTCOMES.get(acknowledgement) if isinstance(acknowledgement, str) else None
     if outcome is None:
         raise NuropbValidationError(
             f"acknowledgement: {short(acknowledgement)}, use 'ack', 'nack' or 'reject'"
         )
-    if outcome is Outcome.CALL_AGAIN or responses is None:
-        return Completion(outcome)
-    if not isinstance(responses, list | tuple):
+    if outcome is _AGAIN or responses is None:
+        return outcome, ()
+    if not isinstance(responses, (list, tuple)):
         raise NuropbValidationError(f"response_messages: {type_of(responses)}, a list is needed")
-    return Completion(outcome, _answers(message, responses))
+    return outcome, _answers(message, responses)
 
 
 def _answers(message: Message, responses: Sequence[object]) -> Sequence[Mapping[str, Any]]:
@@ -194,8 +196,14 @@ def _answers(message: Message, responses: Sequence[object]) -> Sequence[Mapping[
     answers: list[Mapping[str, Any]] = []
     answered = False
     for number, each in enumerate(responses):
-        payload = each.get("nuropb_payload") if isinstance(each, Mapping) else None
-        tag = payload.get("tag") if isinstance(payload, Mapping) else None
+        plain = _plain(each, message.correlation_id)
+        if plain is not None:
+            if not answered:
+                answers.append(plain)
+            answered = True
+            continue
+        payload = each.get("nuropb_payload") if isinstance(each, _MAPPINGS) else None
+        tag = payload.get("tag") if isinstance(payload, _MAPPINGS) else None
         if payload is None or tag not in ("response", "event"):
             raise NuropbValidationError(
                 f"response_messages[{number}]: a mapping is needed whose 'nuropb_payload' has "
@@ -212,12 +220,21 @@ def _answers(message: Message, responses: Sequence[object]) -> Sequence[Mapping[
             )
         else:
             answered = True
-        if not (
-            tag == "response"  # the plain case; its ids are the request's
-            and "result" in payload
-            and isinstance(payload.get("error", ""), _DICT_OR_NONE)
-            and isinstance(payload.get("context"), _DICT_OR_NONE)
-        ):
-            envelope.check_outgoing(payload)
+        envelope.check_outgoing(payload)
         answers.append(payload)
     return answers
+
+
+def _plain(response: object, correlation_id: str) -> Mapping[str, Any] | None:
+    """The payload of a response that lacks nothing, as nearly all are; ids are not looked at."""
+    payload = response.get("nuropb_payload") if type(response) is dict else None
+    if (
+        type(payload) is dict
+        and payload.get("tag") == "response"
+        and payload.get("correlation_id") in (None, "", correlation_id)
+        and "result" in payload
+        and isinstance(payload.get("error", ""), _DICT_OR_NONE)
+        and isinstance(payload.get("context"), _DICT_OR_NONE)
+    ):
+        return payload
+    return None

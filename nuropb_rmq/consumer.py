@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from .acknowledgement import Settlement
+from .acknowledgement import ACK, CALL_AGAIN, REJECT, Settlement
 from .exceptions import ConnectionLostError
 from .origins import report
 from .wire import frames
@@ -88,13 +88,12 @@ class Consumer:
         port = self.port
         if not port.open:
             return False
-        match settlement:
-            case Settlement.ACK | Settlement.CALL_AGAIN:
-                data = frames.pack_ack(port.number, content.tag)
-            case Settlement.REJECT:
-                data = frames.pack_reject(port.number, content.tag, requeue=False)
-            case Settlement.REQUEUE:
-                data = frames.pack_nack(port.number, content.tag, requeue=True)
+        if settlement is ACK or settlement is CALL_AGAIN:
+            data = frames.pack_ack(port.number, content.tag)
+        elif settlement is REJECT:
+            data = frames.pack_reject(port.number, content.tag, requeue=False)
+        else:
+            data = frames.pack_nack(port.number, content.tag, requeue=True)
         port.write(data)
         return True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ class Deadlines(Generic[T]):
 
     def __init__(self, expire: Callable[[T], None]) -> None:
         self._expire = expire
-        self._loop = asyncio.get_running_loop()
+        self._call_later = asyncio.get_running_loop().call_later
         self._queues: dict[float, dict[T, float]] = {}
         self._timers: dict[float, asyncio.TimerHandle] = {}
         self._many = _FEW_LENGTHS
@@ -33,8 +34,8 @@ class Deadlines(Generic[T]):
             if len(self._queues) >= self._many:
                 self._forget_unused()
             queue = self._queues[seconds] = {}
-            self._timers[seconds] = self._loop.call_later(seconds, self._due, seconds)
-        queue[thing] = self._loop.time() + seconds
+            self._timers[seconds] = self._call_later(seconds, self._due, seconds)
+        queue[thing] = monotonic() + seconds
 
     def remove(self, thing: T, seconds: float) -> None:
         """It does not expire any more; `seconds` are those that it was added with."""
@@ -51,11 +52,11 @@ class Deadlines(Generic[T]):
 
     def _due(self, seconds: float) -> None:
         queue = self._queues[seconds]
-        now = self._loop.time()
+        now = monotonic()
         while queue:
             thing, deadline = next(iter(queue.items()))
             if deadline > now:
-                self._timers[seconds] = self._loop.call_at(deadline, self._due, seconds)
+                self._timers[seconds] = self._call_later(deadline - now, self._due, seconds)
                 return
             del queue[thing]
             self._expire(thing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from .acknowledgement import Settlement
+from .acknowledgement import REJECT, Settlement
 from .consumer import Consumer
 from .exceptions import NuropbException, NuropbSerializationError, PublishNackedError
 from .head import Head
@@ -43,7 +43,7 @@ class Delivery:
         self.content = content
         self.decrypted = False
         """An answer can be encrypted, once, with the key that this delivery came with."""
-        self.settlement = Settlement.REJECT
+        self.settlement = REJECT
         self.settler = settler
         self.concluded = False
         """What becomes of it is decided; it is settled when its messages are confirmed."""

@@ -9,7 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from . import envelope
-from .acknowledgement import Answer, Outcome, Settlement, decide
+from .acknowledgement import (
+    CALL_AGAIN,
+    DONE,
+    REJECT,
+    Answer,
+    Outcome,
+    decide,
+)
 from .config import TransportConfig
 from .consumer import Consumer
 from .deadlines import Deadlines
@@ -36,7 +43,7 @@ from .message import (
 )
 from .origins import report
 from .outbound import Outbound
-from .protocol import MessageType
+from .protocol import REQUEST, RESPONSE
 from .sealing import Sealing, whole_body
 from .wire.frames import Content
 
@@ -45,9 +52,10 @@ logger = logging.getLogger(__name__)
 CANCEL_WITHIN = 2.0
 """Seconds that handlers have to end in, once they are cancelled."""
 
+_OUTCOME: Final = Answer.OUTCOME
 _UNHANDLED: Final = "a delivery could not be handled; it goes to the dead letters"
 
-Conclude = Callable[[Delivery, Message, Completion], None]
+Conclude = Callable[[Delivery, Message, Outcome, Sequence[Mapping[str, Any]]], None]
 """Ends a delivery at once, while its handler may go on; it never raises."""
 Taker = Callable[[Delivery, Message, Conclude], Awaitable[Any]]
 """A handler that knows its delivery, and may end it before it ends itself."""
@@ -166,7 +174,7 @@ class Dispatcher:
             raise
         except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
             report(logger, logging.ERROR, e, _UNHANDLED)
-            work.settle(Settlement.REJECT)
+            work.settle(REJECT)
         finally:
             self._tasks.discard(task)  # here, for a done callback is a further turn of the loop
             if self._waiters:
@@ -175,7 +183,7 @@ class Dispatcher:
     async def _open(self, work: Delivery, head: Head) -> dict[str, Any]:
         if head.problem is not None:
             raise head.problem
-        if head.kind is MessageType.RESPONSE:
+        if head.kind is RESPONSE:
             raise MalformedMessageError("a response on a service queue")
         body = whole_body(work.content)
         if head.encrypted:
@@ -211,7 +219,7 @@ class Dispatcher:
             self._expired.discard(task)
         if isinstance(value, Completion):
             return value.outcome, value.messages
-        return Outcome.DONE, [response_to(message, head, value)]
+        return DONE, [response_to(message, head, value)]
 
     def _succeeded(
         self, message: Message, head: Head, success: NuropbSuccess
@@ -221,7 +229,7 @@ class Dispatcher:
         except (KeyError, TypeError):
             problem = "NuropbSuccess: each of its events is a mapping with topic and payload"
             return self._failed(message, head, NuropbHandlingError(problem))
-        return Outcome.DONE, [response_to(message, head, success.result), *events]
+        return DONE, [response_to(message, head, success.result), *events]
 
     def _overdue(self, task: asyncio.Task[None]) -> None:
         self._expired.add(task)
@@ -236,15 +244,21 @@ class Dispatcher:
         report(logger, logging.DEBUG, error, "%s", message.correlation_id)
         return Outcome.FAILED, [envelope.error_response(head, describe(error), context_of(message))]
 
-    def conclude(self, work: Delivery, message: Message, completion: Completion) -> None:
+    def conclude(
+        self,
+        work: Delivery,
+        message: Message,
+        outcome: Outcome,
+        messages: Sequence[Mapping[str, Any]],
+    ) -> None:
         """End a delivery at once, while its handler goes on; what that returns does not count."""
         if work.concluded:
             return
         try:
-            self._conclude(work, work.head, message, completion.outcome, completion.messages)
+            self._conclude(work, work.head, message, outcome, messages)
         except Exception as e:  # noqa: BLE001 - as in _dispatch: the caller is anybody
             report(logger, logging.ERROR, e, _UNHANDLED)
-            work.settle(Settlement.REJECT)
+            work.settle(REJECT)
 
     def _conclude(
         self,
@@ -257,47 +271,46 @@ class Dispatcher:
         work.concluded = True
         decision = decide(message.kind, outcome, message.call_again_count)
         work.settlement = decision.settlement
-        if decision.settlement is Settlement.CALL_AGAIN:
+        if decision.settlement is CALL_AGAIN:
             on_done = work.expect_call_again()
             try:
                 self._outbound.call_again(head, on_done)
             except NuropbTransportError as e:
                 on_done(e)
             return
-        match decision.answer:
-            case Answer.NOTHING:
+        if decision.answer is not _OUTCOME:
+            if decision.answer is Answer.NOTHING:
                 messages = [each for each in messages if each.get("tag") == "event"]
-            case Answer.CALL_AGAIN_REJECTED:
+            else:
                 error = NuropbCallAgainReject("the handler asked for a second call-again")
                 messages = [envelope.error_response(head, error.to_dict(), context_of(message))]
         try:
             self._publish(work, head, messages)
         except NuropbException as e:
-            if outcome is Outcome.FAILED or message.kind is not MessageType.REQUEST:
+            if outcome is Outcome.FAILED or message.kind is not REQUEST:
                 raise
             # The result cannot be sent: that is a failure, and the requester is told so.
             _, messages = self._failed(message, head, e)
-            work.settlement = Settlement.REJECT
+            work.settlement = REJECT
             self._publish(work, head, messages)
         work.published()
 
     def _publish(self, work: Delivery, head: Head, messages: Sequence[Mapping[str, Any]]) -> None:
         """Pack everything before anything is sent: then all of it goes, or nothing."""
         reply_to = self._reply_to(head)
-        answers = [each for each in messages if each.get("tag") == MessageType.RESPONSE]
-        events = [self._outbound.event(each) for each in messages if each not in answers]
-        replies = []
-        if work.decrypted:
-            del answers[1:]  # the key that the request came with serves one, and none goes plain
-        for payload in answers if reply_to else ():
-            send = self._outbound.reply(head, payload, reply_to or "", encrypted=work.decrypted)
+        # Events first: the key that a request came with serves one answer, and none goes plain.
+        packed = [self._outbound.event(each) for each in messages if each.get("tag") != "response"]
+        sealed = work.decrypted
+        for payload in messages:
+            if payload.get("tag") != "response" or reply_to is None or work.decrypted is not sealed:
+                continue
+            packed.append(self._outbound.reply(head, payload, reply_to, encrypted=sealed))
             work.decrypted = False
-            replies.append(send)
-        work.sent = len(replies) + len(events)
-        for send in (*replies, *events):
+        work.sent = len(packed)
+        for each in packed:
             on_done = work.expect()
             try:
-                send(on_done)
+                self._outbound.send(each, on_done)
             except NuropbTransportError as e:  # no room, or closed: too late for another answer
                 on_done(e)
 
@@ -323,7 +336,7 @@ class Dispatcher:
         The answer is plain when the message could not be decrypted: no key is known for it.
         """
         logger.warning("dead-lettered a message that cannot be read: %s", error)
-        work.settlement = Settlement.REJECT
+        work.settlement = REJECT
         self._publish(work, head, [envelope.error_response(head, error.to_dict())])
         if work.decrypted:
             self._sealing.forget_received(head.correlation_id)

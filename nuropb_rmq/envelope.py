@@ -32,6 +32,7 @@ from .protocol import (
     KINDS,
     NUROPB_PROTOCOL_VERSION,
     NUROPB_VERSION,
+    RESPONSE,
     MessageType,
 )
 from .wire import frames
@@ -285,7 +286,7 @@ def read_payload(
         raise MalformedMessageError("field 'tag' does not belong to this envelope")
     if payload.get("correlation_id", None if decrypted else correlation_id) != correlation_id:
         raise MalformedMessageError("field 'correlation_id' does not belong to this envelope")
-    if decrypted and kind is not MessageType.RESPONSE and payload["service"] != head.routing_key:
+    if decrypted and kind is not RESPONSE and payload["service"] != head.routing_key:
         raise MalformedMessageError("field 'service' does not belong to this envelope")
     return payload
 
@@ -295,7 +296,7 @@ def error_response(
 ) -> dict[str, Any]:
     """The response that tells a requester about an error."""
     return {
-        "tag": MessageType.RESPONSE.value,
+        "tag": "response",
         "result": None,
         "error": dict(error),
         "correlation_id": head.correlation_id,

@@ -21,6 +21,7 @@ from .protocol import (
     HEADER_TYPE,
     KINDS,
     NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
+    REQUEST,
     MessageType,
 )
 from .wire import frames
@@ -38,8 +39,8 @@ _LONGEST_SHAPE: Final = 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
-    """What a header table says, whatever its trace id is."""
+class Shape:
+    """What a header table says, whatever its trace id is. Many messages share one."""
 
     headers: dict[str, Any]
     kind: MessageType
@@ -56,8 +57,8 @@ class Head:
     """
 
     __slots__ = (
-        "_expiration", "_shape", "call_again_count", "content", "correlation_id", "encrypted",
-        "kind", "problem", "reply_to", "trace_id",
+        "_expiration", "call_again_count", "content", "correlation_id", "encrypted",
+        "kind", "problem", "reply_to", "shape", "trace_id",
     )  # fmt: skip
 
     def __init__(self, content: Content) -> None:
@@ -78,13 +79,13 @@ class Head:
         self.reply_to = ""
         self.trace_id: str | None = None
         """None, too, when it is nothing that an answer could carry."""
-        self.kind = MessageType.REQUEST
+        self.kind = REQUEST
         self.encrypted = False
         """Whether the body is. Old peers may mark events so, and never encrypt them."""
         self.call_again_count = 0
         """How often it was called again already."""
         self._expiration = b""
-        self._shape = _NOTHING
+        self.shape = _NOTHING
 
     @property
     def properties(self) -> Properties:
@@ -94,19 +95,15 @@ class Head:
     @property
     def headers(self) -> dict[str, Any]:
         """The headers, as a dict of one's own."""
-        headers = dict(self._shape.headers)
+        headers = dict(self.shape.headers)
         if self.trace_id is not None:
             headers[HEADER_TRACE_ID] = self.trace_id
         return headers
 
-    def header(self, name: str) -> Any:
-        """One header (not the trace id), None when there is none."""
-        return self._shape.headers.get(name)
-
     @property
     def routing_key(self) -> str:
         """The routing key that its sender used, also after a call-again."""
-        value = self._shape.headers.get(HEADER_CALL_AGAIN_ROUTING_KEY)
+        value = self.shape.headers.get(HEADER_CALL_AGAIN_ROUTING_KEY)
         return value if isinstance(value, str) else self.content.routing_key
 
     @property
@@ -159,7 +156,7 @@ class Head:
     def _read_headers(self, table: bytes) -> str | None:
         """Read the headers; returns what is wrong with the envelope, if anything is."""
         try:
-            shape = self._shape = self._look_up(table)
+            shape = self.shape = self._look_up(table)
         except AMQPProtocolError as e:
             return str(e)
         self.kind = shape.kind
@@ -173,7 +170,7 @@ class Head:
             return "correlation_id is not UTF-8 text"
         return None
 
-    def _look_up(self, table: bytes) -> _Shape:
+    def _look_up(self, table: bytes) -> Shape:
         """The shape of a header table, and the trace id.
 
         What stands before and behind the trace id must each be whole entries: the mark may occur
@@ -198,7 +195,7 @@ class Head:
                 return self._decode(table)
         return shape
 
-    def _decode(self, table: bytes) -> _Shape:
+    def _decode(self, table: bytes) -> Shape:
         headers = frames.decode_table(table)
         value = headers.get(HEADER_TRACE_ID)
         if isinstance(value, str) and len(value) <= MAX_TRACE_ID:
@@ -206,10 +203,10 @@ class Head:
         return _shape_of(headers)
 
 
-_shapes: dict[tuple[bytes, bytes], _Shape] = {}
+_shapes: dict[tuple[bytes, bytes], Shape] = {}
 
 
-def _remember(before: bytes, behind: bytes) -> _Shape | None:
+def _remember(before: bytes, behind: bytes) -> Shape | None:
     """The shape of these entries, kept for the next message; None when they are none."""
     try:
         headers = frames.decode_table(before) | frames.decode_table(behind)
@@ -226,7 +223,7 @@ def _remember(before: bytes, behind: bytes) -> _Shape | None:
     return shape
 
 
-def _shape_of(headers: dict[str, Any]) -> _Shape:
+def _shape_of(headers: dict[str, Any]) -> Shape:
     named = headers.get(HEADER_TYPE)
     kind = KINDS.get(named) if isinstance(named, str) else None
     again = headers.get(HEADER_CALL_AGAIN_COUNT, 0)
@@ -237,7 +234,7 @@ def _shape_of(headers: dict[str, Any]) -> _Shape:
         problem = f"header {HEADER_PROTOCOL} is {short(protocol)}, understood is {supported}"
     elif kind is None:
         problem = f"header {HEADER_TYPE} is {short(named)}, no type of message"
-    return _Shape(
+    return Shape(
         headers,
         kind or MessageType.REQUEST,
         headers.get(HEADER_ENCRYPTED) == "yes" and kind is not MessageType.EVENT,
@@ -246,7 +243,7 @@ def _shape_of(headers: dict[str, Any]) -> _Shape:
     )
 
 
-_NOTHING: Final = _Shape({}, MessageType.REQUEST, False, 0, None)
+_NOTHING: Final = Shape({}, MessageType.REQUEST, False, 0, None)
 
 
 def short(value: object) -> str:

@@ -117,7 +117,7 @@ def context_of(message: Message) -> dict[str, Any]:
 def response_to(message: Message, head: Head, result: Any) -> dict[str, Any]:
     """The response that carries a result."""
     return {
-        "tag": MessageType.RESPONSE.value,
+        "tag": "response",
         "result": result,
         "error": None,
         "correlation_id": message.correlation_id,
@@ -134,7 +134,7 @@ def event_of(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
     Events go out in plain: the context of a message that came encrypted does not go with them.
     """
     return {
-        "tag": MessageType.EVENT.value,
+        "tag": "event",
         "topic": event["topic"],
         "event": event["payload"] if "payload" in event else event.get("event"),
         "target": event.get("target"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from . import envelope, serialization
@@ -16,13 +16,10 @@ from .exceptions import (
     NuropbValidationError,
 )
 from .head import Head
-from .protocol import MessageType, new_id
+from .protocol import COMMAND, EVENT, REQUEST, RESPONSE, MessageType, new_id
 from .publisher import OnDone, Outgoing, Publisher
 from .sealing import Sealing
 from .topology import Topology
-
-Send = Callable[[OnDone], None]
-"""Sends what was packed; told its outcome."""
 
 
 class Outbound:
@@ -61,7 +58,7 @@ class Outbound:
         """
         correlation_id = payload["correlation_id"]
         exchange, routing_key, sender = self._destination(kind, payload, reply_to)
-        if encrypted and kind is MessageType.EVENT:
+        if encrypted and kind is EVENT:
             raise EncryptionError(
                 "encrypted: events cannot be encrypted, no peer would read them; "
                 "send it plain, or as a command"
@@ -86,9 +83,9 @@ class Outbound:
         method = envelope.publish_method(exchange, routing_key, bool(sender))
         if encrypted:  # last of all: a key is remembered for what will be sent, for nothing else
             body = self._sealing.seal(body, correlation_id, routing_key if sender else None)
-            if kind is MessageType.COMMAND:
+            if kind is COMMAND:
                 self._sealing.forget_sent(correlation_id)
-            elif kind is MessageType.REQUEST:
+            elif kind is REQUEST:
                 on_done = self._forgetting(correlation_id, on_done)
         return Outgoing(
             method,
@@ -96,7 +93,7 @@ class Outbound:
             body,
             on_done,
             deadline=deadline,
-            resend=kind is MessageType.RESPONSE,
+            resend=kind is RESPONSE,
         )
 
     def _forgetting(self, correlation_id: str, on_done: OnDone) -> OnDone:
@@ -115,9 +112,9 @@ class Outbound:
         """Exchange, routing key, and where answers go: for what is sent to a service, and may not
         be lost in silence (mandatory)."""
         topology = self._topology
-        if kind is MessageType.EVENT:
+        if kind is EVENT:
             return topology.events_exchange.name, payload["topic"], ""
-        if kind is not MessageType.RESPONSE:
+        if kind is not RESPONSE:
             return topology.rpc_exchange.name, payload["service"], topology.response_queue.name
         routing_key = reply_to or payload.get("reply_to")
         if not routing_key or not isinstance(routing_key, str):
@@ -128,14 +125,14 @@ class Outbound:
 
     def reply(
         self, head: Head, payload: Mapping[str, Any], reply_to: str, *, encrypted: bool
-    ) -> Send:
-        """The response to a request.
+    ) -> Outgoing:
+        """The response to a request, packed, for send().
 
         It waits for the broker up to the request's expiry, and is written again when its channel
         dies before the confirm.
         """
         ttl = head.ttl
-        message = self.pack(
+        return self.pack(
             {
                 **payload,
                 "reply_to": reply_to,
@@ -143,18 +140,22 @@ class Outbound:
                 "trace_id": head.trace_id,
             },
             _nobody,
-            kind=MessageType.RESPONSE,
+            kind=RESPONSE,
             encrypted=encrypted,
             deadline=None if ttl is None else self._loop.time() + ttl / 1000,
             reply_to=reply_to,
         )
-        return self._send(message)
 
-    def event(self, payload: Mapping[str, Any]) -> Send:
-        """An event that a handler's success publishes."""
+    def event(self, payload: Mapping[str, Any]) -> Outgoing:
+        """An event that a handler's success publishes, packed, for send()."""
         kind = envelope.check_outgoing(payload)
         deadline = self._loop.time() + self._config.publish_timeout
-        return self._send(self.pack(identify(payload), _nobody, kind=kind, deadline=deadline))
+        return self.pack(identify(payload), _nobody, kind=kind, deadline=deadline)
+
+    def send(self, message: Outgoing, on_done: OnDone) -> None:
+        """Publish what was packed; `on_done` is told its outcome, or this raises."""
+        message.on_done = on_done
+        self._publisher.publish(message)
 
     def call_again(self, head: Head, on_done: OnDone) -> None:
         """Put a message back into its service queue once more, as it came, with its count."""
@@ -168,13 +169,6 @@ class Outbound:
             deadline=self._loop.time() + self._config.publish_timeout,
         )
         self._publisher.publish(message)
-
-    def _send(self, message: Outgoing) -> Send:
-        def send(on_done: OnDone) -> None:
-            message.on_done = on_done
-            self._publisher.publish(message)
-
-        return send
 
 
 def identify(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from .exceptions import (
 )
 from .head import Head
 from .outbound import Outbound, identify
-from .protocol import MessageType
-from .publisher import Outgoing, Publisher, Stage
+from .protocol import COMMAND, REQUEST
+from .publisher import DONE, WAITING, Outgoing, Publisher, Stage
 from .replies import OnResponse, Pending, Replies
 
 logger = logging.getLogger(__name__)
@@ -52,17 +52,14 @@ class Confirmation(Ignorable[None]):
 
     what = "a message was not sent, or not delivered, and nobody waited for it"
 
-    def __init__(
-        self,
-        deadlines: Deadlines[Confirmation],
-        timeout: float,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(loop=loop)
+    message: Outgoing | None
+    """Until the outcome is known: a circle that lasts would wait for the garbage collector."""
+
+    def begin(self, deadlines: Deadlines[Confirmation], timeout: float) -> None:
+        """The deadline runs. (An __init__ above that of asyncio's future would cost as much.)"""
+        self.message = None
         self._deadlines = deadlines
         self._timeout = timeout
-        self.message: Outgoing | None = None
-        """Until the outcome is known: a circle that lasts would wait for the garbage collector."""
         deadlines.add(self, timeout)
 
     def settle(self, error: NuropbException | None) -> None:
@@ -84,7 +81,7 @@ class Confirmation(Ignorable[None]):
 
     def late(self, stage: Stage) -> NuropbException:
         """The error of a deadline that passed, of a message at this stage."""
-        if stage is Stage.WAITING:
+        if stage is WAITING:
             return NuropbTimeoutError(
                 f"never sent: the broker took no messages for {self._timeout:g} s"
             )
@@ -155,12 +152,13 @@ class Gate:
         return message
 
 
-_EXPIRING = (MessageType.COMMAND, MessageType.REQUEST)
+_NUMBERS = (int, float)
+_EXPIRING = (COMMAND, REQUEST)
 
 
 def seconds(name: str, value: object) -> float:
     """A time in seconds. Raises NuropbValidationError, calling it `name`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not value > 0:
         raise NuropbValidationError(f"{name}: {value!r}, a number of seconds above 0 is needed")
     return float(value)
 
@@ -185,7 +183,8 @@ class PostedRequest(Pending):
     def published(self, error: NuropbException | None) -> None:
         """What became of the request's own message."""
         self._confirmation.settle(error)
-        super().published(error)
+        if error is not None:
+            super().published(error)
 
     def answer(self, head: Head, payload: dict[str, Any]) -> None:
         """There is a response."""
@@ -198,7 +197,7 @@ class PostedRequest(Pending):
 
     def expire(self) -> None:
         """The deadline passed; what was not sent until now is never sent."""
-        if self.message is not None and self.message.stage is Stage.WAITING:
+        if self.message is not None and self.message.stage is WAITING:
             self._posts.discard(self.message, self.overdue())
         else:
             super().expire()
@@ -250,22 +249,23 @@ class Posts:
             ttl = self._config.default_ttl
         timeout = self._config.publish_timeout if timeout is None else seconds("timeout", timeout)
         identified = identify(payload)
-        confirmation = Confirmation(self._deadlines, timeout, self._loop)
+        confirmation = Confirmation(loop=self._loop)
+        confirmation.begin(self._deadlines, timeout)
         request = None
         on_done = confirmation.settle
         try:
-            if kind is MessageType.REQUEST and self._on_failure is not None and ttl is not None:
+            if kind is REQUEST and self._on_failure is not None and ttl is not None:
                 request = self._follow(identified, ttl, confirmation)
                 request.encrypted = encrypted
                 on_done = request.published
             message = confirmation.message = self._outbound.pack(
                 identified, on_done, kind=kind, ttl=ttl, priority=priority, encrypted=encrypted
             )
-            if kind is MessageType.REQUEST:
+            if kind is REQUEST:
                 self._gate.publish(message)
             else:
                 self._publisher.publish(message)
-            if message.stage is Stage.DONE:  # refused as it is: told to whoever called
+            if message.stage is DONE:  # refused as it is: told to whoever called
                 confirmation.result()
         except BaseException:
             confirmation.withdraw()
@@ -279,7 +279,7 @@ class Posts:
     def abandon(self, confirmation: Confirmation) -> None:
         """Nobody waits for it any more: what was not written is never sent."""
         message = confirmation.message
-        if message is not None and message.stage is Stage.WAITING:
+        if message is not None and message.stage is WAITING:
             self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
 
     def _expire(self, confirmation: Confirmation) -> None:
@@ -297,7 +297,7 @@ class Posts:
         Raises NuropbValidationError when a request() awaits the response with this id.
         """
         before = self._replies.waiting(payload["correlation_id"])
-        if isinstance(before, PostedRequest):
+        if before is not None and isinstance(before, PostedRequest):
             self._replies.close(before)
         request = PostedRequest(self, payload, timeout, confirmation)
         self._replies.add(request)

@@ -61,6 +61,12 @@ class MessageType(StrEnum):
     RESPONSE = "response"
 
 
+# For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11).
+REQUEST: Final = MessageType.REQUEST
+COMMAND: Final = MessageType.COMMAND
+EVENT: Final = MessageType.EVENT
+RESPONSE: Final = MessageType.RESPONSE
+
 KINDS: Final = {kind.value: kind for kind in MessageType}
 """A payload's tag, or the header ``nuropb_type``, as the enum."""
 

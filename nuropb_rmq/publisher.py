@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import Final
 
 from .exceptions import (
     AMQPProtocolError,
@@ -49,6 +50,12 @@ class Stage(Enum):
     DONE = auto()
 
 
+# For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11).
+WAITING: Final = Stage.WAITING
+WRITTEN: Final = Stage.WRITTEN
+DONE: Final = Stage.DONE
+
+
 class Outgoing:
     """One message on its way out.
 
@@ -76,7 +83,7 @@ class Outgoing:
         self.on_done = on_done
         self.deadline = deadline
         self.resend = resend
-        self.stage = Stage.WAITING
+        self.stage = WAITING
         self.timer: asyncio.TimerHandle | None = None
 
     @property
@@ -86,8 +93,8 @@ class Outgoing:
 
     def finish(self, error: NuropbException | None) -> None:
         """Settle it, once."""
-        if self.stage is not Stage.DONE:
-            self.stage = Stage.DONE
+        if self.stage is not DONE:
+            self.stage = DONE
             if self.timer is not None:
                 self.timer.cancel()
                 self.timer = None
@@ -136,7 +143,7 @@ class Publisher:
         self._waits(message)
 
     def _waits(self, message: Outgoing) -> None:
-        message.stage = Stage.WAITING
+        message.stage = WAITING
         self._bytes += message.size
         self._set_timer(message)
 
@@ -157,7 +164,7 @@ class Publisher:
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
         """Settle a message that nobody waits for any more; it is not sent if it was not yet."""
-        if message.stage is Stage.WAITING:
+        if message.stage is WAITING:
             self._outbox.remove(message)
             self._bytes -= message.size
             self._check_idle()
@@ -165,7 +172,7 @@ class Publisher:
 
     def _expire(self, message: Outgoing) -> None:
         message.timer = None
-        if message.stage is Stage.WAITING:
+        if message.stage is WAITING:
             self.discard(
                 message,
                 NuropbTimeoutError("never sent: the broker took no messages until the deadline"),
@@ -195,7 +202,7 @@ class Publisher:
             self._channel = None
         unknown = []
         for message in reversed(channel.unconfirmed.values()):
-            if message.stage is not Stage.WRITTEN:
+            if message.stage is not WRITTEN:
                 continue
             if message.resend:
                 message.resend = reason.code in _NOT_OUR_FAULT
@@ -221,7 +228,7 @@ class Publisher:
         """
         if self._channel is not None:
             for message in self._channel.unconfirmed.values():
-                if message.stage is Stage.WRITTEN:
+                if message.stage is WRITTEN:
                     self._set_timer(message)
 
     def pump(self) -> None:
@@ -308,7 +315,7 @@ class PublisherChannel:
             )
         )
         self._tag = tag
-        message.stage = Stage.WRITTEN
+        message.stage = WRITTEN
         self.unconfirmed[tag] = message
 
     def on_content(self, content: Content) -> None:

@@ -19,8 +19,8 @@ from .exceptions import (
     NuropbValidationError,
 )
 from .head import Head
-from .protocol import MessageType
-from .publisher import Outgoing, Stage
+from .protocol import RESPONSE
+from .publisher import WAITING, Outgoing
 from .sealing import Sealing, whole_body
 from .wire.frames import Content
 
@@ -64,7 +64,7 @@ class Pending(ABC):
 
     def overdue(self) -> NuropbTimeoutError:
         """The error of a deadline that passed."""
-        sent = self.message is not None and self.message.stage is not Stage.WAITING
+        sent = self.message is not None and self.message.stage is not WAITING
         what = "no response" if sent else "not sent, for the broker could not be reached"
         return NuropbTimeoutError(f"{what} within {self.timeout:g} s")
 
@@ -153,7 +153,7 @@ class Replies:
         head = Head(content)
         if head.problem is not None:
             self._drop("malformed", head.problem)
-        elif head.kind is not MessageType.RESPONSE:
+        elif head.kind is not RESPONSE:
             self._drop("not a response", f"a {head.kind.value} on the response queue")
         else:
             pending = self._pending.pop(head.correlation_id, None)
@@ -197,7 +197,7 @@ class Replies:
     def expose(self) -> None:
         """The response queue is away: the answer to what was sent may be lost."""
         for pending in self._pending.values():
-            if pending.message is not None and pending.message.stage is not Stage.WAITING:
+            if pending.message is not None and pending.message.stage is not WAITING:
                 pending.exposed = True
 
     def recovered(self, after: float) -> None:

@@ -106,7 +106,8 @@ class Lifecycle:
 
     def check_open(self) -> None:
         """Raise a NuropbTransportError unless messages can be sent, and from this thread."""
-        if self.state.over or self.state is State.CONNECTING:
+        state = self.state
+        if state is not State.READY and (state.over or state is State.CONNECTING):
             raise self.closed_error()
         if get_ident() != self._thread:
             raise NuropbTransportError(

@@ -24,8 +24,8 @@ from .link import Link
 from .message import Handler
 from .outbound import Outbound, identify
 from .posting import Confirmation, Gate, Posts, seconds
-from .protocol import MessageType, ResponsePayloadDict, new_id
-from .publisher import Publisher, Stage
+from .protocol import REQUEST, ResponsePayloadDict, new_id
+from .publisher import WAITING, Publisher
 from .replies import Replies
 from .sealing import PayloadEncryptor, Sealing
 from .session import Role, Session
@@ -369,7 +369,7 @@ class Transport:
         no response in time, and NuropbOutcomeUnknownError when it was lost with a connection.
         """
         self._life.check_open()
-        if envelope.check_outgoing(payload) is not MessageType.REQUEST:
+        if envelope.check_outgoing(payload) is not REQUEST:
             raise NuropbValidationError("payload field 'tag': request() sends requests, see send()")
         timeout = self._config.request_timeout if timeout is None else seconds("timeout", timeout)
         identified = identify(payload)
@@ -379,7 +379,7 @@ class Transport:
             message = pending.message = self._outbound.pack(
                 identified,
                 pending.published,
-                kind=MessageType.REQUEST,
+                kind=REQUEST,
                 ttl=timeout,
                 priority=priority,
                 encrypted=encrypted,
@@ -388,7 +388,7 @@ class Transport:
             try:
                 return cast(ResponsePayloadDict, await pending.future)
             finally:
-                if message.stage is Stage.WAITING:
+                if message.stage is WAITING:
                     self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
         finally:
             self._replies.close(pending)
