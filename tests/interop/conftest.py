@@ -17,6 +17,7 @@ from nuropb_rmq import TransportConfig, configure
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import private_key
+from ..faults.proxy import Proxy
 from .process import OldPeer, why_not_installed
 from .sides import (
     SERVICE,
@@ -73,6 +74,11 @@ class Peers:
         self._api_url = api_url
         self._folder = folder
         self._started: list[OldPeer] = []
+        self._wires = contextlib.AsyncExitStack()
+
+    async def proxy(self) -> Proxy:
+        """A wire to the broker that can be cut; whoever is still at its end can leave in order."""
+        return await self._wires.enter_async_context(Proxy(self.url))
 
     async def process(self, name: str, *, transport: str = "nuropb") -> OldPeer:
         """A process that is not connected yet."""
@@ -102,7 +108,8 @@ class Peers:
 
     async def stop(self) -> None:
         """End them all; each must be able to leave in order."""
-        statuses = await asyncio.gather(*(each.stop() for each in self._started))
+        async with self._wires:
+            statuses = await asyncio.gather(*(each.stop() for each in self._started))
         names = [each.name for each in self._started]
         assert set(statuses) <= {0, -9}, dict(zip(names, statuses, strict=True))
 

@@ -8,7 +8,6 @@ import contextlib
 import pytest
 
 from ..encrypting import SECRET, Tap, headers_of
-from ..faults.proxy import Proxy
 from .conftest import OURS, Pair, Peers, named, start_server
 from .sides import Answer, PeerCaller, PeerServer, called, until
 
@@ -102,7 +101,8 @@ async def test_a_redelivered_request(pair: Pair, old_peers: Peers) -> None:
     """The connection of the service is lost while it works: the request comes once more."""
     await pair.caller.describe()
     await pair.server.stop()
-    async with Proxy(pair.url) as proxy, contextlib.AsyncExitStack() as started:
+    proxy = await old_peers.proxy()
+    async with contextlib.AsyncExitStack() as started:
         server = await start_server(pair.kinds[1], old_peers, started, url=proxy.url)
         call = asyncio.create_task(pair.caller.request("hold", encrypted=True, text=SECRET))
         await called(server, 1)

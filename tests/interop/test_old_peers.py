@@ -9,7 +9,6 @@ import pytest
 
 from nuropb_rmq import Message, NuropbCallAgain, Transport, TransportConfig
 
-from ..faults.proxy import Proxy
 from .conftest import Peers, start_caller
 from .orders import Orders
 from .process import PeerError
@@ -19,7 +18,8 @@ from .sides import SERVICE, Answer, execute, until
 async def test_a_lost_connection_is_the_end_and_it_says_that_it_is_connected(
     old_peers: Peers,
 ) -> None:
-    async with Proxy(old_peers.url) as proxy, contextlib.AsyncExitStack() as started:
+    proxy = await old_peers.proxy()
+    async with contextlib.AsyncExitStack() as started:
         server = await old_peers.server(url=proxy.url)
         caller = await start_caller("Transport", old_peers, started)
         assert (await caller.request("echo", text="?")).error is None

@@ -15,7 +15,7 @@ import pytest
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import SECRET
-from ..faults.proxy import Proxy, Wire
+from ..faults.proxy import Wire
 from .conftest import Peers
 from .process import PeerError
 from .sides import Answer, PeerCaller, PeerServer, called, until
@@ -98,29 +98,29 @@ async def test_a_request_that_is_nacked(peers: Peers, request: pytest.FixtureReq
 async def test_a_request_whose_connection_is_cut(peers: Peers) -> None:
     """Written, and neither confirmed nor answered: it may or may not have been done."""
     server = await server_of(peers)
-    async with Proxy(peers.url) as proxy:
-        caller = await caller_of(peers, proxy.url)
-        proxy.set(Wire.HOLE)
-        call = asyncio.create_task(caller.request("echo", text="lost"))
-        await until(lambda: caller.peer.do("unanswered"), lambda count: count == 1)
-        proxy.reset()
-        proxy.set(Wire.PASS)
-        answer = await call
-        assert answer.error == "NuropbOutcomeUnknownError", answer
-        assert await caller.request("echo", text="after") == Answer({"text": "after", "number": 0})
-        assert await caller.peer.do("unanswered") == 0
-        assert [each["text"] for each in await server.calls()] == ["after"]
+    proxy = await peers.proxy()
+    caller = await caller_of(peers, proxy.url)
+    proxy.set(Wire.HOLE)
+    call = asyncio.create_task(caller.request("echo", text="lost"))
+    await until(lambda: caller.peer.do("unanswered"), lambda count: count == 1)
+    proxy.reset()
+    proxy.set(Wire.PASS)
+    answer = await call
+    assert answer.error == "NuropbOutcomeUnknownError", answer
+    assert await caller.request("echo", text="after") == Answer({"text": "after", "number": 0})
+    assert await caller.peer.do("unanswered") == 0
+    assert [each["text"] for each in await server.calls()] == ["after"]
 
 
 async def test_a_service_whose_connection_is_cut_answers_all_the_same(peers: Peers) -> None:
-    async with Proxy(peers.url) as proxy:
-        server = await peers.server(transport=OURS, url=proxy.url)
-        caller = await caller_of(peers)
-        call = asyncio.create_task(caller.request("hold", text="here it is"))
-        await called(server, 1)
-        proxy.reset()
-        await server.release()
-        assert await call == Answer("here it is")
+    proxy = await peers.proxy()
+    server = await peers.server(transport=OURS, url=proxy.url)
+    caller = await caller_of(peers)
+    call = asyncio.create_task(caller.request("hold", text="here it is"))
+    await called(server, 1)
+    proxy.reset()
+    await server.release()
+    assert await call == Answer("here it is")
 
 
 @pytest.mark.parametrize("end", ["disconnect", "the ttl"])
