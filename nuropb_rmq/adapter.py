@@ -95,6 +95,8 @@ class RMQTransport:
     core_settings: ClassVar[Mapping[str, Any]] = {}
     """For subclasses: settings of TransportConfig that nuropb has not (heartbeat, handler_timeout,
     …), in its units."""
+    is_leader: bool = True
+    """Told in the metadata of messages, and nothing else."""
 
     def __init__(  # noqa: PLR0917 - nuropb's signature
         self,
@@ -118,8 +120,6 @@ class RMQTransport:
         if not callable(message_callback):
             raise NuropbConfigurationError("message_callback", "must be a function")
         self._amqp_url = amqp_url
-        self.is_leader = True
-        """Told in the metadata of messages, and nothing else."""
         self._config = TransportConfig(
             amqp_url=amqp_url,
             service_name=service_name,
