@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -26,7 +26,7 @@ class Receiver(Protocol):
 
 
 class Consumer:
-    """Drains one queue's deliveries in batches, in one task.
+    """Hands one queue's deliveries over: at once while there is room, else its task does so.
 
     With `acks`, a delivery is settled through `settle`, as long as its channel lives; what has
     not been begun when the channel dies is dropped here, because the broker delivers it again.
@@ -50,6 +50,9 @@ class Consumer:
         self._receiver = receiver
         self._on_end = on_end
         self._arrived: deque[Content] = deque()
+        self._unsettled: OrderedDict[int, None] = OrderedDict()
+        self._acked: set[int] = set()
+        self._room: Awaitable[None] | None = None
         self._wake: asyncio.Future[None] | None = None
         self._ended = False
         self._cancelling = False
@@ -62,21 +65,26 @@ class Consumer:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        arrived = self._arrived
         try:
             while True:
-                while arrived:
-                    room = self._receiver.receive(self, arrived.popleft())
-                    if room is not None:
-                        await room
-                if self._ended:
+                if self._room is not None:
+                    await self._room
+                    self._room = None
+                elif self._arrived:
+                    self._room = self._receiver.receive(self, self._arrived.popleft())
+                elif self._ended:
                     return
-                self._wake = loop.create_future()
-                await self._wake
+                else:
+                    self._wake = loop.create_future()
+                    await self._wake
         except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
-            report(logger, logging.ERROR, e, "consumer of %s failed", self.queue)
-            failed = f"consumer of {self.queue} failed: {type(e).__name__}"
-            self._on_end(ConnectionLostError(failed))
+            self._fail(e)
+
+    def _fail(self, error: Exception) -> None:
+        report(logger, logging.ERROR, error, "consumer of %s failed", self.queue)
+        self._on_end(
+            ConnectionLostError(f"consumer of {self.queue} failed: {type(error).__name__}")
+        )
 
     def _rouse(self) -> None:
         wake = self._wake
@@ -89,13 +97,32 @@ class Consumer:
         if not port.open:
             return False
         if settlement is ACK or settlement is CALL_AGAIN:
-            data = frames.pack_ack(port.number, content.tag)
-        elif settlement is REJECT:
+            if not self._acked:
+                port.at_flush(self._write_acks)
+            self._acked.add(content.tag)
+            return True
+        self._unsettled.pop(content.tag, None)
+        if settlement is REJECT:
             data = frames.pack_reject(port.number, content.tag, requeue=False)
         else:
             data = frames.pack_nack(port.number, content.tag, requeue=True)
         port.write(data)
         return True
+
+    def _write_acks(self) -> None:
+        """One Basic.Ack for all that this tick settled, as far as nothing unsettled lies before."""
+        port, acked, unsettled = self.port, self._acked, self._unsettled
+        count = last = 0
+        while unsettled and (tag := next(iter(unsettled))) in acked:
+            del unsettled[tag]
+            acked.discard(tag)
+            count, last = count + 1, tag
+        if count:
+            port.write(frames.pack_ack(port.number, last, multiple=count > 1))
+        for tag in acked:
+            unsettled.pop(tag, None)
+            port.write(frames.pack_ack(port.number, tag))
+        acked.clear()
 
     async def cancel(self) -> None:
         """Stop the deliveries; returns when the broker has, or the channel has ended.
@@ -114,8 +141,17 @@ class Consumer:
 
     def on_content(self, content: Content) -> None:
         """A delivery."""
-        self._arrived.append(content)
-        self._rouse()
+        if self.acks:
+            self._unsettled[content.tag] = None
+        if self._room is not None or self._arrived:
+            self._arrived.append(content)
+            return
+        try:
+            self._room = self._receiver.receive(self, content)
+        except Exception as e:  # noqa: BLE001 - the router must go on, whatever it is
+            self._fail(e)
+        if self._room is not None:
+            self._rouse()
 
     def on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
         """Nothing is published on this channel."""

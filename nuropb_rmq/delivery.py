@@ -50,6 +50,11 @@ class Delivery:
         self.sent = 0
         """Messages that were sent for it."""
 
+    @property
+    def stale(self) -> bool:
+        """Its channel is gone: the broker delivers it again, to whomever."""
+        return not self._consumer.port.open
+
     def expect(self) -> OnDone:
         """Wait for one more message to be confirmed; its outcome is told to what is returned."""
         self._outstanding += 1

@@ -88,6 +88,7 @@ class Dispatcher:
         self._outbound = outbound
         self._sealing = sealing
         self._loop = asyncio.get_running_loop()
+        self._max_depth = config.max_json_depth
         self._reply_to_pattern = re.compile(config.reply_to_pattern)
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines[asyncio.Task[None]](self._overdue)
@@ -155,9 +156,19 @@ class Dispatcher:
         task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - this runs in one
         try:
+            if work.stale:
+                work.settle(None)
+                return
             head = work.head = Head(work.content)
             try:
-                message = Message(head, await self._open(work, head))
+                body = self._body(work, head)
+                if head.encrypted:
+                    body = await self._sealing.unseal(body, head.correlation_id)
+                    work.decrypted = True
+                payload = envelope.read_payload(
+                    head, body, max_depth=self._max_depth, decrypted=head.encrypted
+                )
+                message = Message(head, payload)
             except (MalformedMessageError, EncryptionError) as e:
                 self._refuse(work, head, e)
                 return
@@ -180,18 +191,13 @@ class Dispatcher:
             if self._waiters:
                 self._wake()
 
-    async def _open(self, work: Delivery, head: Head) -> dict[str, Any]:
+    def _body(self, work: Delivery, head: Head) -> bytes:
+        """What may be opened. Raises MalformedMessageError."""
         if head.problem is not None:
             raise head.problem
         if head.kind is RESPONSE:
             raise MalformedMessageError("a response on a service queue")
-        body = whole_body(work.content)
-        if head.encrypted:
-            body = await self._sealing.unseal(body, head.correlation_id)
-            work.decrypted = True
-        return envelope.read_payload(
-            head, body, max_depth=self._config.max_json_depth, decrypted=head.encrypted
-        )
+        return whole_body(work.content)
 
     async def _handle(
         self, task: asyncio.Task[None], work: Delivery, message: Message, head: Head

@@ -95,6 +95,7 @@ class Outgoing:
         """Settle it, once."""
         if self.stage is not DONE:
             self.stage = DONE
+            self.properties = self.body = b""  # whoever waits for the answer may wait for long
             if self.timer is not None:
                 self.timer.cancel()
                 self.timer = None

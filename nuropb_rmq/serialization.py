@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Final
 
 from .exceptions import MalformedMessageError, NuropbSerializationError
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 _PATH_LENGTH: Final = 12  # steps of a path shown in an error; deeper ones end in "…"
 
+_CONTAINERS: Final = frozenset((dict, list))
+_SAFE_DEPTH: Final = 5000
+"""Levels that decoding may follow on any thread's stack, whatever the recursion limit is set to."""
 # Possessive, and the closing quote optional, so that no body makes it run over a part twice.
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
@@ -88,17 +92,11 @@ def decode(body: bytes, *, max_depth: int) -> Any:
     MalformedMessageError when it is not UTF-8, not JSON, or nested deeper than `max_depth` levels
     of arrays and objects. Its text and chain hold nothing of the body.
     """
-    if body.count(b"[") + body.count(b"{") > max_depth and not _shallow(body, max_depth):
+    most = body.count(b"[") + body.count(b"{")
+    if most > max(max_depth, _SAFE_DEPTH) and not _shallow(body, max_depth):
         raise MalformedMessageError(f"body is nested deeper than {max_depth} levels")
     try:
-        text = body.decode("utf-8")
-        try:
-            value, end = _scan(text, 0)
-        except StopIteration:  # no value at the very start
-            end = -1
-        if end == len(text):  # as all peers send it: nothing around the value
-            return value
-        return _DECODER.decode(text)
+        value = _decoded(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         problem = f"body is not UTF-8: byte {error.start}"
     except json.JSONDecodeError as error:
@@ -107,12 +105,41 @@ def decode(body: bytes, *, max_depth: int) -> Any:
         problem = "body is nested deeper than this interpreter can follow"
     except ValueError:
         problem = "body has a number with more digits than this interpreter reads"
+    else:
+        if most <= max_depth or not _deeper(value, max_depth):
+            return value
+        problem = f"body is nested deeper than {max_depth} levels"
     raise MalformedMessageError(problem)
+
+
+def _decoded(text: str) -> Any:
+    """The one value of a text."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:  # no value at the very start
+        end = -1
+    if end == len(text):  # as all peers send it: nothing around the value
+        return value
+    return _DECODER.decode(text)
+
+
+def _deeper(value: Any, max_depth: int) -> bool:
+    """Whether arrays and objects nest deeper than that: level by level, a third of decoding."""
+    level = [value] if type(value) in _CONTAINERS else []
+    for _ in range(max_depth):
+        parts = chain.from_iterable(
+            [each.values() if type(each) is dict else each for each in level]
+        )
+        level = [part for part in parts if type(part) in _CONTAINERS]
+        if not level:
+            return False
+    return bool(level)
 
 
 def _shallow(body: bytes, max_depth: int) -> bool:
     """Whether brackets nest at most `max_depth` deep, strings apart; linear, and all of it in C.
 
+    It takes twice as long as decoding, which cannot crash then.
     What is left of an innermost pair is taken away, level by level. Unbalanced brackets are never
     all gone: then it is not JSON, whatever its depth.
     """

@@ -308,9 +308,9 @@ def pack_content(
     return b"".join(parts)
 
 
-def pack_ack(channel: int, delivery_tag: int) -> bytes:
-    """Basic.Ack of one delivery."""
-    return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_ACK, delivery_tag, 0, FRAME_END)
+def pack_ack(channel: int, delivery_tag: int, *, multiple: bool = False) -> bytes:
+    """Basic.Ack of one delivery, or of it and all before it."""
+    return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_ACK, delivery_tag, multiple, FRAME_END)
 
 
 def pack_nack(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:

@@ -53,6 +53,9 @@ class PortOwner(Protocol):
     def write(self, data: bytes) -> None:
         """Put whole frames in line."""
 
+    def at_flush(self, call: Callable[[], None]) -> None:
+        """Call it when this tick's frames are about to leave."""
+
     def end(self, port: ChannelPort, reason: ConnectionLostError) -> None:
         """Write out what is packed, then end the registration."""
 
@@ -98,6 +101,10 @@ class ChannelPort:
         if not self.open:
             raise ConnectionLostError(f"channel {self.number} has ended")
         self._owner.write(data)
+
+    def at_flush(self, call: Callable[[], None]) -> None:
+        """Call it, once, when this tick's frames are about to leave: it may write more of them."""
+        self._owner.at_flush(call)
 
     def cancel(self, consumer_tag: str) -> None:
         """Send Basic.Cancel; `on_cancelled(by_broker=False)` tells when the broker has done it."""

@@ -26,14 +26,20 @@ logger = logging.getLogger(__name__)
 HIGH_WATER = 256 * 1024
 """Bytes that may wait in our buffers before publishers are asked to pause."""
 UNTUNED_FRAME_MAX = 131_072
+READ_SIZE = 256 * 1024
+"""Bytes that are read at once, at most."""
 FRAME_MAX_CAP = 16 * 2**20
 """What we take for "no limit"."""
 HEARTBEAT_EVERY = 1.0
 """Seconds between heartbeat frames that aiormq is shown while frames are kept from it."""
 
 
-class FrameRouter(asyncio.StreamReaderProtocol):
-    """One socket's protocol; made anew for every connection attempt."""
+class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
+    """One socket's protocol; made anew for every connection attempt.
+
+    It brings its own buffer: asyncio would allocate READ_SIZE bytes for each read, which costs
+    20 µs, to receive some hundred.
+    """
 
     def __init__(
         self,
@@ -51,12 +57,14 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         self._out_transport: asyncio.Transport | None = None
         self._ports: dict[int, ChannelPort] = {}
         self._closing: set[int] = set()
+        self._space = memoryview(bytearray(READ_SIZE))
         self._buffer = bytearray()
         self._need = 0
         self.heard = False
         self._foreign = False
         self._out: list[bytes] = []
         self._out_size = 0
+        self._at_flush: list[Callable[[], None]] = []
         self._flush_due = False
         self._full = False
         self._held = False
@@ -131,7 +139,16 @@ class FrameRouter(asyncio.StreamReaderProtocol):
             self._flush_due = True
             self._event_loop.call_soon(self._flush)
 
+    def at_flush(self, call: Callable[[], None]) -> None:
+        """Call it when this tick's frames are about to leave."""
+        self._at_flush.append(call)
+        if not self._flush_due:
+            self._flush_due = True
+            self._event_loop.call_soon(self._flush)
+
     def _flush(self, *, tell: bool = True) -> None:
+        while self._at_flush:
+            self._at_flush.pop()()
         self._flush_due = False
         if not self._out:
             return
@@ -200,6 +217,14 @@ class FrameRouter(asyncio.StreamReaderProtocol):
         self._on_lost(reason)
 
     # -- reading ----------------------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the event loop puts what it reads."""
+        return self._space
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """It has put so many bytes there."""
+        self.data_received(bytes(self._space[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Cut what arrived into frames and send each where it belongs."""
