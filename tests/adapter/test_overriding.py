@@ -369,7 +369,7 @@ async def test_settling_when_the_channel_is_gone(
         await eventually(lambda: transport.connected)
         service.complete([answer(service.messages[0], "all the same")], of=0)
         assert result_of(await call) == "all the same"
-        await eventually(lambda: len(service.messages) == 2)
+        await eventually(lambda: len(service.messages) == 2 and observing.settled)
         service.complete([])
         await eventually(lambda: len(observing.metrics) == 2)
     assert observing.settled == [("ack", False), ("ack", True)]
