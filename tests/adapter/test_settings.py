@@ -287,7 +287,7 @@ def test_a_message_of_pika_is_decoded() -> None:
         ({"headers": {"nuropb_protocol": "0.1.1", "nuropb_type": []}}, b"{}", "nuropb_type"),
         ({}, b"{", "JSON"),
         ({}, b"\xff", "UTF-8"),
-        ({}, b"[" * 200, "deeper"),
+        ({}, b"[" * 200 + b"]" * 200, "deeper"),
         ({}, b"[]", "an object"),
     ],
 )
