@@ -32,7 +32,7 @@ from .exceptions import (
 )
 from .protocol import NUROPB_PROTOCOL_VERSION, NUROPB_VERSION
 from .refusals import about_tls, failure, refusal
-from .wire.router import FrameRouter
+from .wire.router import PROTOCOL_HEADER, FrameRouter
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,9 @@ class RouterFactory(TransportFactory):
         on_lost: Callable[[ConnectionLostError], None],
     ) -> None:
         self._broker = broker
-        self._timeout = max(1.0, connect_timeout / len(broker.hosts))
+        # Of an attempt over several hosts, something is left for the login at the last of them.
+        shares = len(broker.hosts) + (len(broker.hosts) > 1)
+        self._timeout = max(1.0, connect_timeout / shares)
         self._on_blocked = on_blocked
         self._on_lost = on_lost
         self._next_host = 0
@@ -67,25 +69,26 @@ class RouterFactory(TransportFactory):
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the first host that answers, beginning behind the one used last."""
+        """Connect to the first host that greets, beginning behind the one used last."""
         self.attempts += 1
         self.router = None
         context = await self._tls_context()
         hosts = self._broker.hosts
-        errors: list[OSError] = []
+        errors: dict[str, OSError] = {}
         for _ in hosts:
             host, port = hosts[self._next_host % len(hosts)]
             self._next_host += 1
             try:
                 return await self._open(host, port, context)
             except OSError as e:
-                errors.append(e)
+                errors[f"{host}:{port}"] = e
             except ValueError as e:  # a host name that cannot be encoded
-                errors.append(OSError(f"{host}: {e}"))
+                errors[f"{host}:{port}"] = OSError(f"{host}: {e}")
+        first = next(iter(errors.values()))
         if len(errors) == 1:
-            raise errors[0]
-        told = "; ".join(f"{host}:{port}" for host, port in hosts)
-        raise OSError(f"none of the hosts answered ({told}): {errors[0]}") from errors[0]
+            raise first
+        told = "; ".join(f"{where}: {error}" for where, error in errors.items())
+        raise OSError(f"none of the hosts answered: {told}") from first
 
     async def _tls_context(self) -> ssl.SSLContext | None:
         tls = self._broker.tls
@@ -112,10 +115,21 @@ class RouterFactory(TransportFactory):
                     ssl=context,
                     server_hostname=host if context else None,
                 )
+                self.router = router
+                # A host may accept and stay silent: then it is the next one's turn.
+                await router.greet()
         except TimeoutError as e:
-            raise TimeoutError(f"{host}:{port} did not answer in {self._timeout:g} s") from e
-        self.router = router
-        return reader, asyncio.StreamWriter(transport, router, reader, loop)
+            raise TimeoutError(f"no answer in {self._timeout:.3g} s") from e
+        return reader, _Greeted(transport, router, reader, loop)
+
+
+class _Greeted(asyncio.StreamWriter):
+    """aiormq's writer. The protocol header was sent, and aiormq's own is dropped."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write frames, which begin with their type, and never with an "A"."""
+        if data != PROTOCOL_HEADER:
+            super().write(data)
 
 
 class BrokerConnection(RobustConnection):

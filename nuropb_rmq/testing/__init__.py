@@ -1,4 +1,4 @@
-"""Private RabbitMQ nodes and clusters, for tests and demonstrations; fixtures in `pytest_plugin`."""
+"""Private RabbitMQ nodes and clusters for tests and demos; pytest fixtures in `pytest_plugin`."""
 
 from ._install import BrokerError, BrokerNotInstalled, BrokerStartError, RabbitMQCtlError
 from .cluster import RabbitMQCluster

@@ -303,9 +303,8 @@ class RabbitMQNode:
         shared_epmd = self._settings.member.epmd_port
         if self._ports is None:
             amqp, tls, management, distribution, epmd = free_ports(5)
-            self._ports = Ports(
-                self._wanted_port or amqp, tls, management, distribution, shared_epmd or epmd
-            )
+            amqp, epmd = self._wanted_port or amqp, shared_epmd or epmd
+            self._ports = Ports(amqp, tls, management, distribution, epmd)
         if self._data_dir is None:
             self._data_dir = self._install.make_data_dir()
         if self._processes is None:
@@ -316,8 +315,8 @@ class RabbitMQNode:
         with open(self._data_dir / "console.log", "ab") as console:
             if shared_epmd is None:
                 # In the foreground: the daemon that Erlang starts by itself would outlive us.
-                epmd = self._install.epmd(self._ports.epmd)
-                self._epmd = self._processes.spawn(epmd, environment, console)
+                command = self._install.epmd(self._ports.epmd)
+                self._epmd = self._processes.spawn(command, environment, console)
             self._wait_for("epmd", lambda: accepts(self._chosen().epmd), deadline)
             server = self._install.command(SERVER)
             self._beam = self._processes.spawn(server, environment, console)
