@@ -33,6 +33,8 @@ _EXCHANGE_NAME: Final = 127  # AMQP 0-9-1's domain exchange-name, enforced by pa
 _UUID: Final = "0" * 36  # as long as an instance id that start() makes by itself can be
 _MAX_SECONDS: Final = 4_294_967.0  # RabbitMQ's longest expiration: 2**32-1 ms, 49.7 days
 
+QUORUM: Final = "quorum"
+_QUEUE_TYPES: Final = ("classic", QUORUM)
 _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
     "prefetch_count": (0, 65_535),
     "heartbeat": (0, 65_534),
@@ -81,6 +83,15 @@ class TransportConfig:
     """Routing keys on the RPC exchange, besides the service's name."""
     event_bindings: Sequence[str] = ()
     """Topics on the events exchange, with * and # as in AMQP."""
+    queue_type: str = "classic"
+    """Of the service queue and the dead-letter queue: classic, as nuropb's, or quorum: in a
+    cluster it survives a node. All instances of a service must agree; an old peer cannot."""
+    delivery_limit: int | None = None
+    """Of a quorum queue: how often a message may be delivered once more before it goes to the
+    dead letters; None: the broker's own limit (20 since 4.0, none before)."""
+    single_active_consumer: bool = False
+    """One instance gets everything, and when it goes another takes over. With prefetch_count=1
+    messages are handled in order. All instances must agree; an old peer cannot."""
     prefetch_count: int = 32
     """Messages handled at a time; 0 is unlimited."""
     heartbeat: int = 10
@@ -118,7 +129,9 @@ class TransportConfig:
 
     def __post_init__(self) -> None:
         self._set("broker", Broker.parse(self.amqp_url))
-        typed("client_only", self.client_only, bool, "True or False")
+        for name in ("client_only", "single_active_consumer"):
+            typed(name, getattr(self, name), bool, "True or False")
+        self._check_queue_type()
         for name, (low, high) in _INTEGERS.items():
             self._check_integer(name, low, high)
         for name, shortest in _SECONDS.items():
@@ -183,6 +196,19 @@ class TransportConfig:
         if not math.isfinite(value) or not shortest <= value <= _MAX_SECONDS:
             raise NuropbConfigurationError(name, f"must be {wanted}, not {given}")
         self._set(name, value)
+
+    def _check_queue_type(self) -> None:
+        kind = typed("queue_type", self.queue_type, str, "one of classic, quorum")
+        if kind not in _QUEUE_TYPES:
+            raise NuropbConfigurationError("queue_type", f"must be classic or quorum, not {kind!r}")
+        if self.delivery_limit is None:
+            return
+        self._check_integer("delivery_limit", 0, 2**31)
+        if kind != QUORUM:
+            raise NuropbConfigurationError(
+                "delivery_limit",
+                'is for quorum queues only: set queue_type="quorum", or leave it out',
+            )
 
     def _check_pattern(self) -> None:
         pattern = typed("reply_to_pattern", self.reply_to_pattern, str, "a regular expression")

@@ -97,6 +97,27 @@ def test_every_name_can_be_configured() -> None:
     )
 
 
+def test_a_quorum_queue_has_its_dead_letters_in_one_too() -> None:
+    made = topology(queue_type="quorum", delivery_limit=3, single_active_consumer=True)
+    assert made.service_queue is not None
+    assert made.service_queue.arguments == {
+        "x-dead-letter-exchange": "nuropb-dl-exchange",
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 3,
+        "x-single-active-consumer": True,
+    }
+    assert made.dl_queue == Queue(
+        "nuropb-orders-dlq", durable=True, arguments={"x-queue-type": "quorum"}
+    )
+    assert made.response_queue == topology().response_queue
+
+
+def test_the_brokers_own_delivery_limit_is_not_said() -> None:
+    made = topology(queue_type="quorum").service_queue
+    assert made is not None
+    assert set(made.arguments) == {"x-dead-letter-exchange", "x-queue-type"}
+
+
 def test_it_is_frozen_and_hashable() -> None:
     made = topology()
     assert hash(made) == hash(topology())
