@@ -31,6 +31,7 @@ _NAME_TEXT: Final = "letters, digits, space and - _ . : @ # , / + only (the AMQP
 _SHORTSTR: Final = 255  # bytes; AMQP 0-9-1, section 4.2.5.3
 _EXCHANGE_NAME: Final = 127  # AMQP 0-9-1's domain exchange-name, enforced by pamqp
 _UUID: Final = "0" * 36  # as long as an instance id that start() makes by itself can be
+_GENERATIONS: Final = 99_999  # more response queues, one after the other, nobody will have
 _MAX_SECONDS: Final = 4_294_967.0  # RabbitMQ's longest expiration: 2**32-1 ms, 49.7 days
 
 QUORUM: Final = "quorum"
@@ -171,13 +172,14 @@ class TransportConfig:
         """The dead-letter queue. Not nuropb's name: an old peer declares that one transient."""
         return self.dl_queue or f"nuropb-{self.service_name}-dlq"
 
-    def response_queue_name(self, instance_id: str) -> str:
-        """The queue of answers to this instance.
+    def response_queue_name(self, instance_id: str, generation: int = 0) -> str:
+        """The queue of answers to this instance; after a recovery it may be a later generation's.
 
         A derived name has "_" for what pamqp refuses, such as the % of nuropb's client name
         "%2F-client": peers learn the name from reply_to, so it is ours to choose.
         """
-        derived = f"nuropb-{self.service_name}-{instance_id}-rq"
+        suffix = f"{generation}-rq" if generation else "rq"
+        derived = f"nuropb-{self.service_name}-{instance_id}-{suffix}"
         return self.response_queue or _NOT_IN_NAME.sub("_", derived)
 
     def _set(self, name: str, value: object) -> None:
@@ -230,7 +232,7 @@ class TransportConfig:
         for name in ("service_queue", "response_queue", "dl_queue"):
             if getattr(self, name) is not None:
                 _name(name, getattr(self, name))
-        response_queue = self.response_queue_name(self.instance_id or _UUID)
+        response_queue = self.response_queue_name(self.instance_id or _UUID, _GENERATIONS)
         _name("service_name" if self.response_queue is None else "response_queue", response_queue)
         if self.client_only:
             return
@@ -239,6 +241,7 @@ class TransportConfig:
             self.service_queue_name,
         )
         _name("service_name" if self.dl_queue is None else "dl_queue", self.dl_queue_name)
+        response_queue = self.response_queue_name(self.instance_id or _UUID)
         if len({response_queue, self.service_queue_name, self.dl_queue_name}) < 3:
             raise NuropbConfigurationError(
                 "service_queue", "service, response and dead-letter queue must have three names"

@@ -78,7 +78,7 @@ def translated(what: str) -> Iterator[None]:
     except ChannelLockedResource as e:
         raise InstanceInUseError(
             f"{what} is held by another connection: is an instance with the same instance_id "
-            f"running? ({e})",
+            f"running, or was one connected to a node of the cluster that is down? ({e})",
             e,
         ) from e
     except ChannelNotFoundEntity as e:

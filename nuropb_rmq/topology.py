@@ -49,6 +49,9 @@ class Binding:
 class Topology:
     """All that one instance needs. A client has no service queue, no dead letters, no bindings."""
 
+    instance_id: str
+    generation: int
+    """Of the response queue: each has a name of its own."""
     rpc_exchange: Exchange
     events_exchange: Exchange
     dl_exchange: Exchange
@@ -59,15 +62,17 @@ class Topology:
     """Of the service queue: made again at every start and recovery."""
 
     @classmethod
-    def of(cls, config: TransportConfig, instance_id: str) -> Topology:
+    def of(cls, config: TransportConfig, instance_id: str, generation: int = 0) -> Topology:
         """The topology of this configuration, for the instance with this id."""
         # Exclusive, so that it dies with its connection; auto-delete would drop the answers in it
         # when only the channel that consumes it is renewed.
         response_queue = Queue(
-            config.response_queue_name(instance_id), durable=False, exclusive=True
+            config.response_queue_name(instance_id, generation), durable=False, exclusive=True
         )
         serves = not config.client_only
         return cls(
+            instance_id=instance_id,
+            generation=generation,
             rpc_exchange=Exchange(config.rpc_exchange, "direct"),
             events_exchange=Exchange(config.events_exchange, "topic"),
             dl_exchange=Exchange(config.dl_exchange, "fanout"),
@@ -76,6 +81,10 @@ class Topology:
             dl_queue=_dead_letter_queue(config) if serves else None,
             bindings=_service_bindings(config) if serves else (),
         )
+
+    def renewed(self, config: TransportConfig) -> Topology:
+        """The same with a response queue of another name, of the next generation."""
+        return Topology.of(config, self.instance_id, self.generation + 1)
 
     @property
     def exchanges(self) -> tuple[Exchange, Exchange, Exchange]:

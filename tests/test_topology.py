@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,16 @@ def test_response_queue_has_the_captured_name_and_dies_with_its_connection() -> 
     assert queue == Queue("nuropb-orders-svc-1-rq", durable=False, exclusive=True)
     assert not queue.auto_delete
     assert queue.arguments == {}
+
+
+def test_a_renewed_response_queue_has_a_name_that_peers_answer_to() -> None:
+    config = TransportConfig(amqp_url="amqp://h", service_name="orders")
+    made = Topology.of(config, "svc-1").renewed(config).renewed(config)
+    assert made.response_queue == Queue("nuropb-orders-svc-1-2-rq", durable=False, exclusive=True)
+    assert re.fullmatch(config.reply_to_pattern, made.response_queue.name)
+    assert dataclasses.replace(made, generation=0, response_queue=topology().response_queue) == (
+        Topology.of(config, "svc-1")
+    )
 
 
 def test_dead_letter_queue_is_never_the_captured_one() -> None:

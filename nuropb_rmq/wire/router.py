@@ -205,7 +205,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         if not self.heard:
             raise self._reader.exception() or ConnectionResetError(str(self.lost))
 
-    def _greeted(self) -> None:
+    def _answered(self) -> None:
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_result(None)
 
@@ -231,7 +231,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             return
         self._flush(tell=False)
         self.lost = reason
-        self._greeted()
+        self._answered()
         if self._watch is not None:
             self._watch.cancel()
         self._buffer.clear()
@@ -256,7 +256,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._last_heard = self._event_loop.time()
         if not self.heard:
             self.heard = True
-            self._greeted()
+            self._answered()
             self._foreign = data[:1] == b"A"  # "AMQP…": the broker names the version it speaks
         if self._foreign:
             self._reader.feed_data(data)  # aiormq knows what to say

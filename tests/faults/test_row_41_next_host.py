@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import aio_pika
 import pytest
 
 from nuropb_rmq import BrokerUnreachableError, State
 
-from ..support import Mesh, Recorder, Watch
+from ..support import Mesh, Recorder, Watch, request, result_of
 from .common import within, works
 from .proxy import Proxy, Wire
 
@@ -66,3 +67,31 @@ async def test_row_41_none_answers(mesh: Mesh, first: Proxy, second: Proxy) -> N
     assert f"127.0.0.1:{first.port}: " in told
     assert f"127.0.0.1:{second.port}: no answer in 1 s" in told
     assert client.state is State.STOPPED
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+async def test_row_41_name_of_the_response_queue_is_held(
+    mesh: Mesh, first: Proxy, second: Proxy, hosts: int
+) -> None:
+    """From 4.2 on a node that is down keeps exclusive queues locked: they get other names.
+
+    So do the answers to requests that wait for the connection meanwhile.
+    """
+    await mesh.service(Recorder())
+    proxies = [first, second][:hosts]
+    client = await mesh.client(amqp_url=[proxy.url for proxy in proxies])
+    watch = Watch(client)
+    for proxy in proxies:
+        proxy.set(Wire.REFUSE)
+        proxy.reset()
+    await watch.left()
+    waiting = asyncio.create_task(client.request(request(n=1)))
+    async with await aio_pika.connect(mesh.url) as holder:
+        channel = await holder.channel()
+        await channel.declare_queue(f"nuropb-client-{client.instance_id}-rq", exclusive=True)
+        with within(FAILOVER):
+            for proxy in proxies:
+                proxy.set(Wire.PASS)
+            await watch.recovered(FAILOVER)
+            assert result_of(await waiting) == {"n": 1}
+    await works(client, 5)
