@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 
@@ -32,6 +33,10 @@ SETUP_PAUSE = 0.25
 """Seconds, about, between two tries to set up a session on a connection that is up."""
 SETTLED_AFTER = 5.0
 """Seconds after which a session counts as one that worked."""
+UNSETTLED_FOR = 120.0
+"""Seconds, about, that a cluster may take to notice that a node is gone (twice net_ticktime)."""
+SUSPECT_AFTER = 1.0
+"""Seconds after which it has, where the operating system tells it, and has other leaders."""
 LOCKED_FOR = 2.0
 """Seconds for which our own response queue may stay locked before it gets another name."""
 LOCKED_HEARTBEATS = 3
@@ -66,6 +71,7 @@ class Link:
         self._locked_since: float | None = None
         self._tries = 0
         self._router: FrameRouter | None = None
+        self._moved_at = -math.inf
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
@@ -141,8 +147,9 @@ class Link:
 
     async def _live(self, connection: BrokerConnection) -> None:
         """One session, from setup to its end, or one failed try at it."""
-        renews = self._renews(connection)
+        renews = self._renews(moved=self._moves(connection))
         session = self._session = self._new_session(connection, self.role, renews)
+        session.suspect_after = self._suspect_after()
         loop = asyncio.get_running_loop()
         final, lived = False, 0.0
         try:
@@ -167,24 +174,35 @@ class Link:
             raise trouble
         await asyncio.sleep(self._pause(lived))
 
-    def _renews(self, connection: BrokerConnection) -> bool:
+    def _moves(self, connection: BrokerConnection) -> bool:
+        """Whether this is another connection than before, and so perhaps to another node."""
+        before, self._router = self._router, connection.router
+        several = len(self._config.broker.hosts) > 1
+        if not (self._was_ready and several) or before is self._router:
+            return False
+        self._moved_at = asyncio.get_running_loop().time()
+        return True
+
+    def _renews(self, *, moved: bool) -> bool:
         """Whether the response queue gets another name in the next session.
 
         A node that dies takes our queue along, but not its name: from RabbitMQ 4.2 on that stays
         locked until the node is back, and before, the broker may still be deleting the queue when
-        we have declared it anew elsewhere, and delete the new one. So with several hosts a new
-        connection has a new queue. With one host, which may stand for several, a name is given up
-        only when nobody but us can hold it.
+        we have declared it anew elsewhere, and delete the new one. With one host, which may stand
+        for several, a name is given up only when nobody but us can hold it.
         """
-        before, self._router = self._router, connection.router
         config = self._config
-        if not self._was_ready or self.role is Role.PUBLISHING or config.response_queue is not None:
+        if self.role is Role.PUBLISHING or config.response_queue is not None:
             return False
-        if len(config.broker.hosts) > 1:
-            return before is not self._router
-        if config.instance_id is not None or self._locked_since is None:
-            return False
-        return asyncio.get_running_loop().time() - self._locked_since > LOCKED_FOR
+        if moved or config.instance_id is not None or self._locked_since is None:
+            return moved
+        locked = asyncio.get_running_loop().time() - self._locked_since
+        return self._was_ready and locked > LOCKED_FOR
+
+    def _suspect_after(self) -> float:
+        """When a refused message may be the channel's fault: see PublisherChannel."""
+        unsettled = asyncio.get_running_loop().time() - self._moved_at < UNSETTLED_FOR
+        return SUSPECT_AFTER * 2**self._tries if unsettled else math.inf
 
     def _pause(self, lived: float) -> float:
         """Seconds until the next try: doubling while sessions end soon after they began."""

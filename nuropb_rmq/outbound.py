@@ -16,8 +16,9 @@ from .exceptions import (
     NuropbValidationError,
 )
 from .head import Head
+from .outgoing import OnDone, Outgoing
 from .protocol import COMMAND, EVENT, REQUEST, RESPONSE, MessageType, new_id
-from .publisher import OnDone, Outgoing, Publisher
+from .publisher import Publisher
 from .sealing import Sealing
 from .topology import Topology
 

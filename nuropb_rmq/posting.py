@@ -19,8 +19,9 @@ from .exceptions import (
 )
 from .head import Head
 from .outbound import Outbound, identify
+from .outgoing import DONE, WAITING, Outgoing, Stage
 from .protocol import COMMAND, REQUEST
-from .publisher import DONE, WAITING, Outgoing, Publisher, Stage
+from .publisher import Publisher
 from .replies import OnResponse, Pending, Replies
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
-from typing import Final
 
 from .exceptions import (
     AMQPProtocolError,
@@ -26,6 +26,7 @@ from .exceptions import (
     OutboxFullError,
     PublishNackedError,
 )
+from .outgoing import WAITING, WRITTEN, Outgoing
 from .wire import frames
 from .wire.frames import Content
 from .wire.port import ChannelPort
@@ -35,77 +36,11 @@ logger = logging.getLogger(__name__)
 HEADER_OVERHEAD = 8 + 12 + 1
 """Bytes of a header frame beside its properties and message id (AMQP 0-9-1, 4.2.6.1)."""
 
+RETIRED_WITHIN = 5.0
+"""Seconds in which what a retired channel has written must be confirmed."""
+
 _NOT_OUR_FAULT = (0, 320)
 """Reply codes of an end that no message of ours can have caused: none, CONNECTION_FORCED."""
-
-OnDone = Callable[[NuropbException | None], None]
-"""Told once: None when the broker confirmed, else why it is not known to have the message."""
-
-
-class Stage(Enum):
-    """Where an outgoing message is."""
-
-    WAITING = auto()
-    WRITTEN = auto()
-    DONE = auto()
-
-
-# For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11).
-WAITING: Final = Stage.WAITING
-WRITTEN: Final = Stage.WRITTEN
-DONE: Final = Stage.DONE
-
-
-class Outgoing:
-    """One message on its way out.
-
-    `deadline` is in loop time: a message that is still in the outbox then is never sent. Without
-    one, whoever waits for it discards it in time.
-    `resend` tells what happens when its channel dies before the confirm: written again (replies:
-    someone waits, and a second answer is harmless), or reported as NuropbOutcomeUnknownError.
-    """
-
-    __slots__ = ("body", "deadline", "method", "on_done", "properties", "resend", "stage", "timer")
-
-    def __init__(
-        self,
-        method: bytes,
-        properties: bytes,
-        body: bytes,
-        on_done: OnDone,
-        *,
-        deadline: float | None = None,
-        resend: bool = False,
-    ) -> None:
-        self.method = method
-        self.properties = properties
-        self.body = body
-        self.on_done = on_done
-        self.deadline = deadline
-        self.resend = resend
-        self.stage = WAITING
-        self.timer: asyncio.TimerHandle | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes that it holds."""
-        return len(self.properties) + len(self.body)
-
-    def redirect(self, old: bytes, new: bytes) -> None:
-        """The answer to this request is to go to `new`, not to `old`: both packed as shortstr."""
-        # Behind reply_to there is only the expiration, and that is digits.
-        before, _, behind = self.properties.rpartition(old)
-        self.properties = before + new + behind
-
-    def finish(self, error: NuropbException | None) -> None:
-        """Settle it, once."""
-        if self.stage is not DONE:
-            self.stage = DONE
-            self.properties = self.body = b""  # whoever waits for the answer may wait for long
-            if self.timer is not None:
-                self.timer.cancel()
-                self.timer = None
-            self.on_done(error)
 
 
 class Publisher:
@@ -118,6 +53,7 @@ class Publisher:
         self._outbox: deque[Outgoing] = deque()
         self._bytes = 0
         self._channel: PublisherChannel | None = None
+        self._retired: PublisherChannel | None = None
         self._idle: asyncio.Future[None] | None = None
         self._closed: NuropbException | None = None
 
@@ -129,7 +65,8 @@ class Publisher:
     @property
     def unconfirmed(self) -> int:
         """Messages that were written and not confirmed yet."""
-        return 0 if self._channel is None else len(self._channel.unconfirmed)
+        channels = self._channel, self._retired
+        return sum(len(each.unconfirmed) for each in channels if each is not None)
 
     def publish(self, message: Outgoing) -> None:
         """Write the message now, or as soon as there is a channel with room.
@@ -191,14 +128,24 @@ class Publisher:
 
     # -- the channel of the moment ----------------------------------------------------------
 
-    def channel(self, on_end: Callable[[ConnectionLostError], None]) -> PublisherChannel:
-        """A listener for a new publishing channel; `attach` makes it the one in use."""
-        return PublisherChannel(self, on_end)
+    def channel(
+        self, on_end: Callable[[ConnectionLostError], None], *, suspect_after: float = math.inf
+    ) -> PublisherChannel:
+        """A listener for a new publishing channel; `attach` makes it the one in use.
+
+        A Basic.Nack retires it that comes more than `suspect_after` seconds after its begin.
+        """
+        return PublisherChannel(self, on_end, time.monotonic() + suspect_after)
 
     def attach(self, channel: PublisherChannel) -> None:
         """Publish through this channel from now on, beginning with what waits."""
         self._channel = channel
         self.pump()
+
+    def retire(self, channel: PublisherChannel) -> asyncio.TimerHandle:
+        """Write nothing more to this channel; what is returned ends it, if it is not cancelled."""
+        self._channel, self._retired = None, channel
+        return self._loop.call_later(RETIRED_WITHIN, channel.end)
 
     def detach(self, channel: PublisherChannel, reason: ConnectionLostError) -> None:
         """The channel ended: settle or take back what was written and not confirmed.
@@ -207,6 +154,8 @@ class Publisher:
         """
         if self._channel is channel:
             self._channel = None
+        if self._retired is channel:
+            self._retired = None
         unknown = []
         for message in reversed(channel.unconfirmed.values()):
             if message.stage is not WRITTEN:
@@ -287,13 +236,23 @@ class Publisher:
 class PublisherChannel:
     """One epoch of publishing: the delivery tags of one channel, and what they stand for."""
 
-    __slots__ = ("_on_end", "_prefix", "_publisher", "_tag", "port", "unconfirmed")
+    __slots__ = (
+        "_on_end", "_prefix", "_publisher", "_retirement", "_suspect_from", "_tag", "port",
+        "unconfirmed",
+    )  # fmt: skip
 
     port: ChannelPort
 
-    def __init__(self, publisher: Publisher, on_end: Callable[[ConnectionLostError], None]) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        on_end: Callable[[ConnectionLostError], None],
+        suspect_from: float,
+    ) -> None:
         self._publisher = publisher
         self._on_end = on_end
+        self._suspect_from = suspect_from
+        self._retirement: asyncio.TimerHandle | None = None
         self._prefix = os.urandom(8).hex().encode() + b"-"
         self._tag = 0
         self.unconfirmed: dict[int, Outgoing] = {}
@@ -360,7 +319,28 @@ class PublisherChannel:
                 settled.append(each)
             for each in settled:
                 unconfirmed.pop(each).finish(error)
+        if error is not None or self._retirement is not None:
+            self._doubt()
         self._publisher.confirmed()
+
+    def _doubt(self) -> None:
+        """A message was refused, now or before: it may be for the channel's sake.
+
+        RabbitMQ 3.10 remembers for as long as a channel lives that the node was down of a quorum
+        queue's leader, and refuses whatever is published to that queue through this channel, when
+        there is another leader, too. So it takes another channel, once this one has confirmed
+        all.
+        """
+        if self._retirement is None and self._suspect_from < time.monotonic():
+            self._retirement = self._publisher.retire(self)
+        if self._retirement is not None and not self.unconfirmed:
+            self.end()
+
+    def end(self) -> None:
+        """Be followed by another channel."""
+        self._on_end(
+            ConnectionLostError("the broker refused messages of this channel (Basic.Nack)")
+        )
 
     def on_cancelled(self, by_broker: bool) -> None:
         """There is no consumer here."""
@@ -371,5 +351,7 @@ class PublisherChannel:
 
     def on_closed(self, reason: ConnectionLostError) -> None:
         """The channel ended."""
+        if self._retirement is not None:
+            self._retirement.cancel()
         self._publisher.detach(self, reason)
         self._on_end(reason)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
@@ -75,6 +76,8 @@ class Session:
         self._channels: list[Channel] = []
         self._ports: list[ChannelPort] = []
         self._consumers: list[Consumer] = []
+        self.suspect_after = math.inf
+        """Seconds after which a Basic.Nack costs the publishing channel; see PublisherChannel."""
         self.declaring = ""
         """The queue that was asked for last."""
         self.ended: asyncio.Future[ConnectionLostError] = asyncio.get_running_loop().create_future()
@@ -120,7 +123,7 @@ class Session:
 
     async def _open_publishing(self) -> None:
         channel = await self._open_channel(confirms=True)
-        listener = self._publisher.channel(self._end)
+        listener = self._publisher.channel(self._end, suspect_after=self.suspect_after)
         listener.port = self._register(channel, listener)
         self._publisher.attach(listener)
 

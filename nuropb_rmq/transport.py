@@ -23,9 +23,10 @@ from .hooks import Hooks
 from .link import Link
 from .message import Handler
 from .outbound import Outbound, identify
+from .outgoing import WAITING
 from .posting import Confirmation, Gate, Posts, seconds
 from .protocol import REQUEST, ResponsePayloadDict, new_id
-from .publisher import WAITING, Publisher
+from .publisher import Publisher
 from .replies import Replies
 from .sealing import PayloadEncryptor, Sealing
 from .session import Role, Session

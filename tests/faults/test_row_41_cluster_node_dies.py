@@ -15,7 +15,8 @@ import pytest
 
 from nuropb_rmq import (
     NuropbException,
-    NuropbTransportError,
+    NuropbNotDeliveredError,
+    PublishNackedError,
     State,
     Transport,
     TransportConfig,
@@ -171,7 +172,7 @@ async def test_row_41_home_node_of_a_classic_queue_dies(
     async with killed(second):
         await eventually(told, describe=lambda: service.error)
         assert service.state is State.RECOVERING
-        with pytest.raises(NuropbTransportError):
+        with pytest.raises((NuropbNotDeliveredError, PublishNackedError)):
             await client.request(call)
     with within(FAILOVER):
         await service.wait_for(State.READY)

@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator
 import aio_pika
 import pytest
 
-from nuropb_rmq import BrokerUnreachableError, State
+from nuropb_rmq import BrokerUnreachableError, PublishNackedError, State
+from nuropb_rmq.link import SUSPECT_AFTER
+from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, request, result_of
+from ..support import Mesh, Recorder, Watch, command, request, result_of
 from .common import within, works
+from .console import policy
 from .proxy import Proxy, Wire
 
 FAILOVER = 10.0
@@ -95,3 +98,32 @@ async def test_row_41_name_of_the_response_queue_is_held(
             await watch.recovered(FAILOVER)
             assert result_of(await waiting) == {"n": 1}
     await works(client, 5)
+
+
+async def test_row_41_refused_messages_cost_the_channel_once(
+    mesh: Mesh, first: Proxy, rabbitmq_node: RabbitMQNode
+) -> None:
+    """RabbitMQ 3.10 may refuse for ever what a channel publishes that is as old as a leader's death.
+
+    So after a move a channel that gets a Basic.Nack is followed by another one, when all that it
+    has written is confirmed. A queue that is full has the same effect.
+    """
+    service = await mesh.service(Recorder())
+    await service.stop()
+    client = await mesh.client(amqp_url=[first.url, mesh.url])
+    watch = Watch(client)
+    first.reset()
+    await watch.recovered(FAILOVER)
+    before = client._publisher._channel
+    full = {"max_length": 5, "overflow": "reject-publish"}
+    with policy(rabbitmq_node, mesh.url, "orders-sq", **full):
+        # Time in which a cluster finds another leader; twice, for our first session was short.
+        await asyncio.sleep(2 * SUSPECT_AFTER)
+        sends = [client.send(command(n=n)) for n in range(50)]
+        outcomes = await asyncio.gather(*sends, return_exceptions=True)
+        await watch.recovered(FAILOVER)
+    refused = [each for each in outcomes if each is not None]
+    assert 0 < len(refused) <= 45
+    assert all(type(each) is PublishNackedError for each in refused), "each is known to be refused"
+    assert client._publisher._channel is not before
+    await client.send(command(n=0))
