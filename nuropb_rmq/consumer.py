@@ -17,6 +17,12 @@ from .wire.port import ChannelPort
 
 logger = logging.getLogger(__name__)
 
+PRECONDITION_FAILED = 406  # AMQP 0-9-1, 1.2
+TOO_LONG = (
+    "a handler ran longer than the broker's consumer_timeout allows: set handler_timeout below "
+    "that, or raise it (rabbitmq.conf). Its message is delivered once more"
+)
+
 
 class Receiver(Protocol):
     """Whoever a consumer hands its deliveries to."""
@@ -160,9 +166,11 @@ class Consumer:
         """The deliveries have stopped: as we asked, or because the queue is gone."""
         self._cancelled.set()
         if by_broker:
-            self._on_end(
-                ConnectionLostError(f"the broker cancelled the consumer of {self.queue}: deleted?")
-            )
+            told = "was the queue deleted, or is its node down?"
+            if self._unsettled:
+                told += f" If not, {TOO_LONG}"
+            told = f"the broker cancelled the consumer of {self.queue}: {told}"
+            self._on_end(ConnectionLostError(told))
 
     def on_writable(self) -> None:
         """Acks are small, and wait for nothing."""
@@ -174,4 +182,6 @@ class Consumer:
         if self.acks:
             self._arrived.clear()
         self._rouse()
+        if reason.code == PRECONDITION_FAILED and "acknowledgement" in reason.text:
+            reason = ConnectionLostError(f"{reason}: {TOO_LONG}", reason.code, reason.text)
         self._on_end(reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from .acknowledgement import REJECT, Settlement
 from .consumer import Consumer
 from .exceptions import NuropbException, NuropbSerializationError, PublishNackedError
 from .head import Head
+from .message import Message
 from .outgoing import OnDone
 from .wire.frames import Content
 
@@ -23,11 +25,14 @@ class Delivery:
 
     __slots__ = (
         "_consumer", "_done", "_on_settled", "_outstanding", "concluded", "content", "decrypted",
-        "head", "sent", "settlement", "settler",
+        "head", "message", "sent", "settlement", "settler", "task",
     )  # fmt: skip
 
     head: Head
     """Once it was read."""
+    message: Message
+    """Once its handler runs, in `task`."""
+    task: asyncio.Task[None]
 
     def __init__(
         self,

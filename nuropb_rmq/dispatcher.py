@@ -19,7 +19,7 @@ from .acknowledgement import (
 )
 from .config import TransportConfig
 from .consumer import Consumer
-from .deadlines import Deadlines
+from .deadlines import WARN_AT, Deadlines
 from .delivery import Delivery, Settler
 from .exceptions import (
     EncryptionError,
@@ -91,8 +91,8 @@ class Dispatcher:
         self._max_depth = config.max_json_depth
         self._reply_to_pattern = re.compile(config.reply_to_pattern)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._deadlines = Deadlines[asyncio.Task[None]](self._overdue)
-        self._expired: set[asyncio.Task[None]] = set()
+        self._deadlines = Deadlines[Delivery](self._overdue, warn=self._warn)
+        self._expired: set[Delivery] = set()
         self._unsettled = 0
         self._taking = True
         self._waiters: list[asyncio.Future[None]] = []
@@ -203,7 +203,8 @@ class Dispatcher:
         self, task: asyncio.Task[None], work: Delivery, message: Message, head: Head
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
-        self._deadlines.add(task, self._config.handler_timeout)
+        work.message, work.task = message, task
+        self._deadlines.add(work, self._config.handler_timeout)
         try:
             value = await self._taker(work, message, self.conclude)
         except NuropbSuccess as success:
@@ -211,7 +212,7 @@ class Dispatcher:
         except NuropbCallAgain:
             return Outcome.CALL_AGAIN, ()
         except BaseException as raised:
-            if task in self._expired:
+            if work in self._expired:
                 task.uncancel()
                 late = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
                 return self._failed(message, head, NuropbHandlingError(late))
@@ -221,8 +222,8 @@ class Dispatcher:
                 raise asyncio.CancelledError from raised
             return self._failed(message, head, raised)
         finally:
-            self._deadlines.remove(task, self._config.handler_timeout)
-            self._expired.discard(task)
+            self._deadlines.remove(work, self._config.handler_timeout)
+            self._expired.discard(work)
         if isinstance(value, Completion):
             return value.outcome, value.messages
         return DONE, [response_to(message, head, value)]
@@ -237,9 +238,21 @@ class Dispatcher:
             return self._failed(message, head, NuropbHandlingError(problem))
         return DONE, [response_to(message, head, success.result), *events]
 
-    def _overdue(self, task: asyncio.Task[None]) -> None:
-        self._expired.add(task)
-        task.cancel()
+    def _overdue(self, work: Delivery) -> None:
+        self._expired.add(work)
+        work.task.cancel()
+
+    def _warn(self, work: Delivery) -> None:
+        message, timeout = work.message, self._config.handler_timeout
+        logger.warning(
+            "%s %s (%s) has run for %.3g s, and is ended after %g s (handler_timeout; the broker's "
+            "consumer_timeout must be longer)",
+            message.kind.value,
+            message.payload.get("method", message.payload.get("topic")),
+            message.correlation_id,
+            WARN_AT * timeout,
+            timeout,
+        )
 
     def _failed(
         self, message: Message, head: Head, error: BaseException

@@ -41,6 +41,18 @@ def depth(node: RabbitMQNode, url: str, queue: str) -> int:
     return int(queues(node, url, "messages").get(queue, ["0"])[0])
 
 
+async def until_depths(node: RabbitMQNode, url: str, wanted: dict[str, int]) -> None:
+    """Wait until queues hold so many messages, those in hand among them.
+
+    A quorum queue says so every quorum_tick_interval (5 s).
+    """
+    counts: dict[str, int] = {}
+    async with asyncio.timeout(15):
+        while counts != wanted:
+            found = await asyncio.to_thread(queues, node, url, "messages")
+            counts = {name: int(found[name][0]) for name in wanted}
+
+
 def metadata_is_written(node: RabbitMQNode) -> None:
     """Wait until the names of queues and exchanges are on the disk.
 
@@ -108,6 +120,30 @@ def permit(
     """What a user may do: regular expressions of names."""
     permissions = {"configure": configure, "write": write, "read": read}
     node.api("PUT", f"/api/permissions/{vhost_of(url)}/{name}", permissions)
+
+
+def set_milliseconds(node: RabbitMQNode, **settings: int) -> None:
+    """Settings of the broker, for whatever is opened or declared from now on."""
+    calls = (f"application:set_env(rabbit, {name}, {ms})" for name, ms in settings.items())
+    node.rabbitmqctl("eval", ", ".join(calls) + ".")
+
+
+@asynccontextmanager
+async def consumer_timeout(node: RabbitMQNode, seconds: float) -> AsyncIterator[None]:
+    """How long a delivery may stay unacknowledged on channels that are opened meanwhile (30 min).
+
+    The broker looks for such deliveries five times a second, in place of once a minute.
+    """
+    short, usual = int(seconds * 1000), 1_800_000
+    await asyncio.to_thread(
+        set_milliseconds, node, consumer_timeout=short, channel_tick_interval=200
+    )
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(
+            set_milliseconds, node, consumer_timeout=usual, channel_tick_interval=60_000
+        )
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder, Watch, command, event, eventually, request, result_of
 from .common import within
-from .console import delete_queue, queues
+from .console import delete_queue, queues, set_milliseconds, until_depths
 from .processes import ServiceProcess
 from .test_row_05_channel_closed import ports_of, spoil
 
@@ -35,20 +35,10 @@ TAKEN_OVER = 5.0
 async def quorum(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> Mesh:
     """A virtual host with a dead-letter queue of the quorum profile."""
     # How often such a queue says how many messages it has; 5 s by itself.
-    often = "application:set_env(rabbit, quorum_tick_interval, 200)."
-    await asyncio.to_thread(rabbitmq_node.rabbitmqctl, "eval", often)
+    await asyncio.to_thread(set_milliseconds, rabbitmq_node, quorum_tick_interval=200)
     await asyncio.to_thread(delete_queue, rabbitmq_node, mesh.url, DL_QUEUE)
     await configure(TransportConfig(amqp_url=mesh.url, service_name="orders", **QUORUM))
     return mesh
-
-
-async def until_depths(node: RabbitMQNode, url: str, wanted: dict[str, int]) -> None:
-    """Wait until queues hold so many messages, those in hand among them."""
-    counts: dict[str, int] = {}
-    async with asyncio.timeout(15):
-        while counts != wanted:
-            found = await asyncio.to_thread(queues, node, url, "messages")
-            counts = {name: int(found[name][0]) for name in wanted}
 
 
 async def test_everything_works_on_quorum_queues(quorum: Mesh, rabbitmq_node: RabbitMQNode) -> None:

@@ -103,7 +103,7 @@ async def test_row_41_name_of_the_response_queue_is_held(
 async def test_row_41_refused_messages_cost_the_channel_once(
     mesh: Mesh, first: Proxy, rabbitmq_node: RabbitMQNode
 ) -> None:
-    """RabbitMQ 3.10 may refuse for ever what a channel publishes that is as old as a leader's death.
+    """RabbitMQ 3.10 may refuse all that is published by a channel opened when a leader has died.
 
     So after a move a channel that gets a Basic.Nack is followed by another one, when all that it
     has written is confirmed. A queue that is full has the same effect.
