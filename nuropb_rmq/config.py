@@ -21,6 +21,7 @@ from .protocol import (
     DEFAULT_RPC_EXCHANGE,
     MessageType,
 )
+from .tokens import TokenProvider
 
 __all__ = ["AmqpUrl", "Broker", "TLSConfig", "TransportConfig"]
 
@@ -63,6 +64,10 @@ class TransportConfig:
 
     amqp_url: AmqpUrl = field(repr=False, compare=False)
     """As given; `broker` is what was read from it."""
+    token_provider: TokenProvider | None = field(default=None, repr=False, compare=False)
+    """Called for an AccessToken, which is used instead of the password of amqp_url: at every
+    attempt to connect, and at 80 % of the token's life, to renew it on the living connection. It
+    has half of connect_timeout to answer in."""
     service_name: str
     instance_id: str | None = None
     """Unique among the instances of a service; None: made at start()."""
@@ -118,6 +123,8 @@ class TransportConfig:
 
     def __post_init__(self) -> None:
         self._set("broker", Broker.parse(self.amqp_url))
+        if self.token_provider is not None and not callable(self.token_provider):
+            raise NuropbConfigurationError("token_provider", "must be a function")
         typed("client_only", self.client_only, bool, "True or False")
         for name, (low, high) in _INTEGERS.items():
             self._check_integer(name, low, high)

@@ -11,12 +11,10 @@ from .config import TransportConfig
 from .connection import BrokerConnection
 from .consumer import Consumer
 from .exceptions import (
-    BrokerAuthenticationError,
     BrokerUnreachableError,
     ConnectionLostError,
     InstanceInUseError,
     NuropbTransportError,
-    ServiceNotConfigured,
     TransportClosedError,
 )
 from .origins import report
@@ -148,7 +146,7 @@ class Link:
             lived = loop.time() - began
         except NuropbTransportError as e:
             trouble = e
-            final = self._is_final(e)
+            final = self._is_final(connection, e)
         except asyncio.CancelledError:
             await session.close("stopped", with_connection=True)
             raise
@@ -178,7 +176,7 @@ class Link:
             ) from e
         _heed_cancellation()
 
-    def _is_final(self, error: NuropbTransportError) -> bool:
+    def _is_final(self, connection: BrokerConnection, error: NuropbTransportError) -> bool:
         """Whether trying again has no sense.
 
         A locked response queue is waited for: a predecessor that crashed, or our own lost
@@ -196,7 +194,7 @@ class Link:
         self._locked_since = None
         if not self._was_ready:
             return True
-        return isinstance(error, ServiceNotConfigured | BrokerAuthenticationError)
+        return connection.given_up(error)
 
     # -- changes ----------------------------------------------------------------------------
 

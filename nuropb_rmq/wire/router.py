@@ -30,6 +30,7 @@ READ_SIZE = 256 * 1024
 """Bytes that are read at once, at most."""
 FRAME_MAX_CAP = 16 * 2**20
 """What we take for "no limit"."""
+_UPDATE_SECRET = 10 << 16 | 70
 HEARTBEAT_EVERY = 1.0
 """Seconds between heartbeat frames that aiormq is shown while frames are kept from it."""
 
@@ -70,6 +71,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._held = False
         self._last_fed = self._last_heard = loop.time()
         self._patience = 0.0
+        self._secret_ok: asyncio.Future[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self.frame_max = UNTUNED_FRAME_MAX
         self.blocked: str | None = None
@@ -138,6 +140,18 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         if not self._flush_due:
             self._flush_due = True
             self._event_loop.call_soon(self._flush)
+
+    async def update_secret(self, secret: str) -> None:
+        """Give the broker another secret for this connection, and wait until it has taken it.
+
+        Not through aiormq, whose log would show it. Raises ConnectionLostError, also when the
+        broker refuses: it closes the connection then.
+        """
+        if self.lost is not None:
+            raise self.lost
+        self._secret_ok = self._event_loop.create_future()
+        self.write(_pack_update_secret(secret))
+        await self._secret_ok
 
     def at_flush(self, call: Callable[[], None]) -> None:
         """Call it when this tick's frames are about to leave."""
@@ -211,6 +225,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self.lost = reason
         if self._watch is not None:
             self._watch.cancel()
+        if self._secret_ok is not None and not self._secret_ok.done():
+            self._secret_ok.set_exception(reason)
         self._buffer.clear()
         for port in tuple(self._ports.values()):
             self.end(port, reason)
@@ -279,9 +295,9 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                 behind = port.take(kind, data, at + 7, stop, end)
                 keep = behind > 0
             elif number == 0:
-                keep = False
-                if kind == frames.FRAME_METHOD:
-                    self._watch_connection(data[at + 7 : stop - 1])
+                keep = kind == frames.FRAME_METHOD and self._watch_connection(
+                    data[at + 7 : stop - 1]
+                )
             else:
                 keep = number in closing and self._read_closing(number, kind, data, at)
             if keep:
@@ -316,7 +332,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             frames.BASIC_CANCEL_OK,
         )
 
-    def _watch_connection(self, payload: bytes) -> None:
+    def _watch_connection(self, payload: bytes) -> bool:
+        """Look at a method of the connection; whether it is kept from aiormq."""
         (method,) = frames.METHOD_ID.unpack_from(payload)
         match method:
             case frames.CONNECTION_TUNE:
@@ -328,6 +345,11 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                 self.blocked = None
                 self._on_blocked(None)
                 self._tell_writable()
+            case frames.CONNECTION_UPDATE_SECRET_OK if self._secret_ok is not None:
+                if not self._secret_ok.done():
+                    self._secret_ok.set_result(None)
+                self._secret_ok = None
+                return True
             case frames.CONNECTION_CLOSE:
                 code, text = frames.read_close(payload)
                 self._end(
@@ -335,6 +357,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                         f"the broker closed the connection: {code} {text}", code, text
                     )
                 )
+        return False
 
     def _fail(self, problem: AMQPProtocolError) -> None:
         logger.error("closing the connection: %s", problem)
@@ -342,3 +365,11 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._reader.set_exception(ConnectionResetError(str(problem)))
         if self._out_transport is not None:
             self._out_transport.abort()
+
+
+def _pack_update_secret(secret: str) -> bytes:
+    """Connection.UpdateSecret, RabbitMQ's own method (https://www.rabbitmq.com/docs/oauth2)."""
+    text = secret.encode()
+    reason = frames.shortstr("renewed before its expiry")
+    payload = struct.pack(f">II{len(text)}s", _UPDATE_SECRET, len(text), text) + reason
+    return frames.FRAME_START.pack(frames.FRAME_METHOD, 0, len(payload)) + payload + b"\xce"
