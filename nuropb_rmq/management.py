@@ -19,6 +19,7 @@ import httpx
 from .asker import SHARE, Asker
 from .exceptions import (
     BrokerAuthenticationError,
+    BrokerTLSError,
     BrokerUnreachableError,
     NuropbConfigurationError,
     NuropbTransportError,
@@ -54,10 +55,10 @@ class ManagementAPI:
     Nothing is opened before the first call. Raises NuropbConfigurationError for a bad URL or for
     credentials that are missing or incomplete.
 
-    Every call raises BrokerUnreachableError when nobody answers in time, or not with acceptable
-    TLS; BrokerAuthenticationError for credentials refused or not sufficient (401, 403);
-    TokenProviderError when there is no token; ServiceNotConfigured for a 404 that the call does
-    not expect; NuropbTransportError, with the status and the broker's reason, for any other
+    Every call raises BrokerUnreachableError when nobody answers in time, BrokerTLSError when not
+    with acceptable TLS; BrokerAuthenticationError for credentials refused or not sufficient (401,
+    403); TokenProviderError when there is no token; ServiceNotConfigured for a 404 that the call
+    does not expect; NuropbTransportError, with the status and the broker's reason, for any other
     refusal and for answers that make no sense; TransportClosedError after aclose(). Calls may be
     repeated: a second time changes nothing.
     """
@@ -213,7 +214,8 @@ class ManagementAPI:
                 f"management API {self._base_url}: no answer within {self._timeout:g} s"
             ) from error
         except (httpx.NetworkError, httpx.ProxyError) as error:
-            raise BrokerUnreachableError(
+            kind = BrokerTLSError if _about_tls(error) else BrokerUnreachableError
+            raise kind(
                 f"management API {self._base_url}: {self._mask(str(error)) or 'connection lost'}"
             ) from error
         except httpx.HTTPError as error:
@@ -282,6 +284,13 @@ def _segment(field: str, name: str) -> str:
     if name in {"", ".", ".."}:
         raise NuropbConfigurationError(field, f"{name!r} cannot be addressed over HTTP")
     return quote(name, safe="")
+
+
+def _about_tls(error: BaseException | None) -> bool:
+    """Whether it was TLS that failed; httpx has two errors of its own around OpenSSL's."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _reason(response: httpx.Response) -> str:

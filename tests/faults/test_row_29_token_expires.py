@@ -194,6 +194,7 @@ async def test_row_29_a_token_that_permits_too_little(
     provider = Provider(good)
     service = await mesh.service(Recorder(), token_provider=provider, reconnect_cap=0.3)
     client = await mesh.client(token_provider=Provider(tokens(world.trusted, ear, lives=60)))
+    before = await pids(world)
     watch = Watch(service)
     given = len(provider.given)
     provider.give = tokens(world.trusted, ear, lives=60, told=2, scope=NOTHING)
@@ -207,6 +208,7 @@ async def test_row_29_a_token_that_permits_too_little(
     await eventually(lambda: len(provider.given) >= given + 2)
     await works(client, 10)
     await watch.recovered()
+    assert len(await pids(world) & before) == 2  # the consuming one has logged in anew
 
 
 async def test_row_29_refused_for_good(
