@@ -65,9 +65,12 @@ class TransportConfig:
     amqp_url: AmqpUrl = field(repr=False, compare=False)
     """As given; `broker` is what was read from it."""
     token_provider: TokenProvider | None = field(default=None, repr=False, compare=False)
-    """Called for an AccessToken, which is used instead of the password of amqp_url: at every
-    attempt to connect, and at 80 % of the token's life, to renew it on the living connection. It
-    has half of connect_timeout to answer in."""
+    """Gives an AccessToken, which is used in place of the password of amqp_url.
+
+    It is asked at every login, and at 80 % of a token's life for the next one, which the broker is
+    told on the living connection. It has half of connect_timeout to answer in. When it fails, or
+    its token is refused, start() fails; later it is asked again, with pauses up to reconnect_cap:
+    for as long as it fails, and for 5 minutes of refusals."""
     service_name: str
     instance_id: str | None = None
     """Unique among the instances of a service; None: made at start()."""

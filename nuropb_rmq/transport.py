@@ -131,8 +131,8 @@ class Transport:
         """Connect, declare and consume; returns when it serves.
 
         Raises a NuropbTransportError: BrokerUnreachableError, BrokerAuthenticationError,
-        ServiceNotConfigured (virtual host or exchange missing), InstanceInUseError, or
-        TransportClosedError (stop() came first). Nothing is left open then.
+        ServiceNotConfigured (virtual host or exchange missing), InstanceInUseError,
+        TokenProviderError, or TransportClosedError (stop() came first). Nothing is left open then.
         """
         if not self.state.over:
             raise NuropbTransportError(f"start(): the transport is {self.state.name} already")

@@ -25,6 +25,7 @@ from nuropb_rmq import (
     configure,
     connection,
 )
+from nuropb_rmq import Mesh as UserMesh
 from nuropb_rmq.management import ManagementAPI
 from nuropb_rmq.testing import RabbitMQNode
 
@@ -274,6 +275,8 @@ async def test_row_29_what_is_missing_is_made_with_tokens(
     config = mesh.config("orders", amqp_url=f"{mesh.url}made", token_provider=provider.in_a_thread)
     await configure(config, api_url=api_url)
     assert len(provider.asked) >= 3  # to find it missing, to make it, and to go in
+    async with UserMesh(mesh.config("user", token_provider=provider)) as user:
+        assert user.state is State.READY
     api = ManagementAPI(api_url, username=USER, token_provider=provider)
     async with api:
         assert await api.vhost_exists("made")
