@@ -32,8 +32,11 @@ _NAME_TEXT: Final = "letters, digits, space and - _ . : @ # , / + only (the AMQP
 _SHORTSTR: Final = 255  # bytes; AMQP 0-9-1, section 4.2.5.3
 _EXCHANGE_NAME: Final = 127  # AMQP 0-9-1's domain exchange-name, enforced by pamqp
 _UUID: Final = "0" * 36  # as long as an instance id that start() makes by itself can be
+_GENERATIONS: Final = 99_999  # more response queues, one after the other, nobody will have
 _MAX_SECONDS: Final = 4_294_967.0  # RabbitMQ's longest expiration: 2**32-1 ms, 49.7 days
 
+QUORUM: Final = "quorum"
+_QUEUE_TYPES: Final = ("classic", QUORUM)
 _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
     "prefetch_count": (0, 65_535),
     "heartbeat": (0, 65_534),
@@ -89,6 +92,15 @@ class TransportConfig:
     """Routing keys on the RPC exchange, besides the service's name."""
     event_bindings: Sequence[str] = ()
     """Topics on the events exchange, with * and # as in AMQP."""
+    queue_type: str = "classic"
+    """Of the service queue and the dead-letter queue: classic, as nuropb's, or quorum: in a
+    cluster it survives a node. All instances of a service must agree; an old peer cannot."""
+    delivery_limit: int | None = None
+    """Of a quorum queue: how often a message may be delivered once more before it goes to the
+    dead letters; None: the broker's own limit (20 since 4.0, none before)."""
+    single_active_consumer: bool = False
+    """One instance gets everything, and when it goes another takes over. With prefetch_count=1
+    messages are handled in order. All instances must agree; an old peer cannot."""
     prefetch_count: int = 32
     """Messages handled at a time; 0 is unlimited."""
     heartbeat: int = 10
@@ -128,7 +140,9 @@ class TransportConfig:
         self._set("broker", Broker.parse(self.amqp_url))
         if self.token_provider is not None and not callable(self.token_provider):
             raise NuropbConfigurationError("token_provider", "must be a function")
-        typed("client_only", self.client_only, bool, "True or False")
+        for name in ("client_only", "single_active_consumer"):
+            typed(name, getattr(self, name), bool, "True or False")
+        self._check_queue_type()
         for name, (low, high) in _INTEGERS.items():
             self._check_integer(name, low, high)
         for name, shortest in _SECONDS.items():
@@ -168,13 +182,14 @@ class TransportConfig:
         """The dead-letter queue. Not nuropb's name: an old peer declares that one transient."""
         return self.dl_queue or f"nuropb-{self.service_name}-dlq"
 
-    def response_queue_name(self, instance_id: str) -> str:
-        """The queue of answers to this instance.
+    def response_queue_name(self, instance_id: str, generation: int = 0) -> str:
+        """The queue of answers to this instance; after a recovery it may be a later generation's.
 
         A derived name has "_" for what pamqp refuses, such as the % of nuropb's client name
         "%2F-client": peers learn the name from reply_to, so it is ours to choose.
         """
-        derived = f"nuropb-{self.service_name}-{instance_id}-rq"
+        suffix = f"{generation}-rq" if generation else "rq"
+        derived = f"nuropb-{self.service_name}-{instance_id}-{suffix}"
         return self.response_queue or _NOT_IN_NAME.sub("_", derived)
 
     def _set(self, name: str, value: object) -> None:
@@ -193,6 +208,19 @@ class TransportConfig:
         if not math.isfinite(value) or not shortest <= value <= _MAX_SECONDS:
             raise NuropbConfigurationError(name, f"must be {wanted}, not {given}")
         self._set(name, value)
+
+    def _check_queue_type(self) -> None:
+        kind = typed("queue_type", self.queue_type, str, "one of classic, quorum")
+        if kind not in _QUEUE_TYPES:
+            raise NuropbConfigurationError("queue_type", f"must be classic or quorum, not {kind!r}")
+        if self.delivery_limit is None:
+            return
+        self._check_integer("delivery_limit", 0, 2**31)
+        if kind != QUORUM:
+            raise NuropbConfigurationError(
+                "delivery_limit",
+                'is for quorum queues only: set queue_type="quorum", or leave it out',
+            )
 
     def _check_pattern(self) -> None:
         pattern = typed("reply_to_pattern", self.reply_to_pattern, str, "a regular expression")
@@ -214,7 +242,7 @@ class TransportConfig:
         for name in ("service_queue", "response_queue", "dl_queue"):
             if getattr(self, name) is not None:
                 _name(name, getattr(self, name))
-        response_queue = self.response_queue_name(self.instance_id or _UUID)
+        response_queue = self.response_queue_name(self.instance_id or _UUID, _GENERATIONS)
         _name("service_name" if self.response_queue is None else "response_queue", response_queue)
         if self.client_only:
             return
@@ -223,6 +251,7 @@ class TransportConfig:
             self.service_queue_name,
         )
         _name("service_name" if self.dl_queue is None else "dl_queue", self.dl_queue_name)
+        response_queue = self.response_queue_name(self.instance_id or _UUID)
         if len({response_queue, self.service_queue_name, self.dl_queue_name}) < 3:
             raise NuropbConfigurationError(
                 "service_queue", "service, response and dead-letter queue must have three names"

@@ -37,7 +37,7 @@ from .exceptions import (
 from .origins import report
 from .protocol import NUROPB_PROTOCOL_VERSION, NUROPB_VERSION
 from .refusals import about_tls, failure, refusal
-from .wire.router import FrameRouter
+from .wire.router import PROTOCOL_HEADER, FrameRouter
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ class LoginWriter(asyncio.StreamWriter):
     """aiormq's way to the socket; what it says at the login gets our secret and virtual host.
 
     aiormq takes both from a URL: it prints those, and reads each %2F in the name of a virtual
-    host as a slash, also where the name has these three characters.
+    host as a slash, also where the name has these three characters. Its protocol header is
+    dropped: the router has sent one, to see whether the host answers.
     """
 
     def __init__(self, *socket: Any, credentials: Credentials, vhost: str) -> None:
@@ -68,6 +69,8 @@ class LoginWriter(asyncio.StreamWriter):
         super().write(data if self._credentials is None else self._completed(data))
 
     def _completed(self, data: bytes) -> bytes:
+        if data == PROTOCOL_HEADER:
+            return b""
         _, _, frame = pamqp.frame.unmarshal(data)
         match frame:
             case commands.Connection.StartOk():
@@ -95,7 +98,9 @@ class RouterFactory(TransportFactory):
     ) -> None:
         self._broker = broker
         self._credentials = credentials
-        self._timeout = max(1.0, connect_timeout / len(broker.hosts))
+        # Of an attempt over several hosts, something is left for the login at the last of them.
+        shares = len(broker.hosts) + (len(broker.hosts) > 1)
+        self._timeout = max(1.0, connect_timeout / shares)
         self._on_blocked = on_blocked
         self._on_lost = on_lost
         self._next_host = 0
@@ -107,7 +112,7 @@ class RouterFactory(TransportFactory):
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Ask for a token, where one is needed, and connect to the first host that answers.
+        """Ask for a token, where one is needed, and connect to the first host that greets.
 
         The first to be tried is the one behind the one used last.
         """
@@ -116,20 +121,21 @@ class RouterFactory(TransportFactory):
         await self._renew_credentials()
         context = await self._tls_context()
         hosts = self._broker.hosts
-        errors: list[OSError] = []
+        errors: dict[str, OSError] = {}
         for _ in hosts:
             host, port = hosts[self._next_host % len(hosts)]
             self._next_host += 1
             try:
                 return await self._open(host, port, context)
             except OSError as e:
-                errors.append(e)
+                errors[f"{host}:{port}"] = e
             except ValueError as e:  # a host name that cannot be encoded
-                errors.append(OSError(f"{host}: {e}"))
+                errors[f"{host}:{port}"] = OSError(f"{host}: {e}")
+        first = next(iter(errors.values()))
         if len(errors) == 1:
-            raise errors[0]
-        told = "; ".join(f"{host}:{port}" for host, port in hosts)
-        raise OSError(f"none of the hosts answered ({told}): {errors[0]}") from errors[0]
+            raise first
+        told = "; ".join(f"{where}: {error}" for where, error in errors.items())
+        raise OSError(f"none of the hosts answered: {told}") from first
 
     async def _renew_credentials(self) -> None:
         self.no_token = None
@@ -164,9 +170,11 @@ class RouterFactory(TransportFactory):
                     ssl=context,
                     server_hostname=host if context else None,
                 )
+                self.router = router
+                # A host may accept and stay silent: then it is the next one's turn.
+                await router.greet()
         except TimeoutError as e:
-            raise TimeoutError(f"{host}:{port} did not answer in {self._timeout:g} s") from e
-        self.router = router
+            raise TimeoutError(f"no answer in {self._timeout:.3g} s") from e
         socket = (transport, router, reader, loop)
         vhost = self._broker.vhost
         return reader, LoginWriter(*socket, credentials=self._credentials, vhost=vhost)

@@ -20,14 +20,18 @@ from .exceptions import (
 from .origins import report
 from .session import Role, Session
 from .state import State
+from .wire.router import FrameRouter
 
 logger = logging.getLogger(__name__)
 
-SessionFactory = Callable[[BrokerConnection, Role], Session]
+SessionFactory = Callable[[BrokerConnection, Role, bool], Session]
+"""Makes a session; the last argument is whether the response queue gets another name."""
 SETUP_PAUSE = 0.25
 """Seconds, about, between two tries to set up a session on a connection that is up."""
 SETTLED_AFTER = 5.0
 """Seconds after which a session counts as one that worked."""
+LOCKED_FOR = 2.0
+"""Seconds for which our own response queue may stay locked before it gets another name."""
 LOCKED_HEARTBEATS = 3
 """Heartbeats for which our own response queue may stay locked by a connection that was lost."""
 
@@ -59,6 +63,7 @@ class Link:
         self._was_ready = False
         self._locked_since: float | None = None
         self._tries = 0
+        self._router: FrameRouter | None = None
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
@@ -134,7 +139,8 @@ class Link:
 
     async def _live(self, connection: BrokerConnection) -> None:
         """One session, from setup to its end, or one failed try at it."""
-        session = self._session = self._new_session(connection, self.role)
+        renews = self._renews(connection)
+        session = self._session = self._new_session(connection, self.role, renews)
         loop = asyncio.get_running_loop()
         final, lived = False, 0.0
         try:
@@ -158,6 +164,25 @@ class Link:
         if final:
             raise trouble
         await asyncio.sleep(self._pause(lived))
+
+    def _renews(self, connection: BrokerConnection) -> bool:
+        """Whether the response queue gets another name in the next session.
+
+        A node that dies takes our queue along, but not its name: from RabbitMQ 4.2 on that stays
+        locked until the node is back, and before, the broker may still be deleting the queue when
+        we have declared it anew elsewhere, and delete the new one. So with several hosts a new
+        connection has a new queue. With one host, which may stand for several, a name is given up
+        only when nobody but us can hold it.
+        """
+        before, self._router = self._router, connection.router
+        config = self._config
+        if not self._was_ready or self.role is Role.PUBLISHING or config.response_queue is not None:
+            return False
+        if len(config.broker.hosts) > 1:
+            return before is not self._router
+        if config.instance_id is not None or self._locked_since is None:
+            return False
+        return asyncio.get_running_loop().time() - self._locked_since > LOCKED_FOR
 
     def _pause(self, lived: float) -> float:
         """Seconds until the next try: doubling while sessions end soon after they began."""

@@ -33,10 +33,15 @@ class Outbound:
         sealing: Sealing,
     ) -> None:
         self._config = config
-        self._topology = topology
+        self.topology = topology
         self._publisher = publisher
         self._sealing = sealing
         self._loop = asyncio.get_running_loop()
+
+    def renew_response_queue(self) -> tuple[str, str]:
+        """Let the response queue have another name from now on; the old name, and the new one."""
+        before, self.topology = self.topology, self.topology.renewed(self._config)
+        return before.response_queue.name, self.topology.response_queue.name
 
     def pack(
         self,
@@ -111,7 +116,7 @@ class Outbound:
     ) -> tuple[str, str, str]:
         """Exchange, routing key, and where answers go: for what is sent to a service, and may not
         be lost in silence (mandatory)."""
-        topology = self._topology
+        topology = self.topology
         if kind is EVENT:
             return topology.events_exchange.name, payload["topic"], ""
         if kind is not RESPONSE:
@@ -159,7 +164,7 @@ class Outbound:
 
     def call_again(self, head: Head, on_done: OnDone) -> None:
         """Put a message back into its service queue once more, as it came, with its count."""
-        queue = self._topology.service_queue
+        queue = self.topology.service_queue
         assert queue is not None  # noqa: S101 - what is called again came from that queue
         message = Outgoing(
             envelope.publish_method("", queue.name, True),

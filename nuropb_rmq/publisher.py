@@ -91,6 +91,12 @@ class Outgoing:
         """Bytes that it holds."""
         return len(self.properties) + len(self.body)
 
+    def redirect(self, old: bytes, new: bytes) -> None:
+        """The answer to this request is to go to `new`, not to `old`: both packed as shortstr."""
+        # Behind reply_to there is only the expiration, and that is digits.
+        before, _, behind = self.properties.rpartition(old)
+        self.properties = before + new + behind
+
     def finish(self, error: NuropbException | None) -> None:
         """Settle it, once."""
         if self.stage is not DONE:

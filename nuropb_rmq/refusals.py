@@ -30,6 +30,12 @@ from .exceptions import (
     ServiceNotConfigured,
 )
 
+_ALIKE = (
+    "; all instances must declare it alike: give them the same queue_type, delivery_limit, "
+    "single_active_consumer and dl_exchange (beside nuropb's own: classic, and no options), or "
+    "stop them, delete the queue when it is empty, and start them again"
+)
+
 
 def about_tls(error: BaseException | None) -> bool:
     """Whether an error tells of TLS itself, or of no answer at all."""
@@ -72,7 +78,7 @@ def translated(what: str) -> Iterator[None]:
     except ChannelLockedResource as e:
         raise InstanceInUseError(
             f"{what} is held by another connection: is an instance with the same instance_id "
-            f"running? ({e})",
+            f"running, or was one connected to a node of the cluster that is down? ({e})",
             e,
         ) from e
     except ChannelNotFoundEntity as e:
@@ -80,7 +86,10 @@ def translated(what: str) -> Iterator[None]:
             raise ConnectionLostError(f"{what}: {e}", 404, str(e)) from e
         raise ServiceNotConfigured(f"{what} does not exist: run configure() ({e})", None, e) from e
     except ChannelPreconditionFailed as e:
-        raise ServiceNotConfigured(f"{what} exists with other properties: {e}", None, e) from e
+        advice = _ALIKE if "inequivalent arg 'x-" in str(e) else ""
+        raise ServiceNotConfigured(
+            f"{what} exists with other properties: {e}{advice}", None, e
+        ) from e
     except ChannelAccessRefused as e:
         raise BrokerAuthenticationError(f"{what}: permission refused: {e}", None, e) from e
     except TimeoutError:

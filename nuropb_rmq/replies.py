@@ -22,6 +22,7 @@ from .head import Head
 from .protocol import RESPONSE
 from .publisher import WAITING, Outgoing
 from .sealing import Sealing, whole_body
+from .wire import frames
 from .wire.frames import Content
 
 logger = logging.getLogger(__name__)
@@ -199,6 +200,13 @@ class Replies:
         for pending in self._pending.values():
             if pending.message is not None and pending.message.stage is not WAITING:
                 pending.exposed = True
+
+    def redirect(self, old: str, new: str) -> None:
+        """The response queue has another name: requests that were not sent yet are to say so."""
+        names = frames.shortstr(old), frames.shortstr(new)
+        for pending in self._pending.values():
+            if pending.message is not None and pending.message.stage is WAITING:
+                pending.message.redirect(*names)
 
     def recovered(self, after: float) -> None:
         """All is up again: give up on exposed requests in `after` seconds."""

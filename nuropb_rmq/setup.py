@@ -173,7 +173,9 @@ async def _ensure_dead_letter_queue(connection: BrokerConnection, queue: Queue) 
     except ServiceNotConfigured:
         async with _channel(connection) as channel:
             with translated(what):
-                await channel.declare_queue(queue.name, durable=queue.durable)
+                await channel.declare_queue(
+                    queue.name, durable=queue.durable, arguments=dict(queue.arguments) or None
+                )
 
 
 async def _bind(connection: BrokerConnection, binding: Binding) -> None:

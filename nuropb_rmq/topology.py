@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config import TransportConfig
+from .config import QUORUM, TransportConfig
 
 __all__ = ["Binding", "Exchange", "Queue", "Topology"]
 
@@ -49,6 +49,9 @@ class Binding:
 class Topology:
     """All that one instance needs. A client has no service queue, no dead letters, no bindings."""
 
+    instance_id: str
+    generation: int
+    """Of the response queue: each has a name of its own."""
     rpc_exchange: Exchange
     events_exchange: Exchange
     dl_exchange: Exchange
@@ -59,23 +62,29 @@ class Topology:
     """Of the service queue: made again at every start and recovery."""
 
     @classmethod
-    def of(cls, config: TransportConfig, instance_id: str) -> Topology:
+    def of(cls, config: TransportConfig, instance_id: str, generation: int = 0) -> Topology:
         """The topology of this configuration, for the instance with this id."""
         # Exclusive, so that it dies with its connection; auto-delete would drop the answers in it
         # when only the channel that consumes it is renewed.
         response_queue = Queue(
-            config.response_queue_name(instance_id), durable=False, exclusive=True
+            config.response_queue_name(instance_id, generation), durable=False, exclusive=True
         )
         serves = not config.client_only
         return cls(
+            instance_id=instance_id,
+            generation=generation,
             rpc_exchange=Exchange(config.rpc_exchange, "direct"),
             events_exchange=Exchange(config.events_exchange, "topic"),
             dl_exchange=Exchange(config.dl_exchange, "fanout"),
             service_queue=_service_queue(config) if serves else None,
             response_queue=response_queue,
-            dl_queue=Queue(config.dl_queue_name, durable=True) if serves else None,
+            dl_queue=_dead_letter_queue(config) if serves else None,
             bindings=_service_bindings(config) if serves else (),
         )
+
+    def renewed(self, config: TransportConfig) -> Topology:
+        """The same with a response queue of another name, of the next generation."""
+        return Topology.of(config, self.instance_id, self.generation + 1)
 
     @property
     def exchanges(self) -> tuple[Exchange, Exchange, Exchange]:
@@ -92,8 +101,26 @@ class Topology:
 
 
 def _service_queue(config: TransportConfig) -> Queue:
-    arguments = {"x-dead-letter-exchange": config.dl_exchange}
+    """A classic one without options is nuropb's own.
+
+    A quorum queue dead-letters at most once, too: with at-least-once it would keep every dead
+    letter until all queues of the shared fanout have confirmed it, an old peer's, on a node that
+    is down, among them. An operator who wants that sets it by a policy.
+    """
+    arguments: dict[str, Any] = {"x-dead-letter-exchange": config.dl_exchange}
+    if config.queue_type == QUORUM:
+        arguments["x-queue-type"] = QUORUM
+    if config.delivery_limit is not None:
+        arguments["x-delivery-limit"] = config.delivery_limit
+    if config.single_active_consumer:
+        arguments["x-single-active-consumer"] = True
     return Queue(config.service_queue_name, durable=True, arguments=arguments)
+
+
+def _dead_letter_queue(config: TransportConfig) -> Queue:
+    """As safe as the queue whose messages it gets: a classic one lives on one node."""
+    arguments = {"x-queue-type": QUORUM} if config.queue_type == QUORUM else {}
+    return Queue(config.dl_queue_name, durable=True, arguments=arguments)
 
 
 def _service_bindings(config: TransportConfig) -> tuple[Binding, ...]:

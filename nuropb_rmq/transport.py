@@ -158,7 +158,6 @@ class Transport:
         """Everything new for this start: nothing of an earlier run can leak into it."""
         config = self._config
         self._instance_id = config.instance_id or new_id()
-        topology = Topology.of(config, self._instance_id)
         self._serving = True
         hooks = self._hooks
         room = {"max_messages": config.outbox_messages, "max_bytes": config.outbox_bytes}
@@ -167,6 +166,7 @@ class Transport:
             self._sealing, max_depth=config.max_json_depth, on_response=hooks.on_response
         )
         self._gate = Gate(self._publisher, **room)
+        topology = Topology.of(config, self._instance_id)
         self._outbound = Outbound(config, topology, self._publisher, self._sealing)
         self._posts = Posts(
             config,
@@ -182,11 +182,13 @@ class Transport:
                 config, self._taker, self._outbound, self._sealing, settler=hooks.settler
             )
 
-        def new_session(connection: BrokerConnection, role: Role) -> Session:
+        def new_session(connection: BrokerConnection, role: Role, renews: bool) -> Session:
+            if renews:
+                self._replies.redirect(*self._outbound.renew_response_queue())
             return Session(
                 connection,
                 config,
-                topology,
+                self._outbound.topology,
                 role,
                 publisher=self._publisher,
                 responses=self._replies,

@@ -63,7 +63,9 @@ def _forget_log_records(caplog: pytest.LogCaptureFixture) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every async test is followed by a search for what it left behind."""
     for item in items:
-        if {"rabbitmq_node", "mesh_url", "mortal_node"} & set(getattr(item, "fixturenames", ())):
+        if {"rabbitmq_node", "mesh_url", "mortal_node", "cluster"} & set(
+            getattr(item, "fixturenames", ())
+        ):
             item.add_marker("broker")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "nothing_left_behind")
@@ -77,8 +79,8 @@ async def nothing_left_behind(
 
     What asyncio would only log ("exception was never retrieved") fails the test as well.
     """
-    for node in {"mesh_url", "mortal_node"}.intersection(request.fixturenames):
-        request.getfixturevalue(node)  # a node that is started for one test stays for all
+    for node in {"mesh_url", "mortal_node", "cluster"}.intersection(request.fixturenames):
+        request.getfixturevalue(node)  # a node that is started for one test stays for others
     loop = asyncio.get_running_loop()
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(str(context)))

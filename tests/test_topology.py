@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,16 @@ def test_response_queue_has_the_captured_name_and_dies_with_its_connection() -> 
     assert queue.arguments == {}
 
 
+def test_a_renewed_response_queue_has_a_name_that_peers_answer_to() -> None:
+    config = TransportConfig(amqp_url="amqp://h", service_name="orders")
+    made = Topology.of(config, "svc-1").renewed(config).renewed(config)
+    assert made.response_queue == Queue("nuropb-orders-svc-1-2-rq", durable=False, exclusive=True)
+    assert re.fullmatch(config.reply_to_pattern, made.response_queue.name)
+    assert dataclasses.replace(made, generation=0, response_queue=topology().response_queue) == (
+        Topology.of(config, "svc-1")
+    )
+
+
 def test_dead_letter_queue_is_never_the_captured_one() -> None:
     made = topology()
     assert made.dl_queue == Queue("nuropb-orders-dlq", durable=True)
@@ -95,6 +107,27 @@ def test_every_name_can_be_configured() -> None:
         Binding("s", "r", "more"),
         Binding("s", "e", "t.*"),
     )
+
+
+def test_a_quorum_queue_has_its_dead_letters_in_one_too() -> None:
+    made = topology(queue_type="quorum", delivery_limit=3, single_active_consumer=True)
+    assert made.service_queue is not None
+    assert made.service_queue.arguments == {
+        "x-dead-letter-exchange": "nuropb-dl-exchange",
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 3,
+        "x-single-active-consumer": True,
+    }
+    assert made.dl_queue == Queue(
+        "nuropb-orders-dlq", durable=True, arguments={"x-queue-type": "quorum"}
+    )
+    assert made.response_queue == topology().response_queue
+
+
+def test_the_brokers_own_delivery_limit_is_not_said() -> None:
+    made = topology(queue_type="quorum").service_queue
+    assert made is not None
+    assert set(made.arguments) == {"x-dead-letter-exchange", "x-queue-type"}
 
 
 def test_it_is_frozen_and_hashable() -> None:

@@ -121,12 +121,12 @@ class Installation:
         namespace = ["unshare", "--mount", "--propagation", "private"]
         return [*namespace, "sh", "-c", IN_CHROOT, str(self.root), *argv]
 
-    def epmd(self) -> str:
-        """Erlang's port mapper, as the installation sees it."""
+    def epmd(self, port: int) -> list[str]:
+        """How to run Erlang's port mapper, on `port` of 127.0.0.1."""
         found = "/usr/bin/epmd" if self.root is not None else shutil.which("epmd")
         if found is None:
             raise BrokerNotInstalled("epmd is missing: apt-get install erlang-base")
-        return found
+        return self.command(found, "-port", str(port), "-address", "127.0.0.1")
 
 
 def free_ports(count: int) -> list[int]:

@@ -6,12 +6,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ._install import Installation
 
-__all__ = ["LOOPBACK", "MANAGEMENT", "Ports", "Settings", "TLSFiles"]
+__all__ = ["LOOPBACK", "MANAGEMENT", "Member", "Ports", "Settings", "TLSFiles"]
 
 LOOPBACK = "127.0.0.1"
 MANAGEMENT = "rabbitmq_management"
@@ -47,10 +47,25 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """Who a node is towards other nodes, and where they find each other."""
+
+    name: str
+    cookie: str = field(repr=False)
+    epmd_port: int | None = None
+    """Of an epmd that others use too, and that outlives this node; None: the node has its own."""
+
+    @classmethod
+    def alone(cls) -> Member:
+        """A node that no other node knows."""
+        return cls(f"nuropb-{secrets.token_hex(4)}@localhost", secrets.token_hex(20))
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What stays the same over all starts of one node."""
 
-    name: str
+    member: Member
     install: Installation
     tls: TLSFiles | None
     extra_config: str | Mapping[str, str]
@@ -62,7 +77,7 @@ class Settings:
             (folder / name).mkdir(exist_ok=True)
         cookie = folder / ".erlang.cookie"
         if not cookie.exists():  # the first start; later ones find the files as they were
-            _write_private(cookie, secrets.token_hex(20).encode())
+            _write_private(cookie, self.member.cookie.encode())
             (folder / "enabled_plugins").write_text(f"[{','.join(self.plugins)}].\n")
             if self.tls is not None:
                 (folder / "tls").mkdir(mode=0o700)
@@ -123,7 +138,7 @@ class Settings:
             "ERL_EPMD_ADDRESS": LOOPBACK,
             # rabbitmq-server then becomes the emulator, rather than waiting for it as its child.
             "detached": "1",
-            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODENAME": self.member.name,
             "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
             "RABBITMQ_NODE_PORT": str(ports.amqp),
             "RABBITMQ_DIST_PORT": str(ports.distribution),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -30,7 +29,7 @@ from ._install import (
     free_ports,
 )
 from ._process import Processes
-from ._settings import LOOPBACK, MANAGEMENT, Ports, Settings, TLSFiles
+from ._settings import LOOPBACK, MANAGEMENT, Member, Ports, Settings, TLSFiles
 
 __all__ = ["RabbitMQNode", "TLSFiles"]
 
@@ -55,6 +54,7 @@ class RabbitMQNode:
     plugins: without rabbitmq_management there is no `management_url` and no `api`.
     port: the AMQP port; by default a free one.
     keep_data: stop() leaves `data_dir` where it is.
+    member: given by a RabbitMQCluster to its nodes.
     """
 
     def __init__(
@@ -66,11 +66,12 @@ class RabbitMQNode:
         plugins: Sequence[str] = ("rabbitmq_management",),
         port: int | None = None,
         keep_data: bool = False,
+        member: Member | None = None,
     ) -> None:
         root = server_root or os.environ.get("NUROPB_RMQ_SERVER_ROOT")
         self._install = Installation(Path(root).resolve() if root else None)
         self._settings = Settings(
-            name=f"nuropb-{secrets.token_hex(4)}@localhost",
+            member=member or Member.alone(),
             install=self._install,
             tls=tls,
             extra_config=extra_config,
@@ -303,9 +304,11 @@ class RabbitMQNode:
     # Starting and ending
 
     def _start_once(self, deadline: float) -> None:
+        shared_epmd = self._settings.member.epmd_port
         if self._ports is None:
-            amqp, *others = free_ports(6)
-            self._ports = Ports(self._wanted_port or amqp, *others)
+            amqp, tls, management, distribution, epmd, management_tls = free_ports(6)
+            amqp, epmd = self._wanted_port or amqp, shared_epmd or epmd
+            self._ports = Ports(amqp, tls, management, distribution, epmd, management_tls)
         if self._data_dir is None:
             self._data_dir = self._install.make_data_dir()
         if self._processes is None:
@@ -314,11 +317,10 @@ class RabbitMQNode:
         began = time.monotonic()
         environment = self._settings.environment(self._data_dir, self._ports)
         with open(self._data_dir / "console.log", "ab") as console:
-            # Ours, in the foreground: the daemon that Erlang starts by itself would outlive us.
-            epmd = self._install.command(
-                self._install.epmd(), "-port", environment["ERL_EPMD_PORT"], "-address", LOOPBACK
-            )
-            self._epmd = self._processes.spawn(epmd, environment, console)
+            if shared_epmd is None:
+                # In the foreground: the daemon that Erlang starts by itself would outlive us.
+                command = self._install.epmd(self._ports.epmd)
+                self._epmd = self._processes.spawn(command, environment, console)
             self._wait_for("epmd", lambda: accepts(self._chosen().epmd), deadline)
             server = self._install.command(SERVER)
             self._beam = self._processes.spawn(server, environment, console)

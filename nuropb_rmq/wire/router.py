@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 HIGH_WATER = 256 * 1024
 """Bytes that may wait in our buffers before publishers are asked to pause."""
 UNTUNED_FRAME_MAX = 131_072
+PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 READ_SIZE = 256 * 1024
 """Bytes that are read at once, at most."""
 FRAME_MAX_CAP = 16 * 2**20
@@ -62,6 +63,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._buffer = bytearray()
         self._need = 0
         self.heard = False
+        self._greeting: asyncio.Future[None] | None = None
         self._foreign = False
         self._out: list[bytes] = []
         self._out_size = 0
@@ -201,6 +203,26 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._out_transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=HIGH_WATER)
 
+    async def greet(self) -> None:
+        """Send the protocol header (AMQP 0-9-1, 4.2.2), and wait until something is answered.
+
+        Raises OSError when the connection ends before.
+        """
+        assert self._out_transport is not None  # noqa: S101 - the socket is open
+        self._greeting = self._event_loop.create_future()
+        self._out_transport.write(PROTOCOL_HEADER)
+        try:
+            await self._greeting
+        except asyncio.CancelledError:
+            self.abort("it did not answer in time")
+            raise
+        if not self.heard:
+            raise self._reader.exception() or ConnectionResetError(str(self.lost))
+
+    def _answered(self) -> None:
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_result(None)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed: everyone who waits on it is released."""
         self._end(ConnectionLostError(f"connection lost: {exc or 'closed'}"))
@@ -223,6 +245,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             return
         self._flush(tell=False)
         self.lost = reason
+        self._answered()
         if self._watch is not None:
             self._watch.cancel()
         if self._secret_ok is not None and not self._secret_ok.done():
@@ -249,6 +272,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._last_heard = self._event_loop.time()
         if not self.heard:
             self.heard = True
+            self._answered()
             self._foreign = data[:1] == b"A"  # "AMQP…": the broker names the version it speaks
         if self._foreign:
             self._reader.feed_data(data)  # aiormq knows what to say

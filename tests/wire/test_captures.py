@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import json
 from collections.abc import Iterator
@@ -176,6 +177,18 @@ async def test_what_we_send_has_the_form_of_what_nuropb_sends(
     assert properties.headers is not None
     headers = frames.decode_table(properties.headers)
     assert headers == {**told["headers"], "nuropb_version": NUROPB_VERSION}
+
+
+async def test_where_the_answer_goes_can_be_changed_of_a_request_that_waits() -> None:
+    outbound = _outbound()
+    payload = json.loads(MESSAGES["request-0"]["body_text"])
+    payload["trace_id"] = outbound.topology.response_queue.name  # it stands in the headers, too
+    outgoing = outbound.pack(payload, lambda _: None, kind=MessageType.REQUEST, ttl=1.0)
+    _, before = _sent(outgoing)
+    old, new = (frames.shortstr(name) for name in outbound.renew_response_queue())
+    outgoing.redirect(old, new)
+    _, after = _sent(outgoing)
+    assert after == dataclasses.replace(before, reply_to="nuropb-client-client-1-1-rq")
 
 
 async def test_our_answer_to_nuropbs_request_has_the_form_of_its_own() -> None:

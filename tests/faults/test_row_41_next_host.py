@@ -1,0 +1,97 @@
+"""Row 41, without a cluster: of several hosts one refuses, is silent, or dies; the next one serves.
+
+Bound: 10 s, at start and at a recovery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aio_pika
+import pytest
+
+from nuropb_rmq import BrokerUnreachableError, State
+
+from ..support import Mesh, Recorder, Watch, request, result_of
+from .common import within, works
+from .proxy import Proxy, Wire
+
+FAILOVER = 10.0
+
+
+@pytest.fixture
+async def first(mesh: Mesh) -> AsyncIterator[Proxy]:
+    """The first host."""
+    async with Proxy(mesh.url) as made:
+        yield made
+
+
+@pytest.fixture
+async def second(mesh: Mesh) -> AsyncIterator[Proxy]:
+    """The second host; the third is the node itself."""
+    async with Proxy(mesh.url) as made:
+        yield made
+
+
+@pytest.mark.parametrize("fault", [Wire.REFUSE, Wire.SILENT])
+async def test_row_41_next_host(mesh: Mesh, first: Proxy, second: Proxy, fault: Wire) -> None:
+    """Hosts are down, or accept and stay silent: at start, and when the connections are lost."""
+    hosts = [first.url, second.url, mesh.url]
+    first.set(fault)
+    with within(FAILOVER):
+        service, client = await asyncio.gather(
+            mesh.service(Recorder(), amqp_url=[first.url, second.url]),
+            mesh.client(amqp_url=hosts),
+        )
+        await works(client, FAILOVER)
+    assert first.accepted == 3
+    watches = Watch(service), Watch(client)
+    second.set(fault)
+    first.set(Wire.PASS)
+    with within(FAILOVER):
+        second.reset()
+        for watch in watches:
+            await watch.recovered(FAILOVER)
+        await works(client, FAILOVER)
+
+
+async def test_row_41_none_answers(mesh: Mesh, first: Proxy, second: Proxy) -> None:
+    """The error names each host, and what is the matter with it, within connect_timeout."""
+    first.set(Wire.REFUSE)
+    second.set(Wire.SILENT)
+    client = mesh.transport("client", amqp_url=[first.url, second.url], connect_timeout=3)
+    with within(4), pytest.raises(BrokerUnreachableError) as caught:
+        await client.start()
+    told = str(caught.value).partition("none of the hosts answered: ")[2]
+    assert f"127.0.0.1:{first.port}: " in told
+    assert f"127.0.0.1:{second.port}: no answer in 1 s" in told
+    assert client.state is State.STOPPED
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+async def test_row_41_name_of_the_response_queue_is_held(
+    mesh: Mesh, first: Proxy, second: Proxy, hosts: int
+) -> None:
+    """From 4.2 on a node that is down keeps exclusive queues locked: they get other names.
+
+    So do the answers to requests that wait for the connection meanwhile.
+    """
+    await mesh.service(Recorder())
+    proxies = [first, second][:hosts]
+    client = await mesh.client(amqp_url=[proxy.url for proxy in proxies])
+    watch = Watch(client)
+    for proxy in proxies:
+        proxy.set(Wire.REFUSE)
+        proxy.reset()
+    await watch.left()
+    waiting = asyncio.create_task(client.request(request(n=1)))
+    async with await aio_pika.connect(mesh.url) as holder:
+        channel = await holder.channel()
+        await channel.declare_queue(f"nuropb-client-{client.instance_id}-rq", exclusive=True)
+        with within(FAILOVER):
+            for proxy in proxies:
+                proxy.set(Wire.PASS)
+            await watch.recovered(FAILOVER)
+            assert result_of(await waiting) == {"n": 1}
+    await works(client, 5)
