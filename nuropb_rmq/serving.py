@@ -234,16 +234,20 @@ def _completed(message: Incoming, result: Any, events: Sequence[Mapping[str, Any
 def _event_payloads(
     message: Incoming, context: Context, events: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The events that a method has added, as they are published."""
+    """The events that a method has added, as they are published.
+
+    They go out in plain: the context of a message that came encrypted does not go with them.
+    """
     for event in events:
         check_event(event)
+    carried = {} if message.encrypted else context
     return [
         {
             "tag": MessageType.EVENT.value,
             "topic": event["topic"],
             "event": event["event"] if "event" in event else event["payload"],
             "target": event.get("target"),
-            "context": event.get("context") or context,
+            "context": event.get("context") or carried,
             "trace_id": message.trace_id,
             "correlation_id": message.correlation_id,
         }
