@@ -142,8 +142,9 @@ class Serving:
             blocked = time.monotonic() - started
             if blocked > BLOCKED_FOR:
                 logger.warning(
-                    "%s.%s has blocked the event loop for %.1f s: let it run in a thread (Mesh "
-                    "does), or make it async",
+                    "%s.%s has blocked the event loop for %.1f s, and heartbeats with it: make it "
+                    "async, or let it run in a thread, as Mesh does where neither sync_in_threads "
+                    "nor in_thread is False",
                     self._published.service_name,
                     what.name,
                     blocked,

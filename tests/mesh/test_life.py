@@ -18,7 +18,6 @@ from nuropb_rmq import (
     ServiceNotConfigured,
     State,
     TransportClosedError,
-    TransportConfig,
     configure,
 )
 from nuropb_rmq.broker import Broker
@@ -183,29 +182,6 @@ async def test_stop_leaves_a_thread_that_does_not_end(meshes: Meshes) -> None:
     await meshes.serve(other)  # it was not acked, so another instance does it
     assert await call == "done"
     assert other.begun.is_set()
-
-
-async def test_row_40_a_synchronous_method_that_blocks_does_not_stop_the_heartbeats(
-    meshes: Meshes,
-) -> None:
-    """Blocked for longer than a broker with heartbeats of 1 s bears silence."""
-    orders = Orders()
-    config = TransportConfig(amqp_url=meshes.url, service_name="orders", heartbeat=1)
-    service = await meshes.serve(orders, amqp_url=config)
-    states: list[State] = []
-    service.on_state_change(lambda state, _: states.append(state))
-    client = await meshes.client()
-    assert await client.request("orders", "block", {"seconds": 5}, timeout=20) == "done"
-    assert states == []
-
-
-async def test_row_40_what_blocks_the_loop_is_warned_of(
-    meshes: Meshes, caplog: pytest.LogCaptureFixture
-) -> None:
-    await meshes.serve(Orders(), sync_in_threads=False)
-    client = await meshes.client()
-    assert await client.request("orders", "block", {"seconds": 1.1}) == "done"
-    assert "orders.block has blocked the event loop for 1.1 s" in caplog.text
 
 
 async def test_its_state_is_told(meshes: Meshes) -> None:
