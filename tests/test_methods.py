@@ -1,4 +1,4 @@
-"""What a service object publishes; row 43: public methods of the object and its bases only."""
+"""What a service object publishes; what it does not is row 43 of the faults, too."""
 
 from __future__ import annotations
 
