@@ -118,13 +118,10 @@ class Serving:
         self, method: Method, ctx: Any, context: Context, params: Mapping[str, Any]
     ) -> Any:
         marks = method.marks
-        authorize = marks.authorize is not None and not marks.authorizes_itself
-        if authorize and marks.authorizes_async:
-            _admit(await marks.claims(context), ctx)
-            authorize = False
+        ask_first = await _asks_first(marks, ctx, context)
 
         def run() -> Any:
-            if authorize:
+            if ask_first:
                 _admit(marks.claims(context), ctx)
             taken = method.parameters.checked(params) if self._checks else params
             return method.call(**taken) if ctx is None else method.call(ctx, **taken)
@@ -183,6 +180,7 @@ class Serving:
         marks = handler.marks
         ctx = None if marks.context_parameter is None else _context_for(marks, context)
         first = () if ctx is None else (ctx,)
+        ask_first = await _asks_first(marks, ctx, context)
         values = {
             "topic": payload["topic"],
             "event": payload["event"],
@@ -191,6 +189,8 @@ class Serving:
         }
 
         def run() -> Any:
+            if ask_first:
+                _admit(marks.claims(context), ctx)
             if handler.takes is None:
                 return handler.call(*first, *values.values())
             taken: Mapping[str, Any] = {name: values[name] for name in handler.takes}
@@ -205,6 +205,16 @@ class Serving:
             events = _success(e).events
         events = [*_added(ctx), *events]
         return _event_payloads(message, context, events)
+
+
+async def _asks_first(marks: Marks, ctx: object, context: Context) -> bool:
+    """Whether authorize_func is to be asked where the method runs; an async one is asked here."""
+    if marks.authorize is None or marks.authorizes_itself:
+        return False
+    if marks.authorizes_async:
+        _admit(await marks.claims(context), ctx)
+        return False
+    return True
 
 
 def _admit(claims: Any, ctx: object) -> None:
