@@ -89,6 +89,7 @@ class Dispatcher:
         self._sealing = sealing
         self._loop = asyncio.get_running_loop()
         self._max_depth = config.max_json_depth
+        self._names = frozenset((config.service_name, *config.rpc_bindings))
         self._reply_to_pattern = re.compile(config.reply_to_pattern)
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines[asyncio.Task[None]](self._overdue)
@@ -166,7 +167,11 @@ class Dispatcher:
                     body = await self._sealing.unseal(body, head.correlation_id)
                     work.decrypted = True
                 payload = envelope.read_payload(
-                    head, body, max_depth=self._max_depth, decrypted=head.encrypted
+                    head,
+                    body,
+                    max_depth=self._max_depth,
+                    decrypted=head.encrypted,
+                    services=self._names,
                 )
                 message = Message(head, payload)
             except (MalformedMessageError, EncryptionError) as e:

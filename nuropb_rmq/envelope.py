@@ -6,7 +6,7 @@ before its body is opened is read in `nuropb_rmq.head`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from struct import Struct
@@ -262,12 +262,19 @@ def pack_call_again(head: Head) -> bytes:
 
 
 def read_payload(
-    head: Head, body: bytes, *, max_depth: int, decrypted: bool = False
+    head: Head,
+    body: bytes,
+    *,
+    max_depth: int,
+    decrypted: bool = False,
+    services: Container[str] = (),
 ) -> dict[str, Any]:
     """Decode a body and check that the payload is what the envelope says that it is.
 
     Under a key that serves several calls an attacker at the broker could exchange bodies: a
     decrypted body must carry the tag, correlation id and (for requests) service of its envelope.
+    What was called again has lost its routing key, and a header that tells it could be anybody's:
+    then the service must be one of `services`, the names of our own.
     Raises MalformedMessageError naming the field.
     """
     kind = head.kind
@@ -286,8 +293,10 @@ def read_payload(
         raise MalformedMessageError("field 'tag' does not belong to this envelope")
     if payload.get("correlation_id", None if decrypted else correlation_id) != correlation_id:
         raise MalformedMessageError("field 'correlation_id' does not belong to this envelope")
-    if decrypted and kind is not RESPONSE and payload["service"] != head.routing_key:
-        raise MalformedMessageError("field 'service' does not belong to this envelope")
+    if decrypted and kind is not RESPONSE:
+        own = head.call_again_count > 0 and payload["service"] in services
+        if payload["service"] != head.content.routing_key and not own:
+            raise MalformedMessageError("field 'service' does not belong to this envelope")
     return payload
 
 

@@ -259,7 +259,13 @@ class Posts:
                 request.encrypted = encrypted
                 on_done = request.published
             message = confirmation.message = self._outbound.pack(
-                identified, on_done, kind=kind, ttl=ttl, priority=priority, encrypted=encrypted
+                identified,
+                on_done,
+                kind=kind,
+                ttl=ttl,
+                priority=priority,
+                encrypted=encrypted,
+                awaited=request is not None,
             )
             if kind is REQUEST:
                 self._gate.publish(message)

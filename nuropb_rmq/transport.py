@@ -385,6 +385,7 @@ class Transport:
                 ttl=timeout,
                 priority=priority,
                 encrypted=encrypted,
+                awaited=True,
             )
             self._gate.publish(message)
             try:
