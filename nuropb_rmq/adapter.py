@@ -27,7 +27,7 @@ from .exceptions import (
 )
 from .head import short
 from .hooks import Hooks
-from .posting import Ignorable
+from .posting import Ignorable, milliseconds
 from .protocol import AcknowledgeAction, MessageCallbackFunction
 from .sealing import PayloadEncryptor
 from .session import Run
@@ -43,7 +43,6 @@ T = TypeVar("T")
 CONSUMER_CLOSED_WAIT_TIMEOUT = 10
 """Seconds that stop() gives to what is in hand, and stop_consuming() to the broker."""
 
-_NUMBERS: Final = (int, float)
 _NEVER_CALLED: Final = (
     "on_connection_open",
     "on_connection_open_error",
@@ -329,12 +328,8 @@ class RMQTransport:
         wait for it. When a request fails, message_callback gets a response that tells so, too.
         """
         ttl = None
-        if expiry:
-            if isinstance(expiry, bool) or not isinstance(expiry, _NUMBERS) or expiry < 0:
-                raise NuropbValidationError(
-                    f"expiry: {short(expiry)}, a number of milliseconds above 0 is needed"
-                )
-            ttl = expiry / 1000
+        if expiry:  # nuropb takes 0 for none
+            ttl = milliseconds("expiry", expiry)
         return self._transport.post(
             payload, ttl=ttl, priority=priority, encoding=encoding, encrypted=encrypted
         )

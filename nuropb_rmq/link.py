@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 
 from .config import TransportConfig
-from .connection import BrokerConnection
-from .consumer import Consumer
+from .connection import CLOSE_WITHIN, BrokerConnection
 from .exceptions import (
-    BrokerAuthenticationError,
     BrokerUnreachableError,
     ConnectionLostError,
     InstanceInUseError,
     NuropbTransportError,
-    ServiceNotConfigured,
     TransportClosedError,
 )
 from .origins import report
+from .refusals import ending, is_final
 from .session import Role, Session
 from .state import State
 
@@ -61,6 +60,7 @@ class Link:
         self._was_ready = False
         self._locked_since: float | None = None
         self._tries = 0
+        self._closed_by = math.inf
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
@@ -73,8 +73,12 @@ class Link:
         )
         await asyncio.shield(self._first)
 
-    async def stop(self) -> None:
-        """Close session and connection; returns when nothing of them is left."""
+    async def stop(self, deadline: float) -> None:
+        """Close session and connection; returns when nothing of them is left.
+
+        The socket is aborted when that has not come to its end at `deadline`, in loop time.
+        """
+        self._closed_by = deadline
         self._set(State.STOPPED, None)
         if self._task is not None:
             self._task.cancel()
@@ -82,10 +86,10 @@ class Link:
         # A task that is cancelled before its first step never runs, nor does its `finally`.
         self._start_failed(TransportClosedError("stopped before it was ready"))
 
-    @property
-    def service_consumer(self) -> Consumer | None:
-        """The consumer of the service queue, while there is one."""
-        return None if self._session is None else self._session.service_consumer
+    async def stop_consuming(self) -> None:
+        """Take nothing more from the service queue; see Session.stop_consuming."""
+        if self._session is not None:
+            await self._session.stop_consuming()
 
     # -- the supervisor ---------------------------------------------------------------------
 
@@ -111,7 +115,8 @@ class Link:
             await connection.shut()
             self._fail(e)
         except asyncio.CancelledError:
-            await connection.shut()
+            left = self._closed_by - asyncio.get_running_loop().time()
+            await connection.shut(max(0.0, min(left, CLOSE_WITHIN)))
             raise
         except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
             never = "%s: the supervisor failed, which it never should"
@@ -144,8 +149,9 @@ class Link:
             connection.settled()
             self._ready(connection)
             began = loop.time()
-            trouble: NuropbTransportError = await session.ended
+            trouble = ending(self._config.broker, await session.ended)
             lived = loop.time() - began
+            final = is_final(trouble)
         except NuropbTransportError as e:
             trouble = e
             final = self._is_final(e)
@@ -196,7 +202,7 @@ class Link:
         self._locked_since = None
         if not self._was_ready:
             return True
-        return isinstance(error, ServiceNotConfigured | BrokerAuthenticationError)
+        return is_final(error)
 
     # -- changes ----------------------------------------------------------------------------
 

@@ -23,9 +23,10 @@ from .hooks import Hooks
 from .link import Link
 from .message import Handler
 from .outbound import Outbound, identify
+from .outgoing import WAITING
 from .posting import Confirmation, Gate, Posts, seconds
 from .protocol import REQUEST, ResponsePayloadDict, new_id
-from .publisher import WAITING, Publisher
+from .publisher import Publisher
 from .replies import Replies
 from .sealing import PayloadEncryptor, Sealing
 from .session import Role, Session
@@ -36,8 +37,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_GRACE = 10.0
 """Seconds that stop() gives to what is in hand."""
+CLOSE_WITHIN = 4.0
+"""Seconds behind the grace period after which sockets are aborted, so that stop() ends within 5."""
 _ALIVE = (State.READY, State.BLOCKED, State.RECOVERING)
-_SENDING = (*_ALIVE, State.DRAINING)
 
 
 class Transport:
@@ -210,10 +212,12 @@ class Transport:
     async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
         """Stop consuming, finish what is in hand for up to `grace` seconds, and close.
 
-        What was not finished goes back to the queue. Done within the grace period and a few
-        seconds. Calling it again waits for the same end.
+        What was not begun goes back to the queue at once, and what was not finished after the
+        grace period. Done within that and 5 seconds, whatever the broker does. Calling it again
+        waits for the same end, and so does who is cancelled: the transport stops all the same.
         """
         if self._closing is None:
+            grace = seconds("grace", grace) if grace else 0.0
             if self.state.over:
                 return
             self._closing = asyncio.create_task(self._stop(grace), name="nuropb-stop")
@@ -245,15 +249,14 @@ class Transport:
         """
         self._serving = False
         for link in self._links:
-            if link.service_consumer is not None:
-                await link.service_consumer.cancel()
+            await link.stop_consuming()
 
     async def _close(self, reason: NuropbTransportError, final: State = State.STOPPED) -> None:
         """End everything; the order lets handlers that are cancelled still find a transport."""
+        deadline = asyncio.get_running_loop().time() + CLOSE_WITHIN
         if self._dispatcher is not None:
             await self._dispatcher.cancel()
-        for link in reversed(self._links):
-            await link.stop()
+        await asyncio.gather(*(link.stop(deadline) for link in self._links))
         self._gate.close(reason)
         self._publisher.close(reason)
         self._posts.close()
