@@ -34,7 +34,7 @@ from .session import Run
 from .settling import SettlingChannel
 from .setup import configure
 from .state import State
-from .transport import Transport
+from .transport import STOPPED_WITHIN, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -233,9 +233,14 @@ class RMQTransport:
             raise BrokerUnreachableError(f"not connected yet: {e}", None, e) from e
 
     async def stop(self) -> None:
-        """Finish what is in hand, for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close."""
+        """Finish what is in hand, for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close.
+
+        Done within that and 5 seconds, whatever the broker and the callbacks do.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CONSUMER_CLOSED_WAIT_TIMEOUT + STOPPED_WITHIN
         await self._transport.stop(grace=CONSUMER_CLOSED_WAIT_TIMEOUT)
-        await self._callbacks.end()
+        await self._callbacks.end(deadline - loop.time())
 
     def connect(self) -> asyncio.Future[bool]:
         """start(), as a future that becomes True. Raises NuropbTransportError when connected."""

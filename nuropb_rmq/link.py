@@ -159,8 +159,7 @@ class Link:
             await session.close("stopped", with_connection=True)
             raise
         self._session = None
-        if not final:
-            self._recovering(trouble)
+        self._recovering(trouble)
         await session.close("the session ended", with_connection=final)
         _heed_cancellation()
         if final:

@@ -37,8 +37,10 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_GRACE = 10.0
 """Seconds that stop() gives to what is in hand."""
-CLOSE_WITHIN = 4.0
-"""Seconds behind the grace period after which sockets are aborted, so that stop() ends within 5."""
+STOPPED_WITHIN = 5.0
+"""Seconds behind the grace period in which stop() ends, whatever the broker and handlers do."""
+_ABORT_AFTER = 4.0
+"""Seconds behind the grace period after which sockets are aborted."""
 _ALIVE = (State.READY, State.BLOCKED, State.RECOVERING)
 
 
@@ -253,7 +255,7 @@ class Transport:
 
     async def _close(self, reason: NuropbTransportError, final: State = State.STOPPED) -> None:
         """End everything; the order lets handlers that are cancelled still find a transport."""
-        deadline = asyncio.get_running_loop().time() + CLOSE_WITHIN
+        deadline = asyncio.get_running_loop().time() + _ABORT_AFTER
         if self._dispatcher is not None:
             await self._dispatcher.cancel()
         await asyncio.gather(*(link.stop(deadline) for link in self._links))
