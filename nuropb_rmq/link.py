@@ -36,8 +36,8 @@ LOCKED_HEARTBEATS = 3
 class Link:
     """Connects, sets up, waits for the end, and begins again, until told to stop.
 
-    `state` is READY, BLOCKED, RECOVERING, CONNECTING, STOPPED or FAILED; `on_change` is called
-    after every change. `error` is the latest trouble, and with FAILED what it failed of.
+    `state` is READY, BLOCKED, RECOVERING, CONNECTING, STOPPED or FAILED; `error` is the latest
+    trouble, and with FAILED what it failed of. `on_change` is called after every change of either.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class Link:
             self._set(State.BLOCKED, problem)
 
     def _set(self, state: State, error: NuropbTransportError | None) -> None:
-        changed = state is not self.state
+        changed = state is not self.state or error is not self.error
         self.state = state
         self.error = error
         if changed:
