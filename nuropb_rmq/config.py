@@ -204,7 +204,9 @@ class TransportConfig:
     def _check_seconds(self, name: str, shortest: float) -> None:
         wanted = f"seconds, a number from {shortest:g} to {_MAX_SECONDS:.0f}"
         given = getattr(self, name)
-        value = float(given) if type(given) is int else typed(name, given, float, wanted)
+        if type(given) is int:  # of any length; a float has an end
+            given = float(max(-1, min(given, 2**64)))
+        value = typed(name, given, float, wanted)
         if not math.isfinite(value) or not shortest <= value <= _MAX_SECONDS:
             raise NuropbConfigurationError(name, f"must be {wanted}, not {given}")
         self._set(name, value)

@@ -31,12 +31,11 @@ from .exceptions import (
     ConnectionLostError,
     NuropbConfigurationError,
     NuropbTransportError,
-    ServiceNotConfigured,
     TokenProviderError,
 )
 from .origins import report
 from .protocol import NUROPB_PROTOCOL_VERSION, NUROPB_VERSION
-from .refusals import about_tls, failure, refusal
+from .refusals import about_tls, failure, is_final, refusal
 from .wire.router import PROTOCOL_HEADER, FrameRouter
 
 logger = logging.getLogger(__name__)
@@ -288,7 +287,7 @@ class BrokerConnection(RobustConnection):
         in use, refusals are borne for REFUSED_FOR seconds, and each login asks for a new token.
         """
         if not isinstance(error, BrokerAuthenticationError):
-            return isinstance(error, ServiceNotConfigured)
+            return is_final(error)
         if not (self._credentials.renewable and self._was_settled):
             return True
         now = self.loop.time()

@@ -55,6 +55,7 @@ class Consumer:
         self._room: Awaitable[None] | None = None
         self._wake: asyncio.Future[None] | None = None
         self._ended = False
+        self._consuming = False
         self._cancelling = False
         self._cancelled = asyncio.Event()
 
@@ -124,18 +125,25 @@ class Consumer:
             port.write(frames.pack_ack(port.number, tag))
         acked.clear()
 
+    def consuming(self) -> None:
+        """The broker knows the consumer: from now on it can be cancelled."""
+        self._consuming = True
+        if self._cancelling and self.port.open:
+            self.port.cancel(self.tag)
+
     async def cancel(self) -> None:
         """Stop the deliveries; returns when the broker has, or the channel has ended.
 
-        What arrived and was not begun goes back to the queue.
+        What arrived and was not begun goes back to the queue, at once: another may take it.
         """
         if self.port.open and not self._cancelling:
             self._cancelling = True
-            self.port.cancel(self.tag)
+            if self._consuming:
+                self.port.cancel(self.tag)
+            while self.acks and self._arrived:
+                self.settle(self._arrived.popleft(), Settlement.REQUEUE)
         if self.port.open:
             await self._cancelled.wait()
-        while self.acks and self._arrived:
-            self.settle(self._arrived.popleft(), Settlement.REQUEUE)
 
     # -- as the channel's listener ----------------------------------------------------------
 
@@ -143,6 +151,9 @@ class Consumer:
         """A delivery."""
         if self.acks:
             self._unsettled[content.tag] = None
+            if self._cancelling:
+                self.settle(content, Settlement.REQUEUE)
+                return
         if self._room is not None or self._arrived:
             self._arrived.append(content)
             return

@@ -9,7 +9,7 @@ from .acknowledgement import REJECT, Settlement
 from .consumer import Consumer
 from .exceptions import NuropbException, NuropbSerializationError, PublishNackedError
 from .head import Head
-from .publisher import OnDone
+from .outgoing import OnDone
 from .wire.frames import Content
 
 logger = logging.getLogger(__name__)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 
 from .config import TransportConfig
-from .connection import BrokerConnection
-from .consumer import Consumer
+from .connection import CLOSE_WITHIN, BrokerConnection
 from .exceptions import (
     BrokerUnreachableError,
     ConnectionLostError,
@@ -18,6 +18,7 @@ from .exceptions import (
     TransportClosedError,
 )
 from .origins import report
+from .refusals import ending
 from .session import Role, Session
 from .state import State
 from .wire.router import FrameRouter
@@ -39,8 +40,8 @@ LOCKED_HEARTBEATS = 3
 class Link:
     """Connects, sets up, waits for the end, and begins again, until told to stop.
 
-    `state` is READY, BLOCKED, RECOVERING, CONNECTING, STOPPED or FAILED; `on_change` is called
-    after every change. `error` is the latest trouble, and with FAILED what it failed of.
+    `state` is READY, BLOCKED, RECOVERING, CONNECTING, STOPPED or FAILED; `error` is the latest
+    trouble, and with FAILED what it failed of. `on_change` is called after every change of either.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Link:
         self._locked_since: float | None = None
         self._tries = 0
         self._router: FrameRouter | None = None
+        self._closed_by = math.inf
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
@@ -76,8 +78,12 @@ class Link:
         )
         await asyncio.shield(self._first)
 
-    async def stop(self) -> None:
-        """Close session and connection; returns when nothing of them is left."""
+    async def stop(self, deadline: float) -> None:
+        """Close session and connection; returns when nothing of them is left.
+
+        The socket is aborted when that has not come to its end at `deadline`, in loop time.
+        """
+        self._closed_by = deadline
         self._set(State.STOPPED, None)
         if self._task is not None:
             self._task.cancel()
@@ -85,10 +91,10 @@ class Link:
         # A task that is cancelled before its first step never runs, nor does its `finally`.
         self._start_failed(TransportClosedError("stopped before it was ready"))
 
-    @property
-    def service_consumer(self) -> Consumer | None:
-        """The consumer of the service queue, while there is one."""
-        return None if self._session is None else self._session.service_consumer
+    async def stop_consuming(self) -> None:
+        """Take nothing more from the service queue; see Session.stop_consuming."""
+        if self._session is not None:
+            await self._session.stop_consuming()
 
     # -- the supervisor ---------------------------------------------------------------------
 
@@ -114,7 +120,8 @@ class Link:
             await connection.shut()
             self._fail(e)
         except asyncio.CancelledError:
-            await connection.shut()
+            left = self._closed_by - asyncio.get_running_loop().time()
+            await connection.shut(max(0.0, min(left, CLOSE_WITHIN)))
             raise
         except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
             never = "%s: the supervisor failed, which it never should"
@@ -148,8 +155,9 @@ class Link:
             connection.settled()
             self._ready(connection)
             began = loop.time()
-            trouble: NuropbTransportError = await session.ended
+            trouble = ending(self._config.broker, await session.ended)
             lived = loop.time() - began
+            final = connection.given_up(trouble)
         except NuropbTransportError as e:
             trouble = e
             final = self._is_final(connection, e)
@@ -157,8 +165,7 @@ class Link:
             await session.close("stopped", with_connection=True)
             raise
         self._session = None
-        if not final:
-            self._recovering(trouble)
+        self._recovering(trouble)
         await session.close("the session ended", with_connection=final)
         _heed_cancellation()
         if final:
@@ -266,7 +273,7 @@ class Link:
             self._set(State.BLOCKED, problem)
 
     def _set(self, state: State, error: NuropbTransportError | None) -> None:
-        changed = state is not self.state
+        changed = state is not self.state or error is not self.error
         self.state = state
         self.error = error
         if changed:

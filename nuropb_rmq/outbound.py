@@ -14,8 +14,9 @@ from .exceptions import (
     NuropbValidationError,
 )
 from .head import Head
+from .outgoing import OnDone, Outgoing
 from .protocol import EVENT, RESPONSE, MessageType, new_id
-from .publisher import OnDone, Outgoing, Publisher
+from .publisher import Publisher
 from .sealing import Sealing
 from .topology import Topology
 
@@ -75,12 +76,13 @@ class Outbound:
                 f"the body of {size} bytes is larger than max_body_bytes "
                 f"({self._config.max_body_bytes})"
             )
+        expiration = None if ttl is None else envelope.milliseconds(ttl)
         properties = envelope.pack_properties(
             kind,
             correlation_id,
             trace_id=payload["trace_id"],
             reply_to=sender,
-            expiration=None if ttl is None else envelope.milliseconds(ttl),
+            expiration=expiration,
             priority=priority,
             persistent=kind in self._config.persistent,
             encrypted=encrypted,
@@ -96,6 +98,7 @@ class Outbound:
             on_done,
             deadline=deadline,
             resend=kind is RESPONSE,
+            expiration=expiration,
         )
 
     def _destination(

@@ -19,8 +19,8 @@ from .exceptions import (
     NuropbValidationError,
 )
 from .head import Head
+from .outgoing import WAITING, Outgoing
 from .protocol import RESPONSE
-from .publisher import WAITING, Outgoing
 from .sealing import Sealing, whole_body
 from .wire import frames
 from .wire.frames import Content

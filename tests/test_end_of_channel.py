@@ -17,7 +17,8 @@ from nuropb_rmq.acknowledgement import Settlement
 from nuropb_rmq.connection import BrokerConnection
 from nuropb_rmq.consumer import Consumer
 from nuropb_rmq.exceptions import ConnectionLostError, NuropbException
-from nuropb_rmq.publisher import Outgoing, Publisher
+from nuropb_rmq.outgoing import Outgoing
+from nuropb_rmq.publisher import Publisher
 from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.frames import Content

@@ -50,6 +50,7 @@ LAYERS: tuple[str, ...] = (
     "connection",
     "management",  # beside connection, and independent of it: HTTP, not AMQP
     "setup",  # what an operator would make, over both
+    "outgoing",
     "publisher",
     "consumer",
     "session",  # above both: it gives each epoch's channels to them

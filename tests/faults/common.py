@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 from nuropb_rmq import NuropbException, Transport
@@ -33,3 +33,11 @@ def within(seconds: float) -> Iterator[None]:
     yield
     took = loop.time() - began
     assert took < seconds, f"took {took:.1f} s, the bound is {seconds} s"
+
+
+async def seconds_of(work: Awaitable[object]) -> float:
+    """How long it takes."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await work
+    return loop.time() - began

@@ -20,8 +20,9 @@ from nuropb_rmq import MessageType, TransportConfig, envelope
 from nuropb_rmq.encryption import Encryptor
 from nuropb_rmq.head import Head
 from nuropb_rmq.outbound import Outbound
+from nuropb_rmq.outgoing import Outgoing
 from nuropb_rmq.protocol import NUROPB_VERSION
-from nuropb_rmq.publisher import Outgoing, Publisher
+from nuropb_rmq.publisher import Publisher
 from nuropb_rmq.sealing import Sealing
 from nuropb_rmq.topology import Topology
 from nuropb_rmq.wire import frames

@@ -1,0 +1,100 @@
+"""One message on its way out: what is sent, where it is, and who is told how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final
+
+from .exceptions import NuropbException
+from .wire import frames
+
+OnDone = Callable[[NuropbException | None], None]
+"""Told once: None when the broker confirmed, else why it is not known to have the message."""
+
+
+class Stage(Enum):
+    """Where an outgoing message is."""
+
+    WAITING = auto()
+    WRITTEN = auto()
+    DONE = auto()
+
+
+# For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11).
+WAITING: Final = Stage.WAITING
+WRITTEN: Final = Stage.WRITTEN
+DONE: Final = Stage.DONE
+
+
+class Outgoing:
+    """One message on its way out.
+
+    `deadline` is in loop time: a message that is still in the outbox then is never sent. Without
+    one, whoever waits for it discards it in time. `expiration` is what stands at the end of its
+    properties, in milliseconds: what is left of it is written when the message had to wait.
+    `resend` tells what happens when its channel dies before the confirm: written again (replies:
+    someone waits, and a second answer is harmless), or reported as NuropbOutcomeUnknownError.
+    """
+
+    __slots__ = (
+        "_waits_since", "body", "deadline", "expiration", "method", "on_done", "properties",
+        "resend", "size", "stage", "timer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: bytes,
+        properties: bytes,
+        body: bytes,
+        on_done: OnDone,
+        *,
+        deadline: float | None = None,
+        resend: bool = False,
+        expiration: int | None = None,
+    ) -> None:
+        self.method = method
+        self.properties = properties
+        self.body = body
+        self.on_done = on_done
+        self.deadline = deadline
+        self.resend = resend
+        self.expiration = expiration
+        self.size = len(properties) + len(body)
+        self.stage = WAITING
+        self.timer: asyncio.TimerHandle | None = None
+        self._waits_since = 0.0
+
+    def wait(self) -> None:
+        """It cannot be written now; its expiration goes on."""
+        if self.expiration is not None and not self._waits_since:
+            self._waits_since = time.monotonic()
+
+    def expired(self) -> bool:
+        """Whether its expiration passed while it waited; else what is left of it is written in."""
+        if not self._waits_since or self.expiration is None:
+            return False
+        waited = int((time.monotonic() - self._waits_since) * 1000)
+        left = self.expiration - waited
+        if left > 0:
+            end = len(self.properties) - 1 - len(str(self.expiration))
+            self.properties = self.properties[:end] + frames.shortstr(str(left))
+        return left <= 0
+
+    def redirect(self, old: bytes, new: bytes) -> None:
+        """The answer to this request is to go to `new`, not to `old`: both packed as shortstr."""
+        # Behind reply_to there is only the expiration, and that is digits.
+        before, _, behind = self.properties.rpartition(old)
+        self.properties = before + new + behind
+
+    def finish(self, error: NuropbException | None) -> None:
+        """Settle it, once."""
+        if self.stage is not DONE:
+            self.stage = DONE
+            self.properties = self.body = b""  # whoever waits for the answer may wait for long
+            if self.timer is not None:
+                self.timer.cancel()
+                self.timer = None
+            self.on_done(error)
