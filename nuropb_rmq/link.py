@@ -203,9 +203,11 @@ class Link:
             async with asyncio.timeout(timeout):
                 await session.setup()
         except TimeoutError as e:
-            raise ConnectionLostError(
-                f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
-            ) from e
+            late = f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
+            if session.declaring:
+                # RabbitMQ 4.x says nothing for a minute about a queue whose node is down.
+                late += f"; {session.declaring!r} was the last: is the node down that it lives on?"
+            raise ConnectionLostError(late) from e
         _heed_cancellation()
 
     def _is_final(self, connection: BrokerConnection, error: NuropbTransportError) -> bool:
@@ -242,7 +244,7 @@ class Link:
 
     def _recovering(self, reason: NuropbTransportError) -> None:
         if self._was_ready:
-            if self.state is not State.RECOVERING:
+            if self.state is not State.RECOVERING or str(reason) != str(self.error):
                 logger.warning("%s: recovering: %s", self._config.broker, reason)
             self._set(State.RECOVERING, reason)
 

@@ -75,6 +75,8 @@ class Session:
         self._channels: list[Channel] = []
         self._ports: list[ChannelPort] = []
         self._consumers: list[Consumer] = []
+        self.declaring = ""
+        """The queue that was asked for last."""
         self.ended: asyncio.Future[ConnectionLostError] = asyncio.get_running_loop().create_future()
 
     async def stop_consuming(self) -> None:
@@ -146,6 +148,7 @@ class Session:
         return channel
 
     async def _declare(self, step: str, channel: Channel, queue: Queue) -> AbstractQueue:
+        self.declaring = queue.name
         await self._step(step, lambda: _declare(channel, queue))
         return await channel.get_queue(queue.name, ensure=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nuropb_rmq import Handler, Message, ResponsePayloadDict, State, Transport, TransportConfig
@@ -73,15 +73,19 @@ class Watch:
 
 
 class Mesh:
-    """Starts services and clients on one virtual host, and stops them all at the end."""
+    """Starts services and clients on one virtual host, and stops them all at the end.
 
-    def __init__(self, url: str) -> None:
+    They are given `hosts`, URLs of a cluster's nodes, where there are any.
+    """
+
+    def __init__(self, url: str, *, hosts: Sequence[str] = ()) -> None:
         self.url = url
+        self._hosts = list(hosts) or url
         self._started: list[Transport] = []
 
     def config(self, service_name: str, **settings: Any) -> TransportConfig:
         """A configuration for this virtual host, with short patience."""
-        settings.setdefault("amqp_url", self.url)
+        settings.setdefault("amqp_url", self._hosts)
         return TransportConfig(service_name=service_name, **settings)
 
     def transport(
