@@ -6,7 +6,7 @@ import pytest
 
 from nuropb_rmq import InstanceInUseError, State, Transport, TransportClosedError
 
-from ..support import Mesh, Recorder, request, result_of
+from ..support import Mesh, Recorder, eventually, request, result_of
 from .common import within
 from .proxy import Proxy, Wire
 
@@ -19,14 +19,16 @@ def cut(client: Transport) -> None:
 
 
 async def test_row_09_our_own_lost_connection_is_waited_for(mesh: Mesh, proxy: Proxy) -> None:
-    """The broker notices after two heartbeats or so that nobody is there any more."""
-    client = await mesh.client(amqp_url=proxy.url, instance_id="one", heartbeat=2)
+    """Our side of it is gone; the broker takes two to three heartbeats to notice."""
     await mesh.service(Recorder())
-    proxy.set(Wire.HOLE)  # the broker's side stays open
+    client = await mesh.client(amqp_url=proxy.url, heartbeat=1, reconnect_cap=0.5)
+    proxy.set(Wire.HOLE)
     cut(client)
-    await client.wait_for(State.RECOVERING, timeout=1)
-    proxy.set(Wire.PASS)
-    await client.wait_for(State.READY, timeout=15)
+    proxy.abandon()
+    await eventually(lambda: isinstance(client.error, InstanceInUseError))
+    assert client.state is State.RECOVERING
+    with within(3 * 1 + 2):
+        await client.wait_for(State.READY)
     assert result_of(await client.request(request(n=1))) == {"n": 1}
 
 
