@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 from nuropb_rmq import NuropbException, Transport
+from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import request, result_of
+from .console import queue_names
 
 
 async def works(client: Transport, within: float) -> None:
@@ -23,6 +25,15 @@ async def works(client: Transport, within: float) -> None:
             assert loop.time() < deadline, f"no call worked within {within} s"
             await asyncio.sleep(0.05)
     assert result_of(answer) == {"n": 1}
+
+
+async def no_queues(node: RabbitMQNode, url: str, *prefixes: str) -> None:
+    """Wait until no queue has a name that begins so."""
+    async with asyncio.timeout(10):
+        while any(
+            name.startswith(prefixes) for name in await asyncio.to_thread(queue_names, node, url)
+        ):
+            pass  # asking takes a while
 
 
 @contextmanager

@@ -39,6 +39,11 @@ def queues(node: RabbitMQNode, url: str, *columns: str) -> dict[str, list[str]]:
     return {name: values for name, *values in rows}
 
 
+def queue_names(node: RabbitMQNode, url: str) -> list[str]:
+    """The queues that there are. Quicker than rabbitmqctl, which starts a process."""
+    return [each["name"] for each in node.api("GET", f"/api/queues/{vhost_of(url)}")]
+
+
 def depth(node: RabbitMQNode, url: str, queue: str) -> int:
     """Messages in a queue, those in hand among them, as the broker counts them."""
     return int(queues(node, url, "messages").get(queue, ["0"])[0])

@@ -56,6 +56,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._passing = {way: asyncio.Event() for way in Way}
+        self._abandoned: list[asyncio.Event] = []
         self._rate: float | None = None
         self._lost: dict[Way, int] = {}
         self._cut: dict[Way, int] = {}
@@ -88,6 +89,12 @@ class Proxy:
     def hole(self, way: Way) -> None:
         """Pass on nothing more in one direction, until set() is called."""
         self._pass(way, False)
+
+    def abandon(self) -> None:
+        """What is in a hole stays there until the end; new connections pass."""
+        self._abandoned += self._passing.values()
+        self._passing = {way: asyncio.Event() for way in Way}
+        self.set(Wire.PASS)
 
     def _pass(self, way: Way, passing: bool) -> None:
         if passing:
@@ -154,15 +161,17 @@ class Proxy:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way
     ) -> None:
-        stream = Stream(way)
+        stream, passing = Stream(way), self._passing[way]
         try:
             while data := await reader.read(CHUNK):
-                await self._passing[way].wait()
+                await passing.wait()
                 for piece in stream.take(data):
                     if self._is_lost(stream, piece, way):
                         continue
                     await self._send(writer, piece, way)
+            await passing.wait()  # the end of a connection does not come out of a hole either
         except OSError:
+            await passing.wait()
             _reset(writer)
         finally:
             writer.close()
@@ -209,6 +218,8 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.set(Wire.PASS)
+        for passing in self._abandoned:
+            passing.set()
         self._rate = None
         self.reset()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -25,7 +25,7 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder, Watch, command, event, eventually, request
 from . import console
-from .common import within, works
+from .common import no_queues, within, works
 from .ear import with_credentials
 from .proxy import Proxy, Wire
 
@@ -227,15 +227,6 @@ async def test_row_06_limits_are_waited_for(mesh: Mesh, rabbitmq_node: RabbitMQN
             await works(limited.client, 5)
 
 
-async def gone(node: RabbitMQNode, url: str, prefix: str) -> None:
-    """Wait until no queue has a name that begins so."""
-    async with asyncio.timeout(10):
-        while any(
-            name.startswith(prefix) for name in await asyncio.to_thread(console.queues, node, url)
-        ):
-            pass  # asking takes most of a second
-
-
 async def test_row_06_a_virtual_host_that_is_down_is_waited_for(
     mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy
 ) -> None:
@@ -247,7 +238,7 @@ async def test_row_06_a_virtual_host_that_is_down_is_waited_for(
     await watch.left()
     vhost = console.vhost_of(mesh.url)
     # The response queue goes with its connection; a broker that is down would keep it locked.
-    await gone(rabbitmq_node, mesh.url, "nuropb-client-")
+    await no_queues(rabbitmq_node, mesh.url, "nuropb-client-")
     stop = f'rabbit_vhost_sup_sup:stop_and_delete_vhost(<<"{vhost}">>).'
     await asyncio.to_thread(rabbitmq_node.rabbitmqctl, "eval", stop)
     proxy.set(Wire.PASS)

@@ -1,43 +1,62 @@
-"""Row 24: the requester is gone before its response. The service notices nothing."""
+"""Row 24: the requester is gone before its response."""
 
 from __future__ import annotations
 
 import asyncio
 
-from nuropb_rmq import Message, State
+from nuropb_rmq import Message, NuropbException
+from nuropb_rmq.testing import RabbitMQNode
 
-from ..encrypting import DL_QUEUE, tapping
 from ..support import Mesh, Watch, eventually, request, result_of
+from .common import no_queues
+from .console import depth
 from .proxy import Proxy, Wire
 
-CALLS = 20
+COUNT = 10
 
 
-async def test_row_24_the_service_is_unaffected(mesh: Mesh, proxy: Proxy) -> None:
-    answer = asyncio.Event()
-    begun: list[str] = []
+class Gate:
+    """A handler that answers what it has when it is told to."""
 
-    async def handle(message: Message) -> object:
-        begun.append(message.correlation_id)
-        await answer.wait()
+    def __init__(self) -> None:
+        self.begun = 0
+        self.open = asyncio.Event()
+
+    async def __call__(self, message: Message) -> object:
+        self.begun += 1
+        await self.open.wait()
         return message.payload["params"]
 
-    service = await mesh.service(handle)
+
+async def test_row_24_the_service_is_unaffected(
+    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy
+) -> None:
+    """One has stopped, one has lost its connection: their queues are gone, and nobody minds."""
+    gate = Gate()
+    service = await mesh.service(gate)
     watch = Watch(service)
-    gone = await mesh.client(amqp_url=proxy.url)
-    calls = [asyncio.create_task(gone.request(request(n=n), timeout=2)) for n in range(CALLS)]
-    await eventually(lambda: len(begun) == CALLS)
-    proxy.set(Wire.REFUSE)  # it does not come back: its response queue dies with its connection
+    stopping, cut, staying = (
+        await mesh.client("stopping"),
+        await mesh.client("cut", amqp_url=proxy.url),
+        await mesh.client("staying"),
+    )
+    calls = [
+        asyncio.create_task(client.request(request(n=n), timeout=60))
+        for client in (stopping, cut)
+        for n in range(COUNT)
+    ]
+    await eventually(lambda: gate.begun == 2 * COUNT)
+    await stopping.stop()
+    proxy.set(Wire.REFUSE)
     proxy.reset()
-    async with tapping(mesh) as tap:
-        await asyncio.gather(*calls, return_exceptions=True)
-        assert await asyncio.to_thread(tap.depth, "nuropb-orders-sq") == 0, "all are in hand"
-        answer.set()
-        client = await mesh.client()
-        assert result_of(await client.request(request(n=1))) == {"n": 1}
-        # Given back, they would be delivered again; rejected, they would be dead letters.
-        await service.stop()
-        for queue in ("nuropb-orders-sq", DL_QUEUE):
-            assert await asyncio.to_thread(tap.depth, queue) == 0
-    assert len(begun) == CALLS + 1
-    assert watch.states == [State.DRAINING, State.STOPPED]
+    await no_queues(rabbitmq_node, mesh.url, "nuropb-stopping-", "nuropb-cut-")
+    gate.open.set()
+    answers = [await staying.request(request(n=n)) for n in range(COUNT)]
+    assert [result_of(each)["n"] for each in answers] == list(range(COUNT))
+    await service._publisher.flushed()
+    assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-sq") == 0
+    assert watch.states == []
+    assert staying.dropped == {}
+    await cut.stop()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(each, NuropbException) for each in outcomes)
