@@ -26,10 +26,15 @@ logger = logging.getLogger(__name__)
 HIGH_WATER = 256 * 1024
 """Bytes that may wait in our buffers before publishers are asked to pause."""
 UNTUNED_FRAME_MAX = 131_072
+FRAME_MIN_SIZE = 4096
+"""Bytes; the smallest frame_max that may be agreed on (AMQP 0-9-1, 1.2, frame-min-size)."""
 READ_SIZE = 256 * 1024
 """Bytes that are read at once, at most."""
 FRAME_MAX_CAP = 16 * 2**20
 """What we take for "no limit"."""
+HEADER_ROOM = 64 * 1024
+"""Bytes by which a content header frame may exceed frame_max. RabbitMQ adds headers of its own
+(x-death, x-delivery-count) to a message whose header frame was full, and sends what it becomes."""
 HEARTBEAT_EVERY = 1.0
 """Seconds between heartbeat frames that aiormq is shown while frames are kept from it."""
 
@@ -61,7 +66,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._buffer = bytearray()
         self._need = 0
         self.heard = False
-        self._foreign = False
+        self._greeted = False
         self._out: list[bytes] = []
         self._out_size = 0
         self._at_flush: list[Callable[[], None]] = []
@@ -233,9 +238,9 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._last_heard = self._event_loop.time()
         if not self.heard:
             self.heard = True
-            self._foreign = data[:1] == b"A"  # "AMQP…": the broker names the version it speaks
-        if self._foreign:
-            self._reader.feed_data(data)  # aiormq knows what to say
+            self._greeted = data[:1] == b"A"
+        if self._greeted:
+            self._read_greeting(data)
             return
         buffer = self._buffer
         if buffer:
@@ -255,6 +260,16 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         if used < len(data) and self.lost is None:
             buffer += memoryview(data)[used:]
 
+    def _read_greeting(self, data: bytes) -> None:
+        """ "AMQP…" (4.2.2): the broker names the version that it speaks, and closes."""
+        greeting = self._buffer
+        greeting += data[: 8 - len(greeting)]
+        if not b"AMQP".startswith(greeting[:4]):
+            self._fail(AMQPProtocolError("what answers does not speak AMQP"))
+        elif len(greeting) == 8:
+            version = "-".join(str(each) for each in greeting[5:])
+            self._fail(AMQPProtocolError(f"the broker does not speak AMQP 0-9-1, but {version}"))
+
     def _cut(self, data: bytes) -> int:
         at, end = 0, len(data)
         kept, self._need = False, 7
@@ -262,7 +277,9 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         start = frames.FRAME_START.unpack_from
         while end - at >= 7:
             kind, number, size = start(data, at)
-            if size > self.frame_max - frames.FRAME_OVERHEAD:
+            if size > self.frame_max - frames.FRAME_OVERHEAD and (
+                kind != frames.FRAME_HEADER or size > self.frame_max + HEADER_ROOM
+            ):
                 raise AMQPProtocolError(
                     f"frame of {size + frames.FRAME_OVERHEAD} bytes on channel {number}, "
                     f"agreed were at most {self.frame_max}"
@@ -320,7 +337,12 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         (method,) = frames.METHOD_ID.unpack_from(payload)
         match method:
             case frames.CONNECTION_TUNE:
-                self.frame_max = frames.read_tune_frame_max(payload) or FRAME_MAX_CAP
+                agreed = frames.read_tune_frame_max(payload) or FRAME_MAX_CAP
+                if agreed < FRAME_MIN_SIZE:
+                    raise AMQPProtocolError(
+                        f"frames of {agreed} bytes at most, AMQP needs {FRAME_MIN_SIZE}"
+                    )
+                self.frame_max = agreed
             case frames.CONNECTION_BLOCKED:
                 self.blocked = frames.read_shortstr(payload, 4)[0]
                 self._on_blocked(self.blocked)
