@@ -66,13 +66,19 @@ class Link:
         self._tries = 0
         self._router: FrameRouter | None = None
         self._closed_by = math.inf
+        self._deadline: float | None = None
+        """In loop time: of the first attempt, to connect and to set up."""
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Bring the link up. Raises the NuropbTransportError that it failed of."""
+        """Bring the link up, within connect_timeout, but for a locked response queue.
+
+        Raises the NuropbTransportError that it failed of.
+        """
         if self.state is State.STOPPED:
             raise TransportClosedError("stopped before it was started")
+        self._deadline = asyncio.get_running_loop().time() + self._config.connect_timeout
         self._task = asyncio.create_task(
             self._supervise(), name=f"nuropb-link-{self.role.name.lower()}"
         )
@@ -136,7 +142,7 @@ class Link:
     async def _open(self, connection: BrokerConnection) -> None:
         timeout = self._config.connect_timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(self._deadline):
                 await connection.open()
         except TimeoutError as e:
             raise BrokerUnreachableError(
@@ -151,7 +157,7 @@ class Link:
         loop = asyncio.get_running_loop()
         final, lived = False, 0.0
         try:
-            await self._set_up(session)
+            await self._set_up(session, connection)
             connection.settled()
             self._ready(connection)
             began = loop.time()
@@ -197,12 +203,17 @@ class Link:
         pause: float = min(SETUP_PAUSE * 2**self._tries, self._config.reconnect_cap)
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
-    async def _set_up(self, session: Session) -> None:
+    async def _set_up(self, session: Session, connection: BrokerConnection) -> None:
         timeout = self._config.connect_timeout
+        deadline, self._deadline = self._deadline, None
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 await session.setup()
         except TimeoutError as e:
+            # Who does not answer this answers no Connection.Close, either.
+            connection.router.abort("channels and queues were not set up in time")
             late = f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
             if session.declaring:
                 # RabbitMQ 4.x says nothing for a minute about a queue whose node is down.

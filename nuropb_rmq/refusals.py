@@ -86,8 +86,12 @@ def translated(what: str) -> Iterator[None]:
         raise _of_a_step(what, e) from e
     except TimeoutError:
         raise
-    except (AMQPError, OSError, RuntimeError) as e:
-        raise ConnectionLostError(f"{what}: {e or type(e).__name__}") from e
+    except Exception as e:
+        # aiormq's waiters get a bare Exception when a connection ends right behind a frame.
+        if not isinstance(e, AMQPError | OSError | RuntimeError) and type(e) is not Exception:
+            raise
+        text = str(e) or "the connection ended during setup"
+        raise ConnectionLostError(f"{what}: {text}") from e
 
 
 def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:

@@ -41,6 +41,7 @@ LAYERS: tuple[str, ...] = (
     "envelope",
     # wire: what comes off the socket, by channel
     "wire.port",
+    "wire.liveness",
     "wire.router",
     # I/O
     "state",  # low, but not pure: a change of state is awaited

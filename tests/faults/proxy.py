@@ -54,6 +54,7 @@ class Proxy:
         self._parts = parts
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._near: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._passing = {way: asyncio.Event() for way in Way}
         self._abandoned: list[asyncio.Event] = []
@@ -114,6 +115,11 @@ class Proxy:
         """Reset the connection over which so many more bytes will have gone."""
         self._cut[way] = size
 
+    def say(self, data: bytes) -> None:
+        """Tell this to every client in the broker's name, between two of its frames."""
+        for writer in self._near:
+            writer.write(data)
+
     def reset(self) -> None:
         """Reset (RST) every connection that there is."""
         for writer in tuple(self._writers):
@@ -152,11 +158,13 @@ class Proxy:
             _reset(writer)
             return
         self._writers.add(back)
+        self._near.add(writer)
         try:
             up = self._pump(reader, back, Way.UP)
             await asyncio.gather(up, self._pump(away, writer, Way.DOWN))
         finally:
             self._writers.discard(back)
+            self._near.discard(writer)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way
