@@ -40,8 +40,8 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_waits_since", "body", "deadline", "expiration", "method", "on_done", "properties",
-        "resend", "size", "stage", "timer",
+        "body", "deadline", "expiration", "method", "on_done", "properties", "resend", "size",
+        "stage", "timer", "waits_since",
     )  # fmt: skip
 
     def __init__(
@@ -65,18 +65,18 @@ class Outgoing:
         self.size = len(properties) + len(body)
         self.stage = WAITING
         self.timer: asyncio.TimerHandle | None = None
-        self._waits_since = 0.0
+        self.waits_since = 0.0
 
     def wait(self) -> None:
         """It cannot be written now; its expiration goes on."""
-        if self.expiration is not None and not self._waits_since:
-            self._waits_since = time.monotonic()
+        if self.expiration is not None and not self.waits_since:
+            self.waits_since = time.monotonic()
 
     def expired(self) -> bool:
         """Whether its expiration passed while it waited; else what is left of it is written in."""
-        if not self._waits_since or self.expiration is None:
+        if self.expiration is None or not self.waits_since:
             return False
-        waited = int((time.monotonic() - self._waits_since) * 1000)
+        waited = int((time.monotonic() - self.waits_since) * 1000)
         left = self.expiration - waited
         if left > 0:
             end = len(self.properties) - 1 - len(str(self.expiration))

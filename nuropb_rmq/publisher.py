@@ -246,7 +246,7 @@ class PublisherChannel:
 
     def send(self, message: Outgoing) -> None:
         """Pack and write; the message id carries the delivery tag, for a Basic.Return has none."""
-        if message.expired():
+        if message.waits_since and message.expired():
             message.finish(NuropbTimeoutError("never sent: it expired while it waited"))
             return
         port = self.port
