@@ -6,6 +6,7 @@ import json
 import os
 import select
 import subprocess
+from itertools import count
 from typing import Any
 
 from nuropb_rmq.testing import RabbitMQNode
@@ -19,6 +20,7 @@ Figures = dict[str, float]
 LIMIT = 240.0
 """Seconds that one run may take."""
 
+_numbers = count(1)
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -32,7 +34,7 @@ class Side:
     def __init__(self, peer: Peer, role: str, node: RabbitMQNode) -> None:
         self.peer = peer
         self._node = node
-        self._vhost = "-".join((peer.module, *peer.options, role.replace(":", "-")))
+        self._vhost = f"side-{next(_numbers)}"
         if not peer.python.exists():
             raise NotStartedError(f"{peer.python} is missing: run scripts/setup --bench")
         make_vhost(node, self._vhost)
@@ -82,9 +84,10 @@ class Side:
         return figures
 
     def close(self) -> None:
-        """End it."""
+        """End it, and what it left on the broker."""
         self._process.kill()
         self._process.communicate()
+        self._node.api("DELETE", f"/api/vhosts/{self._vhost}")
 
 
 def make_vhost(node: RabbitMQNode, name: str) -> None:
