@@ -9,9 +9,9 @@ from xml.sax.saxutils import escape
 
 _BAR: Final = 20
 _GAP: Final = 8
-_LABELS: Final = 150
+_LABELS: Final = 170
 _BARS: Final = 210
-_PANEL: Final = _LABELS + _BARS + 80
+_PANEL: Final = _LABELS + _BARS + 70
 _TOP: Final = 64
 
 
