@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,8 @@ from .units import Units, measure
 
 GB: Final = 1024**3
 FLEETS: Final = (1_000, 10_000, 100_000, 1_000_000)
+GATEWAYS: Final = 300
+"""That the largest fleet may be behind: each with one Mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,19 @@ def nodes_for(asked: Load, node: Node) -> dict[str, float]:
     }
 
 
-def table(units: Units, node: Node, template: Mesh, fleets: Sequence[int]) -> list[list[str]]:
-    """A row for each number of clients."""
+def fleets(template: Mesh) -> Iterator[tuple[str, Mesh]]:
+    """What is computed: growing numbers of clients, and the most of them behind gateways."""
+    for clients in FLEETS:
+        yield f"{clients:,}", replace(template, clients=clients)
+    calls = template.calls * FLEETS[-1] / GATEWAYS
+    label = f"{FLEETS[-1]:,} behind {GATEWAYS} gateways"
+    yield label, replace(template, clients=GATEWAYS, calls=calls)
+
+
+def table(units: Units, node: Node, template: Mesh) -> list[list[str]]:
+    """A row for each fleet."""
     rows = []
-    for clients in fleets:
-        mesh = Mesh(
-            clients, template.services, template.calls, template.events, template.subscribers
-        )
+    for label, mesh in fleets(template):
         asked = load(mesh, units)
         needed = nodes_for(asked, node)
         first = max(needed, key=lambda name: needed[name])
@@ -143,7 +151,7 @@ def table(units: Units, node: Node, template: Mesh, fleets: Sequence[int]) -> li
         minutes = asked.start_cpu / (nodes * node.cores) / 60
         rows.append(
             [
-                f"{clients:,}",
+                label,
                 f"{mesh.calls_per_second:,.0f}",
                 f"{mesh.instances(units):,}",
                 f"{asked.connections:,}",
@@ -195,7 +203,7 @@ def page(units: Units, node: Node, template: Mesh) -> str:
         f"Nodes of {node.cores:.0f} cores and {node.memory / GB:.0f} GB; {template.services} "
         f"services; {template.calls:g} calls a second of each client; an event for each 10 calls, "
         f"handled by {template.subscribers} services.\n",
-        markdown(HEAD, table(units, node, template, FLEETS)),
+        markdown(HEAD, table(units, node, template)),
     ]
     return "\n".join(parts)
 

@@ -47,8 +47,12 @@ class Units:
     """Bytes of the process that the Mesh is in."""
     client_start: float
     """Broker's seconds until it is ready."""
+    client_start_configured: float
+    """The same with configure=False: nothing is looked for on the broker."""
     client_idle: float
     """Broker's seconds in a second, while nothing happens: heartbeats and statistics."""
+    client_idle_patient: float
+    """The same with a heartbeat of 60 s."""
     client_idle_process: float
     service_broker: float
     """The same for a Mesh that serves."""
@@ -242,6 +246,7 @@ def measure(*, quick: bool) -> Units:
         raw = asyncio.run(raw_units(node, count))
         nothing = idle_baseline(node, idle) / count
         client = fleet_units(node, "client", count, idle)
+        patient = fleet_units(node, "patient", count, idle)
         service = fleet_units(node, "service", count // 3, idle)
         messages = message_units(node, scale)
         return Units(
@@ -251,6 +256,8 @@ def measure(*, quick: bool) -> Units:
             client_broker=client["broker"],
             client_process=client["process"],
             client_start=client["start"],
+            client_start_configured=patient["start"],
+            client_idle_patient=max(0.0, patient["idle"] - nothing),
             client_idle=max(0.0, client["idle"] - nothing),
             client_idle_process=client["idle_process"],
             service_broker=service["broker"],

@@ -1,6 +1,6 @@
 """Many Meshes in one process, which then do nothing: what one costs.
 
-    python -m sides.fleet URL client|service COUNT
+    python -m sides.fleet URL client|patient|service COUNT
 
 tells once, as JSON, resident bytes and CPU seconds of each; it tells the CPU that idling took, in
 seconds of all, when a line comes, and ends with its stdin.
@@ -15,7 +15,7 @@ import os
 import sys
 import time
 
-from nuropb_rmq import Mesh
+from nuropb_rmq import Mesh, TransportConfig
 
 from .loop import resident
 
@@ -32,6 +32,11 @@ class Service:
 def _mesh(url: str, kind: str, number: int) -> Mesh:
     if kind == "client":
         return Mesh(url)
+    if kind == "patient":  # what a program does that is one of very many
+        config = TransportConfig(
+            amqp_url=url, service_name="client", client_only=True, heartbeat=60
+        )
+        return Mesh(config, configure=False)
     return Mesh(url, service_name=f"service{number}", service=Service())
 
 
