@@ -106,7 +106,11 @@ class Scenario:
         self._began = time.monotonic()
         benchmark.group = name
         benchmark.extra_info.update(
-            sides=self._done, versions=self._versions, missing=self._missing, broker=node.version
+            sides=self._done,
+            versions=self._versions,
+            missing=self._missing,
+            broker=node.version,
+            quick=pace is QUICK,
         )
         print(f"\n{name} ", end="", flush=True)
 

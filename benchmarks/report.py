@@ -112,7 +112,8 @@ def pages(results: Results) -> Iterator[str]:
     rows, missed = verdict(results)
     any_scenario = next(iter(results.scenarios.values()))
     cpu = results.machine["cpu"]
-    yield "# Figures of the last whole run\n"
+    quick = any_scenario.extra.get("quick", False)
+    yield "# Figures of a quick run: indicative only\n" if quick else "# Figures of a run\n"
     yield (
         f"{results.date[:10]}, {cpu.get('brand_raw', platform.processor())}, {cpu['count']} cores "
         f"that the broker shares, Python {results.machine['python_version']}, RabbitMQ "
