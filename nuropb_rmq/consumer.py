@@ -172,7 +172,10 @@ class Consumer:
         self._cancelled.set()
         if by_broker:
             self._on_end(
-                ConnectionLostError(f"the broker cancelled the consumer of {self.queue}: deleted?")
+                ConnectionLostError(
+                    f"the broker cancelled the consumer of {self.queue}: was the queue deleted, or "
+                    "a handler slower than the broker's consumer_timeout (see handler_timeout)?"
+                )
             )
 
     def on_writable(self) -> None:

@@ -20,7 +20,7 @@ from .acknowledgement import (
 from .config import TransportConfig
 from .consumer import Consumer
 from .deadlines import Deadlines
-from .delivery import Delivery, Settler
+from .delivery import IN_TIME, Delivery, Pace, Settler
 from .exceptions import (
     EncryptionError,
     MalformedMessageError,
@@ -49,6 +49,8 @@ from .wire.frames import Content
 
 logger = logging.getLogger(__name__)
 
+SLOW_SHARE = 0.8
+"""Of handler_timeout: when a handler that still runs is told of."""
 CANCEL_WITHIN = 2.0
 """Seconds that handlers have to end in, once they are cancelled."""
 
@@ -92,8 +94,9 @@ class Dispatcher:
         self._names = frozenset((config.service_name, *config.rpc_bindings))
         self._reply_to_pattern = re.compile(config.reply_to_pattern)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._deadlines = Deadlines[asyncio.Task[None]](self._overdue)
-        self._expired: set[asyncio.Task[None]] = set()
+        self._deadlines = Deadlines[Delivery](self._overdue)
+        self._slow_after = config.handler_timeout * SLOW_SHARE
+        self._over_after = config.handler_timeout - self._slow_after
         self._unsettled = 0
         self._taking = True
         self._waiters: list[asyncio.Future[None]] = []
@@ -208,7 +211,8 @@ class Dispatcher:
         self, task: asyncio.Task[None], work: Delivery, message: Message, head: Head
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
-        self._deadlines.add(task, self._config.handler_timeout)
+        work.task = task
+        self._deadlines.add(work, self._slow_after)
         try:
             value = await self._taker(work, message, self.conclude)
         except NuropbSuccess as success:
@@ -216,7 +220,7 @@ class Dispatcher:
         except NuropbCallAgain:
             return Outcome.CALL_AGAIN, ()
         except BaseException as raised:
-            if task in self._expired:
+            if work.pace is Pace.OVERDUE:
                 task.uncancel()
                 late = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
                 return self._failed(message, head, NuropbHandlingError(late))
@@ -226,8 +230,9 @@ class Dispatcher:
                 raise asyncio.CancelledError from raised
             return self._failed(message, head, raised)
         finally:
-            self._deadlines.remove(task, self._config.handler_timeout)
-            self._expired.discard(task)
+            self._deadlines.remove(work, self._slow_after)
+            if work.pace is not IN_TIME:
+                self._deadlines.remove(work, self._over_after)
         if isinstance(value, Completion):
             return value.outcome, value.messages
         return DONE, [response_to(message, head, value)]
@@ -242,9 +247,21 @@ class Dispatcher:
             return self._failed(message, head, NuropbHandlingError(problem))
         return DONE, [response_to(message, head, success.result), *events]
 
-    def _overdue(self, task: asyncio.Task[None]) -> None:
-        self._expired.add(task)
-        task.cancel()
+    def _overdue(self, work: Delivery) -> None:
+        """Most of its time is over, which is told; or all of it."""
+        if work.pace is not IN_TIME:
+            work.pace = Pace.OVERDUE
+            work.task.cancel()
+            return
+        work.pace = Pace.SLOW
+        self._deadlines.add(work, self._over_after)
+        logger.warning(
+            "%s %s has been handled for %g s, and will be cancelled after %g (handler_timeout)",
+            work.head.kind.value,
+            work.head.correlation_id,
+            self._slow_after,
+            self._config.handler_timeout,
+        )
 
     def _failed(
         self, message: Message, head: Head, error: BaseException

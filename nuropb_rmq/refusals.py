@@ -37,7 +37,10 @@ _ALIKE = (
     "stop them, delete the queue when it is empty, and start them again"
 )
 _ACCESS_REFUSED = 403
-"""Reply code (AMQP 0-9-1, 1.2)."""
+_PRECONDITION_FAILED = 406
+"""Reply codes (AMQP 0-9-1, 1.2)."""
+_ACK_OVERDUE = "delivery acknowledgement on channel"
+"""Said when a delivery was not settled within the broker's consumer_timeout."""
 _AT_A_LIMIT = "is reached"
 """How RabbitMQ ends what it says of a limit of its own, whatever the code: an operator's matter."""
 _EXPIRED = "expired"
@@ -140,6 +143,9 @@ def ending(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
     """The end of a session that was ready: a permission that is gone, or a loss to recover from."""
     if lost.code == _ACCESS_REFUSED and _EXPIRED not in lost.text:
         return BrokerAuthenticationError(f"{broker}: permission refused: {lost.text}", None, lost)
+    if lost.code == _PRECONDITION_FAILED and _ACK_OVERDUE in lost.text:
+        advice = "keep handler_timeout below the broker's consumer_timeout"
+        return ConnectionLostError(f"{lost} ({advice})", lost.code, lost.text)
     return lost
 
 
