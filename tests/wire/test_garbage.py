@@ -95,7 +95,7 @@ def survive(chunks: list[bytes]) -> Harness:
     for chunk in chunks:
         router.data_received(chunk)
         assert len(router._buffer) <= router.frame_max + HEADER_ROOM + len(chunk)
-        assert len(router._buffer) < max(router._need, 7)
+        assert len(router._buffer) < max(router._need, 8 if router._refused else 7)
         for port in harness.ports.values():
             assert sum(map(len, port._chunks)) <= MAX_BODY
     must_pass = b"" if router._refused else control_of(b"".join(chunks))
