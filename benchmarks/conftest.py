@@ -1,63 +1,53 @@
-"""One node for all sides, and each side as a process."""
+"""One node for all sides, each side as a process, and what a scenario asks of them in turn."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from nuropb_rmq.testing import RabbitMQNode
 
-ROOT = Path(__file__).parents[1]
-PEER_PYTHON = ROOT / ".venv-peer" / "bin" / "python"
+from .peers import Peer
+from .process import Figures, NotStartedError, Side
+
+Ask = Callable[[Side, int], Figures]
+"""Runs so many operations."""
+
+WARM_UP = 0.15
+"""Seconds of the run that tells how many operations a side does in a second."""
 
 
-class Side:
-    """A side's process, asked for one run at a time."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long everything is measured."""
 
-    def __init__(self, name: str, python: str, url: str) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            [python, "-m", f"benchmarks.sides.{name}", url],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._read()
+    rounds: int
+    seconds: float
+    """Of one run of one side."""
+    backlog: int
+    growth: int
+    starts: int
 
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"side {self.name} ended with status {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
-    def run(self, calls: int, concurrency: int) -> tuple[float, float]:
-        """So many calls; returns wall seconds and CPU seconds."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"calls": calls, "concurrency": concurrency}) + "\n")
-        self._process.stdin.flush()
-        answer = self._read()
-        return answer["seconds"], answer["cpu"]
+FULL = Pace(rounds=7, seconds=0.6, backlog=100_000, growth=200_000, starts=9)
+QUICK = Pace(rounds=3, seconds=0.12, backlog=10_000, growth=20_000, starts=3)
 
-    def close(self) -> None:
-        """End it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--quick."""
+    parser.addoption("--quick", action="store_true", help="three minutes in place of thirty")
+
+
+@pytest.fixture(scope="session")
+def pace(request: pytest.FixtureRequest) -> Pace:
+    """The full one, or --quick."""
+    return QUICK if request.config.getoption("--quick") else FULL
 
 
 @pytest.fixture(scope="session")
@@ -67,46 +57,164 @@ def node() -> Iterator[RabbitMQNode]:
         yield started
 
 
-def _vhost(node: RabbitMQNode, name: str) -> str:
-    node.api("PUT", f"/api/vhosts/{name}")
-    everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    node.api("PUT", f"/api/permissions/{name}/guest", everything)
-    return f"{node.amqp_url}{name}"
+class Sides:
+    """The processes of a module's scenarios; each starts when it is first asked for."""
+
+    def __init__(self, node: RabbitMQNode) -> None:
+        self._node = node
+        self._started: dict[tuple[Peer, str], Side | NotStartedError] = {}
+
+    def get(self, peer: Peer, role: str) -> Side:
+        """Raises NotStartedError."""
+        known = self._started.get((peer, role))
+        if known is None:
+            try:
+                known = Side(peer, role, self._node)
+            except NotStartedError as e:
+                known = e
+            self._started[peer, role] = known
+        if isinstance(known, NotStartedError):
+            raise known
+        return known
+
+    def close(self) -> None:
+        """End them."""
+        for side in self._started.values():
+            if isinstance(side, Side):
+                side.close()
 
 
-@pytest.fixture(scope="session")
-def ours(node: RabbitMQNode) -> Iterator[Side]:
-    """This library."""
-    side = Side("ours", sys.executable, _vhost(node, "ours"))
-    yield side
-    side.close()
+@pytest.fixture(scope="module")
+def sides(node: RabbitMQNode) -> Iterator[Sides]:
+    """Ended with the module, so that no more of them idle than must."""
+    started = Sides(node)
+    yield started
+    started.close()
 
 
-@pytest.fixture(scope="session")
-def adapter(node: RabbitMQNode) -> Iterator[Side]:
-    """This library's RMQTransport."""
-    side = Side("adapter", sys.executable, _vhost(node, "adapter"))
-    yield side
-    side.close()
+class Scenario:
+    """One scenario: what its sides did, in rounds, told on the screen and kept in the JSON."""
+
+    def __init__(
+        self, name: str, benchmark: BenchmarkFixture, pace: Pace, node: RabbitMQNode
+    ) -> None:
+        self.pace = pace
+        self._benchmark = benchmark
+        self._done: dict[str, list[Figures]] = {}
+        self._versions: dict[str, str] = {}
+        self._missing: dict[str, str] = {}
+        self._began = time.monotonic()
+        benchmark.group = name
+        benchmark.extra_info.update(
+            sides=self._done,
+            versions=self._versions,
+            missing=self._missing,
+            broker=node.version,
+            quick=pace is QUICK,
+        )
+        print(f"\n{name} ", end="", flush=True)
+
+    def start(self, sides: Sides, peers: Sequence[Peer], role: str) -> list[Side]:
+        """Those that can run here; the first must."""
+        running = []
+        for peer in peers:
+            try:
+                side = sides.get(peer, role)
+            except NotStartedError as e:
+                if peer is peers[0]:
+                    raise
+                self._missing[peer.label] = str(e)
+            else:
+                self._versions[peer.label] = side.version
+                self._done.setdefault(peer.label, [])
+                running.append(side)
+        return running
+
+    def keep(self, label: str, figures: Figures) -> None:
+        """One run of a side."""
+        self._done.setdefault(label, []).append(figures)
+
+    def in_turn(
+        self,
+        running: Sequence[Side],
+        ask: Ask,
+        *,
+        step: int = 1,
+        counts: dict[str, int] | None = None,
+        rounds: int = 0,
+    ) -> None:
+        """Each side in each round; the first is the one that pytest-benchmark times.
+
+        A side's number of operations fills pace.seconds, in multiples of `step`, unless `counts`
+        has it by label.
+        """
+        counts = counts or {side.peer.label: self._calibrate(side, ask, step) for side in running}
+
+        def one(side: Side) -> None:
+            label = side.peer.label
+            self.keep(label, ask(side, counts[label]))
+
+        def others() -> None:
+            print(".", end="", flush=True)
+            for side in running[1:]:
+                one(side)
+
+        self._benchmark.pedantic(  # type: ignore[no-untyped-call]
+            lambda: one(running[0]), setup=others, rounds=rounds or self.pace.rounds
+        )
+
+    def _calibrate(self, side: Side, ask: Ask, step: int) -> int:
+        count = step
+        figures = ask(side, count)
+        while figures["seconds"] < WARM_UP / 2:
+            count = max(count * 2, int(WARM_UP * count / figures["seconds"]) // step * step)
+            figures = ask(side, count)
+        rate = count / figures["seconds"]
+        return max(1, round(rate * self.pace.seconds / step)) * step
+
+    def once(self, work: Callable[[], None]) -> None:
+        """For what is not measured in rounds of sides."""
+        self._benchmark.pedantic(work, rounds=1)  # type: ignore[no-untyped-call]
+
+    def note(self, **values: object) -> None:
+        """Further values, into the JSON."""
+        self._benchmark.extra_info.update(values)
+
+    def tell(self) -> None:
+        """What came out, on the screen."""
+        print(f" {time.monotonic() - self._began:.0f} s")
+        for label, runs in self._done.items():
+            if runs:
+                print(f"  {label:22}{told(runs)}")
+        for label, reason in self._missing.items():
+            print(f"  {label:22}does not run here: {reason}")
+        sys.stdout.flush()
 
 
-@pytest.fixture(scope="session")
-def mesh(node: RabbitMQNode) -> Iterator[Side]:
-    """This library's Mesh."""
-    side = Side("mesh", sys.executable, _vhost(node, "mesh"))
-    yield side
-    side.close()
+def told(runs: Sequence[Figures]) -> str:
+    """One line of a side's rounds: medians, and the range of its rates."""
+    rates = [run["operations"] / run["seconds"] for run in runs]
+    cpu, broker = (
+        median(run[name] / run["operations"] for run in runs) for name in ("cpu", "broker")
+    )
+    line = (
+        f"{median(rates):>11,.1f}/s ({min(rates):,.0f}-{max(rates):,.0f})"
+        f"{cpu * 1e6:>11,.1f} µs CPU{broker * 1e6:>9,.0f} µs broker"
+    )
+    if "bytes" in runs[0]:
+        return f"{median(run['bytes'] for run in runs):>11,.0f} bytes each"
+    if "p50" in runs[0]:
+        p50, p99 = (median(run[name] for run in runs) * 1000 for name in ("p50", "p99"))
+        line += f"   {p50:,.2f} ms median, {p99:,.2f} ms p99"
+    return line
 
 
-@pytest.fixture(scope="session")
-def nuropb(node: RabbitMQNode) -> Iterator[Side]:
-    """nuropb 0.1.8, in a virtual host with its exchanges."""
-    if not PEER_PYTHON.exists():
-        pytest.fail("nuropb 0.1.8 is not installed: run scripts/setup --peer")
-    url = _vhost(node, "nuropb")
-    for name, kind in (("rpc", "direct"), ("events", "topic"), ("dl", "fanout")):
-        exchange = {"type": kind, "durable": True}
-        node.api("PUT", f"/api/exchanges/nuropb/nuropb-{name}-exchange", exchange)
-    side = Side("nuropb_0_1_8", str(PEER_PYTHON), url)
-    yield side
-    side.close()
+@pytest.fixture
+def scenario(
+    request: pytest.FixtureRequest, benchmark: BenchmarkFixture, pace: Pace, node: RabbitMQNode
+) -> Iterator[Scenario]:
+    """The scenario of a test, called as the test is."""
+    name = request.node.name.removeprefix("test_")
+    started = Scenario(name, benchmark, pace, node)
+    yield started
+    started.tell()

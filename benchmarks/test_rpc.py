@@ -1,41 +1,48 @@
-"""Requests and responses against nuropb 0.1.8: the sides turn about within one run."""
+"""Requests and responses: ~600 bytes of JSON both ways, larger bodies, encrypted."""
 
 from __future__ import annotations
 
-from statistics import median
-
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
 
-from .conftest import Side
+from .conftest import Scenario, Sides
+from .peers import (
+    ADAPTER,
+    FLOORS,
+    MESH,
+    MESH_SPEED,
+    NUROPB,
+    OTHERS,
+    SPEED,
+    TRANSPORT,
+)
 
-ROUNDS = 7
-CALLS = {1: 600, 32: 3200, 256: 5120}
+ALL = (TRANSPORT, SPEED, MESH, ADAPTER, *OTHERS, *FLOORS)
 
 
-@pytest.mark.parametrize("concurrency", CALLS)
-def test_rpc(benchmark: BenchmarkFixture, ours: Side, nuropb: Side, concurrency: int) -> None:
-    """Calls of ~600 bytes of JSON both ways; each round runs both sides, the peer first."""
-    calls = CALLS[concurrency]
-    mine: list[tuple[float, float]] = []
-    theirs: list[tuple[float, float]] = []
-    ours.run(calls // 4 * 4, concurrency)  # warm-up
-    nuropb.run(calls // 4 * 4, concurrency)
-    benchmark.group = f"RPC, {concurrency} concurrent"
-    benchmark.pedantic(  # type: ignore[no-untyped-call]
-        lambda: mine.append(ours.run(calls, concurrency)),
-        setup=lambda: theirs.append(nuropb.run(calls, concurrency)),
-        rounds=ROUNDS,
+@pytest.mark.parametrize("concurrency", [1, 32, 256])
+def test_rpc(scenario: Scenario, sides: Sides, concurrency: int) -> None:
+    """So many callers, each with one call at a time."""
+    scenario.in_turn(
+        scenario.start(sides, ALL, "rpc"),
+        lambda side, calls: side.run("rpc", calls=calls, concurrency=concurrency),
+        step=concurrency,
     )
-    pairs = list(zip(mine, theirs, strict=True))
-    figures = {
-        "calls/s": calls / median(wall for wall, _ in mine),
-        "calls/s nuropb": calls / median(wall for wall, _ in theirs),
-        "µs CPU/call": median(cpu for _, cpu in mine) / calls * 1e6,
-        "µs CPU/call nuropb": median(cpu for _, cpu in theirs) / calls * 1e6,
-        "speed ratio": median(their[0] / my[0] for my, their in pairs),
-        "CPU ratio": median(my[1] / their[1] for my, their in pairs),
-    }
-    benchmark.extra_info.update({name: round(value, 2) for name, value in figures.items()})
-    told = ", ".join(f"{name} {value:,.2f}" for name, value in figures.items())
-    print(f"\nRPC, {concurrency} concurrent: {told}")
+
+
+@pytest.mark.parametrize("kilobytes", [16, 256])
+def test_body(scenario: Scenario, sides: Sides, kilobytes: int) -> None:
+    """Larger bodies both ways, 32 concurrent."""
+    scenario.in_turn(
+        scenario.start(sides, (TRANSPORT, SPEED, *OTHERS, *FLOORS), "rpc"),
+        lambda side, calls: side.run("rpc", calls=calls, concurrency=32, size=kilobytes * 1024),
+        step=32,
+    )
+
+
+def test_encrypted(scenario: Scenario, sides: Sides) -> None:
+    """RSA and Fernet, 32 concurrent, as each mesh does it."""
+    scenario.in_turn(
+        scenario.start(sides, (MESH, MESH_SPEED, NUROPB), "rpc"),
+        lambda side, calls: side.run("rpc", calls=calls, concurrency=32, encrypted=True),
+        step=32,
+    )

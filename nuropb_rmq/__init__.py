@@ -50,6 +50,7 @@ from .exceptions import (
     OutboxFullError,
     PublishNackedError,
     ServiceNotConfigured,
+    TokenProviderError,
     TransportClosedError,
 )
 from .interface import (
@@ -88,6 +89,7 @@ from .protocol import (
 from .rmq_api import RMQAPI
 from .setup import configure
 from .state import State
+from .tokens import AccessToken, TokenProvider
 from .transport import Transport
 
 __all__ = [
@@ -98,6 +100,7 @@ __all__ = [
     "NUROPB_VERSION",
     "RMQAPI",
     "AMQPProtocolError",
+    "AccessToken",
     "AcknowledgeAction",
     "AcknowledgeCallbackFunction",
     "BrokerAuthenticationError",
@@ -157,6 +160,8 @@ __all__ = [
     "ServiceNotConfigured",
     "ServicePayloadTypes",
     "State",
+    "TokenProvider",
+    "TokenProviderError",
     "Transport",
     "TransportClosedError",
     "TransportConfig",

@@ -27,14 +27,14 @@ from .exceptions import (
 )
 from .head import short
 from .hooks import Hooks
-from .posting import Ignorable
+from .posting import Ignorable, milliseconds
 from .protocol import AcknowledgeAction, MessageCallbackFunction
 from .sealing import PayloadEncryptor
 from .session import Run
 from .settling import SettlingChannel
 from .setup import configure
 from .state import State
-from .transport import Transport
+from .transport import STOPPED_WITHIN, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,6 @@ T = TypeVar("T")
 CONSUMER_CLOSED_WAIT_TIMEOUT = 10
 """Seconds that stop() gives to what is in hand, and stop_consuming() to the broker."""
 
-_NUMBERS: Final = (int, float)
 _NEVER_CALLED: Final = (
     "on_connection_open",
     "on_connection_open_error",
@@ -234,9 +233,14 @@ class RMQTransport:
             raise BrokerUnreachableError(f"not connected yet: {e}", None, e) from e
 
     async def stop(self) -> None:
-        """Finish what is in hand, for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close."""
+        """Finish what is in hand, for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close.
+
+        Done within that and 5 seconds, whatever the broker and the callbacks do.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CONSUMER_CLOSED_WAIT_TIMEOUT + STOPPED_WITHIN
         await self._transport.stop(grace=CONSUMER_CLOSED_WAIT_TIMEOUT)
-        await self._callbacks.end()
+        await self._callbacks.end(deadline - loop.time())
 
     def connect(self) -> asyncio.Future[bool]:
         """start(), as a future that becomes True. Raises NuropbTransportError when connected."""
@@ -329,12 +333,8 @@ class RMQTransport:
         wait for it. When a request fails, message_callback gets a response that tells so, too.
         """
         ttl = None
-        if expiry:
-            if isinstance(expiry, bool) or not isinstance(expiry, _NUMBERS) or expiry < 0:
-                raise NuropbValidationError(
-                    f"expiry: {short(expiry)}, a number of milliseconds above 0 is needed"
-                )
-            ttl = expiry / 1000
+        if expiry:  # nuropb takes 0 for none
+            ttl = milliseconds("expiry", expiry)
         return self._transport.post(
             payload, ttl=ttl, priority=priority, encoding=encoding, encrypted=encrypted
         )

@@ -56,7 +56,8 @@ def options(default_ttl: object, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     if default_ttl:
         if isinstance(default_ttl, bool) or not isinstance(default_ttl, int | float):
             raise NuropbConfigurationError("default_ttl", "must be a number of milliseconds")
-        given["default_ttl"] = default_ttl / 1000
+        # An integer may be of any length, and a float has an end.
+        given["default_ttl"] = max(-1, min(default_ttl, 2**64)) / 1000
     return given
 
 

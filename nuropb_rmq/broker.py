@@ -170,11 +170,6 @@ class Broker:
             f"{scheme}://{quote(self.username, safe='')}:***@{hosts}/{quote(self.vhost, safe='')}"
         )
 
-    def with_password(self, password: str) -> Broker:
-        """The same broker with another password: a renewed token, say."""
-        password = typed("password", password, str, "a string")
-        return dataclasses.replace(self, password=password)
-
     def management_url(self) -> str:
         """The first host's management API, without credentials: http(s), AMQP port + 10000.
 

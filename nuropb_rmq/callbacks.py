@@ -125,15 +125,19 @@ class Callbacks:
         self.thread = get_ident()
         self._instance_id = None
 
-    async def end(self) -> None:
-        """The transport is stopped: callbacks of responses that still run end soon."""
+    async def end(self, within: float) -> None:
+        """The transport is stopped: callbacks of responses that still run end in so many seconds.
+
+        They have END_WITHIN to end by themselves, and as much again when they are cancelled.
+        """
         tasks = self._tasks - {asyncio.current_task()}
+        timeout = max(0.0, min(END_WITHIN, within / 2))
         if tasks:
-            _, running = await asyncio.wait(tasks, timeout=END_WITHIN)
+            _, running = await asyncio.wait(tasks, timeout=timeout)
             for task in running:
                 task.cancel()
             if running:
-                await asyncio.wait(running, timeout=END_WITHIN)
+                await asyncio.wait(running, timeout=timeout)
 
     def on_loop(self, call: Callable[..., None], *arguments: object) -> None:
         """Call it in the loop's thread, from another one."""

@@ -21,6 +21,7 @@ from .protocol import (
     DEFAULT_RPC_EXCHANGE,
     MessageType,
 )
+from .tokens import TokenProvider
 
 __all__ = ["AmqpUrl", "Broker", "TLSConfig", "TransportConfig"]
 
@@ -66,6 +67,13 @@ class TransportConfig:
 
     amqp_url: AmqpUrl = field(repr=False, compare=False)
     """As given; `broker` is what was read from it."""
+    token_provider: TokenProvider | None = field(default=None, repr=False, compare=False)
+    """Gives an AccessToken, which is used in place of the password of amqp_url.
+
+    It is asked at every login, and at 80 % of a token's life for the next one, which the broker is
+    told on the living connection. It has half of connect_timeout to answer in. When it fails, or
+    its token is refused, start() fails; later it is asked again, with pauses up to reconnect_cap:
+    for as long as it fails, and for 5 minutes of refusals."""
     service_name: str
     instance_id: str | None = None
     """Unique among the instances of a service; None: made at start()."""
@@ -110,7 +118,7 @@ class TransportConfig:
     outbox_messages: int = 10_000
     """The most messages that may wait to be sent."""
     outbox_bytes: int = 64 * 2**20
-    """The most bytes that may wait to be sent."""
+    """The most bytes that may wait to be sent; as many, 256 KiB at least, may be unconfirmed."""
     unknown_outcome_after: float = 30.0
     """After a recovery: when requests whose answer may be lost give up."""
     handler_timeout: float = 1500.0
@@ -130,6 +138,8 @@ class TransportConfig:
 
     def __post_init__(self) -> None:
         self._set("broker", Broker.parse(self.amqp_url))
+        if self.token_provider is not None and not callable(self.token_provider):
+            raise NuropbConfigurationError("token_provider", "must be a function")
         for name in ("client_only", "single_active_consumer"):
             typed(name, getattr(self, name), bool, "True or False")
         self._check_queue_type()
@@ -194,7 +204,9 @@ class TransportConfig:
     def _check_seconds(self, name: str, shortest: float) -> None:
         wanted = f"seconds, a number from {shortest:g} to {_MAX_SECONDS:.0f}"
         given = getattr(self, name)
-        value = float(given) if type(given) is int else typed(name, given, float, wanted)
+        if type(given) is int:  # of any length; a float has an end
+            given = float(max(-1, min(given, 2**64)))
+        value = typed(name, given, float, wanted)
         if not math.isfinite(value) or not shortest <= value <= _MAX_SECONDS:
             raise NuropbConfigurationError(name, f"must be {wanted}, not {given}")
         self._set(name, value)

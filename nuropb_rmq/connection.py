@@ -2,7 +2,8 @@
 
 aio-pika's RobustConnection owns the socket's life and reconnects it. What is added: a transport
 factory that tries every host and puts the frame router on the socket, a jittered exponential
-pause, and errors that tell an operator what to mend.
+pause, and errors that tell an operator what to mend. What is secret is written by us: aio-pika and
+aiormq never learn the password, nor any token.
 """
 
 from __future__ import annotations
@@ -10,39 +11,76 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-import random
 import ssl
 from collections.abc import Callable
 from typing import Any
 
+import pamqp.frame
 from aio_pika import RobustConnection
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPError
+from pamqp import commands
 from yarl import URL
 
 from .broker import Broker
 from .config import TransportConfig
+from .credentials import Credentials, pause
 from .exceptions import (
     BrokerAuthenticationError,
     BrokerTLSError,
     ConnectionLostError,
     NuropbConfigurationError,
     NuropbTransportError,
-    ServiceNotConfigured,
+    TokenProviderError,
 )
+from .origins import report
 from .protocol import NUROPB_PROTOCOL_VERSION, NUROPB_VERSION
-from .refusals import about_tls, failure, refusal
+from .refusals import about_tls, failure, is_final, refusal
 from .wire.router import PROTOCOL_HEADER, FrameRouter
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.1
-"""Seconds, about, before the first attempt after a loss."""
 CLOSE_WITHIN = 2.0
 """Seconds that a close may take before the socket is aborted."""
 
 SILENT_HEARTBEATS = 3
 """Heartbeats without a byte from the broker, which sends two in each, after which it is lost."""
+REFUSED_FOR = 300.0
+"""Seconds for which refusals of one token after the other are borne: an identity server that is
+wrong for a while, or a broker that does not know its new key yet, should not end a service."""
+
+
+class LoginWriter(asyncio.StreamWriter):
+    """aiormq's way to the socket; what it says at the login gets our secret and virtual host.
+
+    aiormq takes both from a URL: it prints those, and reads each %2F in the name of a virtual
+    host as a slash, also where the name has these three characters. Its protocol header is
+    dropped: the router has sent one, to see whether the host answers.
+    """
+
+    def __init__(self, *socket: Any, credentials: Credentials, vhost: str) -> None:
+        super().__init__(*socket)
+        self._credentials: Credentials | None = credentials
+        self._vhost = vhost
+
+    def write(self, data: Any) -> None:
+        """Write; what is said up to Connection.Open comes as one frame each time."""
+        super().write(data if self._credentials is None else self._completed(data))
+
+    def _completed(self, data: bytes) -> bytes:
+        if data == PROTOCOL_HEADER:
+            return b""
+        _, _, frame = pamqp.frame.unmarshal(data)
+        match frame:
+            case commands.Connection.StartOk():
+                assert self._credentials is not None  # noqa: S101 - narrows for mypy
+                frame.response = f"\0{self._credentials.username}\0{self._credentials.secret}"
+            case commands.Connection.Open():
+                frame.virtual_host = self._vhost
+                self._credentials = None
+            case _:
+                return data
+        return pamqp.frame.marshal(frame, 0)
 
 
 class RouterFactory(TransportFactory):
@@ -51,12 +89,14 @@ class RouterFactory(TransportFactory):
     def __init__(
         self,
         broker: Broker,
+        credentials: Credentials,
         connect_timeout: float,
         *,
         on_blocked: Callable[[str | None], None],
         on_lost: Callable[[ConnectionLostError], None],
     ) -> None:
         self._broker = broker
+        self._credentials = credentials
         # Of an attempt over several hosts, something is left for the login at the last of them.
         shares = len(broker.hosts) + (len(broker.hosts) > 1)
         self._timeout = max(1.0, connect_timeout / shares)
@@ -64,14 +104,20 @@ class RouterFactory(TransportFactory):
         self._on_lost = on_lost
         self._next_host = 0
         self.attempts = 0
+        self.no_token: TokenProviderError | None = None
+        """What the latest attempt failed of, when that was the token provider."""
         self.router: FrameRouter | None = None
 
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the first host that greets, beginning behind the one used last."""
+        """Ask for a token, where one is needed, and connect to the first host that greets.
+
+        The first to be tried is the one behind the one used last.
+        """
         self.attempts += 1
         self.router = None
+        await self._renew_credentials()
         context = await self._tls_context()
         hosts = self._broker.hosts
         errors: dict[str, OSError] = {}
@@ -89,6 +135,14 @@ class RouterFactory(TransportFactory):
             raise first
         told = "; ".join(f"{where}: {error}" for where, error in errors.items())
         raise OSError(f"none of the hosts answered: {told}") from first
+
+    async def _renew_credentials(self) -> None:
+        self.no_token = None
+        try:
+            await self._credentials.renew()
+        except TokenProviderError as e:
+            self.no_token = e
+            raise OSError(f"{e}") from None  # what the provider raised may quote a secret
 
     async def _tls_context(self) -> ssl.SSLContext | None:
         tls = self._broker.tls
@@ -120,16 +174,9 @@ class RouterFactory(TransportFactory):
                 await router.greet()
         except TimeoutError as e:
             raise TimeoutError(f"no answer in {self._timeout:.3g} s") from e
-        return reader, _Greeted(transport, router, reader, loop)
-
-
-class _Greeted(asyncio.StreamWriter):
-    """aiormq's writer. The protocol header was sent, and aiormq's own is dropped."""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write frames, which begin with their type, and never with an "A"."""
-        if data != PROTOCOL_HEADER:
-            super().write(data)
+        socket = (transport, router, reader, loop)
+        vhost = self._broker.vhost
+        return reader, LoginWriter(*socket, credentials=self._credentials, vhost=vhost)
 
 
 class BrokerConnection(RobustConnection):
@@ -150,8 +197,16 @@ class BrokerConnection(RobustConnection):
         self._config = config
         self._attempt_cap = config.reconnect_cap
         self._tell_lost = on_lost
+        self._credentials = Credentials(config)
+        self._keeping: asyncio.Task[None] | None = None
+        self._was_settled = False
+        self._refused_since: float | None = None
         self._factory = RouterFactory(
-            config.broker, config.connect_timeout, on_blocked=on_blocked, on_lost=self._lost
+            config.broker,
+            self._credentials,
+            config.connect_timeout,
+            on_blocked=on_blocked,
+            on_lost=self._lost,
         )
         super().__init__(
             _aiormq_url(config.broker, config.heartbeat),
@@ -174,8 +229,7 @@ class BrokerConnection(RobustConnection):
     @property
     def reconnect_interval(self) -> float:
         """Seconds until the next attempt: short and jittered first, doubling up to the cap."""
-        pause: float = FIRST_PAUSE * 2 ** min(self._factory.attempts, 10)
-        return min(pause, self._attempt_cap) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        return pause(self._factory.attempts, self._attempt_cap)
 
     @reconnect_interval.setter
     def reconnect_interval(self, _: object) -> None:
@@ -184,7 +238,8 @@ class BrokerConnection(RobustConnection):
     async def open(self) -> None:
         """Make the first connection.
 
-        Raises a NuropbTransportError when no host answers, or when what answers refuses.
+        Raises a NuropbTransportError when no host answers, or when what answers refuses, or when
+        there is no token to log in with.
         Whoever calls sets the deadline.
         """
         try:
@@ -211,6 +266,8 @@ class BrokerConnection(RobustConnection):
         finally:
             timer.cancel()
             self._abort()
+            if self._keeping is not None:
+                await asyncio.wait([self._keeping], timeout=CLOSE_WITHIN)
 
     def _abort(self) -> None:
         if self._factory.router is not None:
@@ -219,9 +276,33 @@ class BrokerConnection(RobustConnection):
     def settled(self) -> None:
         """The session is ready: the next loss starts from short pauses again."""
         self._factory.attempts = 0
+        self._was_settled = True
+        self._refused_since = None
+
+    def given_up(self, error: NuropbTransportError) -> bool:
+        """Whether trying again has no sense after this.
+
+        A virtual host or exchange that is missing is an operator's to make. A refusal is final
+        too, for a password is not going to be another. A token is: of a connection that has been
+        in use, refusals are borne for REFUSED_FOR seconds, and each login asks for a new token.
+        """
+        if not isinstance(error, BrokerAuthenticationError):
+            return is_final(error)
+        if not (self._credentials.renewable and self._was_settled):
+            return True
+        now = self.loop.time()
+        if self._refused_since is None:
+            self._refused_since = now
+        if now - self._refused_since >= REFUSED_FOR:
+            return True
+        logger.warning("the token is refused, another one is asked for: %s", error)
+        self._abort()  # it may have been refused for less than the login
+        return False
 
     def _lost(self, reason: ConnectionLostError) -> None:
         self._up_or_fatal.clear()
+        if self._keeping is not None:
+            self._keeping.cancel()
         self._tell_lost(reason)
 
     async def _on_connected(self) -> None:
@@ -230,23 +311,38 @@ class BrokerConnection(RobustConnection):
             self.router.watch(SILENT_HEARTBEATS * self._config.heartbeat)
         if self.router.lost is None:
             self._up_or_fatal.set()
+            if self._credentials.renewable:
+                keeping = self._credentials.keep(self.router)
+                self._keeping = asyncio.create_task(keeping, name="nuropb-token")
 
     async def _on_connection_close(self, closing: asyncio.Future[Any]) -> None:
         """Awaited by aio-pika for every loss and every failed attempt."""
         self._up_or_fatal.clear()
+        attempted = not self.connected.is_set()
         error = self._translate(None if closing.cancelled() else closing.exception())
         await super()._on_connection_close(closing)
-        if isinstance(error, BrokerAuthenticationError | ServiceNotConfigured):
+        if self.given_up(error):
             self._fatal = error
             self._up_or_fatal.set()
         elif not self._close_called:
-            # The link has told of the loss, and aio-pika tells of each attempt that fails.
+            self._tell_of_failure(error, attempted)
+
+    def _tell_of_failure(self, error: NuropbTransportError, attempted: bool) -> None:
+        """The link has told of the loss, and aio-pika tells of each attempt that fails."""
+        if attempted and not isinstance(error, BrokerAuthenticationError):
+            self._refused_since = None  # refusals no longer follow on each other
+        first = self._was_settled and self._factory.attempts == 1
+        if isinstance(error, TokenProviderError) and first:
+            report(logger, logging.WARNING, error, "no token to log in with: %s", error)
+        else:
             logger.debug("%s", error)
 
     def _translate(self, error: BaseException | None) -> NuropbTransportError:
         """What happened, from the broker's own words when it said any."""
         broker = self._config.broker
         router = self._factory.router
+        if self._factory.no_token is not None:
+            return self._factory.no_token
         if router is not None and router.lost is not None and router.lost.code:
             return refusal(broker, router.lost)
         if broker.tls and router is not None and not router.heard and not about_tls(error):
@@ -260,12 +356,11 @@ class BrokerConnection(RobustConnection):
 
 
 def _aiormq_url(broker: Broker, heartbeat: int) -> URL:
-    """The URL that aiormq logs in with; the factory chooses the host."""
+    """The URL that aiormq goes by; the factory chooses the host, and LoginWriter knows the rest."""
     host, port = broker.hosts[0]
     return URL.build(
         scheme="amqps" if broker.tls else "amqp",
         user=broker.username,
-        password=broker.password,
         host=host,
         port=port,
         path="/" if broker.vhost == "/" else f"/{broker.vhost.replace('/', '%2F')}",

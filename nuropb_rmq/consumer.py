@@ -17,12 +17,6 @@ from .wire.port import ChannelPort
 
 logger = logging.getLogger(__name__)
 
-PRECONDITION_FAILED = 406  # AMQP 0-9-1, 1.2
-TOO_LONG = (
-    "a handler ran longer than the broker's consumer_timeout allows: set handler_timeout below "
-    "that, or raise it (rabbitmq.conf). Its message is delivered once more"
-)
-
 
 class Receiver(Protocol):
     """Whoever a consumer hands its deliveries to."""
@@ -61,6 +55,7 @@ class Consumer:
         self._room: Awaitable[None] | None = None
         self._wake: asyncio.Future[None] | None = None
         self._ended = False
+        self._consuming = False
         self._cancelling = False
         self._cancelled = asyncio.Event()
 
@@ -130,18 +125,25 @@ class Consumer:
             port.write(frames.pack_ack(port.number, tag))
         acked.clear()
 
+    def consuming(self) -> None:
+        """The broker knows the consumer: from now on it can be cancelled."""
+        self._consuming = True
+        if self._cancelling and self.port.open:
+            self.port.cancel(self.tag)
+
     async def cancel(self) -> None:
         """Stop the deliveries; returns when the broker has, or the channel has ended.
 
-        What arrived and was not begun goes back to the queue.
+        What arrived and was not begun goes back to the queue, at once: another may take it.
         """
         if self.port.open and not self._cancelling:
             self._cancelling = True
-            self.port.cancel(self.tag)
+            if self._consuming:
+                self.port.cancel(self.tag)
+            while self.acks and self._arrived:
+                self.settle(self._arrived.popleft(), Settlement.REQUEUE)
         if self.port.open:
             await self._cancelled.wait()
-        while self.acks and self._arrived:
-            self.settle(self._arrived.popleft(), Settlement.REQUEUE)
 
     # -- as the channel's listener ----------------------------------------------------------
 
@@ -149,6 +151,9 @@ class Consumer:
         """A delivery."""
         if self.acks:
             self._unsettled[content.tag] = None
+            if self._cancelling:
+                self.settle(content, Settlement.REQUEUE)
+                return
         if self._room is not None or self._arrived:
             self._arrived.append(content)
             return
@@ -166,11 +171,13 @@ class Consumer:
         """The deliveries have stopped: as we asked, or because the queue is gone."""
         self._cancelled.set()
         if by_broker:
-            told = "was the queue deleted, or is its node down?"
-            if self._unsettled:
-                told += f" If not, {TOO_LONG}"
-            told = f"the broker cancelled the consumer of {self.queue}: {told}"
-            self._on_end(ConnectionLostError(told))
+            self._on_end(
+                ConnectionLostError(
+                    f"the broker cancelled the consumer of {self.queue}: was the queue deleted, is "
+                    "its node down, or was a handler slower than the broker's consumer_timeout "
+                    "(see handler_timeout)?"
+                )
+            )
 
     def on_writable(self) -> None:
         """Acks are small, and wait for nothing."""
@@ -182,6 +189,4 @@ class Consumer:
         if self.acks:
             self._arrived.clear()
         self._rouse()
-        if reason.code == PRECONDITION_FAILED and "acknowledgement" in reason.text:
-            reason = ConnectionLostError(f"{reason}: {TOO_LONG}", reason.code, reason.text)
         self._on_end(reason)

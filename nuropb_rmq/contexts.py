@@ -180,7 +180,8 @@ def publish_to_mesh(
 
     hide_method: not described and not callable. authorize_func: called with
     `context[context_token_key]`, where the method runs; returning None (or False) refuses the
-    call with NuropbAuthorizationError. requires_encryption: a call in plain is refused.
+    call with NuropbAuthorizationError; it is asked for a handler of events, too: what is refused
+    is dead-lettered. requires_encryption: a call in plain is refused.
     description: instead of the docstring. in_thread: False runs a synchronous method on the
     event loop, which saves a thread switch when it is quick; RMQAPI always does.
     """

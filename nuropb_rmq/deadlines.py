@@ -17,23 +17,11 @@ _FEW_LENGTHS = 64
 """Lengths of time that are kept, timer and all, whether anything waits so long or not."""
 
 
-WARN_AT = 0.8
-"""The share of its time after which a thing is warned of."""
-
-
 class Deadlines(Generic[T]):
-    """Calls `expire` with each thing whose time is over, unless it was removed before.
+    """Calls `expire` with each thing whose time is over, unless it was removed before."""
 
-    With `warn`, that is called before, with each thing that has used WARN_AT of its time. It
-    costs nothing for a thing that does not come so far.
-    """
-
-    def __init__(
-        self, expire: Callable[[T], None], *, warn: Callable[[T], None] | None = None
-    ) -> None:
+    def __init__(self, expire: Callable[[T], None]) -> None:
         self._expire = expire
-        self._warn = warn
-        self._warned: dict[float, float] = {}
         self._call_later = asyncio.get_running_loop().call_later
         self._queues: dict[float, dict[T, float]] = {}
         self._timers: dict[float, asyncio.TimerHandle] = {}
@@ -46,8 +34,7 @@ class Deadlines(Generic[T]):
             if len(self._queues) >= self._many:
                 self._forget_unused()
             queue = self._queues[seconds] = {}
-            first = seconds if self._warn is None else seconds * WARN_AT
-            self._timers[seconds] = self._call_later(first, self._due, seconds)
+            self._timers[seconds] = self._call_later(seconds, self._due, seconds)
         queue[thing] = monotonic() + seconds
 
     def remove(self, thing: T, seconds: float) -> None:
@@ -61,7 +48,6 @@ class Deadlines(Generic[T]):
         for seconds in [length for length, queue in self._queues.items() if not queue]:
             del self._queues[seconds]
             self._timers.pop(seconds).cancel()
-            self._warned.pop(seconds, None)
         self._many = max(_FEW_LENGTHS, 2 * len(self._queues))
 
     def _due(self, seconds: float) -> None:
@@ -70,33 +56,12 @@ class Deadlines(Generic[T]):
         while queue:
             thing, deadline = next(iter(queue.items()))
             if deadline > now:
-                next_look = deadline if self._warn is None else self._look_ahead(seconds, now)
-                self._timers[seconds] = self._call_later(next_look - now, self._due, seconds)
+                self._timers[seconds] = self._call_later(deadline - now, self._due, seconds)
                 return
             del queue[thing]
             self._expire(thing)
         if self._queues.get(seconds) is queue:  # whoever expired may have cleared all
             del self._queues[seconds], self._timers[seconds]
-            self._warned.pop(seconds, None)
-
-    def _look_ahead(self, seconds: float, now: float) -> float:
-        """Warn of what is near its deadline; when to look again, for this or for a deadline."""
-        ahead = seconds * (1 - WARN_AT)
-        warned = self._warned.get(seconds, 0.0)
-        near: list[T] = []
-        next_look = 0.0
-        for thing, deadline in self._queues[seconds].items():
-            next_look = next_look or deadline
-            if deadline - ahead > now:
-                next_look = min(next_look, deadline - ahead)
-                break
-            if deadline > warned:
-                near.append(thing)
-                self._warned[seconds] = deadline
-        if self._warn is not None:
-            for thing in near:
-                self._warn(thing)
-        return next_look
 
     def clear(self) -> None:
         """Forget all."""
@@ -106,4 +71,3 @@ class Deadlines(Generic[T]):
             queue.clear()
         self._queues.clear()
         self._timers.clear()
-        self._warned.clear()

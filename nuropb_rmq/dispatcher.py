@@ -19,8 +19,8 @@ from .acknowledgement import (
 )
 from .config import TransportConfig
 from .consumer import Consumer
-from .deadlines import WARN_AT, Deadlines
-from .delivery import Delivery, Settler
+from .deadlines import Deadlines
+from .delivery import IN_TIME, Delivery, Pace, Settler
 from .exceptions import (
     EncryptionError,
     MalformedMessageError,
@@ -49,6 +49,8 @@ from .wire.frames import Content
 
 logger = logging.getLogger(__name__)
 
+SLOW_SHARE = 0.8
+"""Of handler_timeout: when a handler that still runs is told of."""
 CANCEL_WITHIN = 2.0
 """Seconds that handlers have to end in, once they are cancelled."""
 
@@ -89,10 +91,12 @@ class Dispatcher:
         self._sealing = sealing
         self._loop = asyncio.get_running_loop()
         self._max_depth = config.max_json_depth
+        self._names = frozenset((config.service_name, *config.rpc_bindings))
         self._reply_to_pattern = re.compile(config.reply_to_pattern)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._deadlines = Deadlines[Delivery](self._overdue, warn=self._warn)
-        self._expired: set[Delivery] = set()
+        self._deadlines = Deadlines[Delivery](self._overdue)
+        self._slow_after = config.handler_timeout * SLOW_SHARE
+        self._over_after = config.handler_timeout - self._slow_after
         self._unsettled = 0
         self._taking = True
         self._waiters: list[asyncio.Future[None]] = []
@@ -166,7 +170,11 @@ class Dispatcher:
                     body = await self._sealing.unseal(body, head.correlation_id)
                     work.decrypted = True
                 payload = envelope.read_payload(
-                    head, body, max_depth=self._max_depth, decrypted=head.encrypted
+                    head,
+                    body,
+                    max_depth=self._max_depth,
+                    decrypted=head.encrypted,
+                    services=self._names,
                 )
                 message = Message(head, payload)
             except (MalformedMessageError, EncryptionError) as e:
@@ -203,8 +211,8 @@ class Dispatcher:
         self, task: asyncio.Task[None], work: Delivery, message: Message, head: Head
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
-        work.message, work.task = message, task
-        self._deadlines.add(work, self._config.handler_timeout)
+        work.task = task
+        self._deadlines.add(work, self._slow_after)
         try:
             value = await self._taker(work, message, self.conclude)
         except NuropbSuccess as success:
@@ -212,7 +220,7 @@ class Dispatcher:
         except NuropbCallAgain:
             return Outcome.CALL_AGAIN, ()
         except BaseException as raised:
-            if work in self._expired:
+            if work.pace is Pace.OVERDUE:
                 task.uncancel()
                 late = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
                 return self._failed(message, head, NuropbHandlingError(late))
@@ -222,8 +230,9 @@ class Dispatcher:
                 raise asyncio.CancelledError from raised
             return self._failed(message, head, raised)
         finally:
-            self._deadlines.remove(work, self._config.handler_timeout)
-            self._expired.discard(work)
+            self._deadlines.remove(work, self._slow_after)
+            if work.pace is not IN_TIME:
+                self._deadlines.remove(work, self._over_after)
         if isinstance(value, Completion):
             return value.outcome, value.messages
         return DONE, [response_to(message, head, value)]
@@ -239,19 +248,19 @@ class Dispatcher:
         return DONE, [response_to(message, head, success.result), *events]
 
     def _overdue(self, work: Delivery) -> None:
-        self._expired.add(work)
-        work.task.cancel()
-
-    def _warn(self, work: Delivery) -> None:
-        message, timeout = work.message, self._config.handler_timeout
+        """Most of its time is over, which is told; or all of it."""
+        if work.pace is not IN_TIME:
+            work.pace = Pace.OVERDUE
+            work.task.cancel()
+            return
+        work.pace = Pace.SLOW
+        self._deadlines.add(work, self._over_after)
         logger.warning(
-            "%s %s (%s) has run for %.3g s, and is ended after %g s (handler_timeout; the broker's "
-            "consumer_timeout must be longer)",
-            message.kind.value,
-            message.payload.get("method", message.payload.get("topic")),
-            message.correlation_id,
-            WARN_AT * timeout,
-            timeout,
+            "%s %s has been handled for %g s, and will be cancelled after %g (handler_timeout)",
+            work.head.kind.value,
+            work.head.correlation_id,
+            self._slow_after,
+            self._config.handler_timeout,
         )
 
     def _failed(

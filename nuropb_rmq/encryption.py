@@ -174,7 +174,15 @@ class Encryptor:
             key = self._key_for(service_name)
             with self._lock:
                 self._sent.put(correlation_id, key)
-        return key.wrapped + b"." + b64encode(key.fernet.encrypt(payload))
+        return _seal(key, payload)
+
+    def encrypt_unanswered(self, payload: bytes, correlation_id: str, service_name: str) -> bytes:
+        """Encrypt what gets no response, a command say; nothing is remembered of it.
+
+        A request with the same correlation id, which may be under way, keeps its key.
+        EncryptionError as for encrypt_payload; the correlation id is not looked at.
+        """
+        return _seal(self._key_for(service_name), payload)
 
     def decrypt_payload(self, payload: bytes, correlation_id: str) -> bytes:
         """Decrypt a response to a request of ours, or else a request or command to us.
@@ -216,8 +224,7 @@ class Encryptor:
     def forget(self, correlation_id: str, *, sent: bool = True, received: bool = True) -> None:
         """Drop what is remembered of a call that gets no response, as `sent` or as `received`.
 
-        For a command when it is sent, a request when it times out, a delivery that is not
-        answered.
+        For a request when it times out, a delivery that is not answered.
         """
         with self._lock:
             if sent:
@@ -341,6 +348,10 @@ def _public_key(service_name: str, given: rsa.RSAPublicKey | str | bytes) -> rsa
 
 def _digest(wrapped: bytes) -> bytes:
     return hashlib.sha256(wrapped).digest()
+
+
+def _seal(key: _Key, payload: bytes) -> bytes:
+    return key.wrapped + b"." + b64encode(key.fernet.encrypt(payload))
 
 
 def _open(key: _Key, token: bytes) -> bytes | None:

@@ -6,7 +6,7 @@ before its body is opened is read in `nuropb_rmq.head`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from struct import Struct
@@ -39,6 +39,8 @@ from .wire import frames
 
 _MAX_EXPIRATION: Final = 2**32 - 1
 """Milliseconds; the broker refuses a larger per-message TTL with 406."""
+MAX_SECONDS: Final = _MAX_EXPIRATION // 1000
+"""The longest time that a message's expiration can say."""
 
 _TRACE_ID: Final = frames.shortstr(HEADER_TRACE_ID) + b"S"
 _LENGTH: Final = Struct(">I")
@@ -108,14 +110,7 @@ def check_outgoing(payload: Mapping[str, Any], encoding: str = "json") -> Messag
 
 
 def milliseconds(ttl: float) -> int:
-    """Seconds as a message's expiration: at least 1, for with 0 it would expire on arrival.
-
-    Raises NuropbValidationError for a time that RabbitMQ cannot express.
-    """
-    if not ttl * 1000 <= _MAX_EXPIRATION:
-        raise NuropbValidationError(
-            f"ttl, or a request's timeout: {ttl:g} s, at most {_MAX_EXPIRATION // 1000} s (49 days)"
-        )
+    """Seconds as a message's expiration: at least 1, for with 0 it would expire on arrival."""
     return max(1, round(ttl * 1000))
 
 
@@ -262,12 +257,19 @@ def pack_call_again(head: Head) -> bytes:
 
 
 def read_payload(
-    head: Head, body: bytes, *, max_depth: int, decrypted: bool = False
+    head: Head,
+    body: bytes,
+    *,
+    max_depth: int,
+    decrypted: bool = False,
+    services: Container[str] = (),
 ) -> dict[str, Any]:
     """Decode a body and check that the payload is what the envelope says that it is.
 
     Under a key that serves several calls an attacker at the broker could exchange bodies: a
     decrypted body must carry the tag, correlation id and (for requests) service of its envelope.
+    What was called again has lost its routing key, and a header that tells it could be anybody's:
+    then the service must be one of `services`, the names of our own.
     Raises MalformedMessageError naming the field.
     """
     kind = head.kind
@@ -286,8 +288,10 @@ def read_payload(
         raise MalformedMessageError("field 'tag' does not belong to this envelope")
     if payload.get("correlation_id", None if decrypted else correlation_id) != correlation_id:
         raise MalformedMessageError("field 'correlation_id' does not belong to this envelope")
-    if decrypted and kind is not RESPONSE and payload["service"] != head.routing_key:
-        raise MalformedMessageError("field 'service' does not belong to this envelope")
+    if decrypted and kind is not RESPONSE:
+        own = head.call_again_count > 0 and payload["service"] in services
+        if payload["service"] != head.content.routing_key and not own:
+            raise MalformedMessageError("field 'service' does not belong to this envelope")
     return payload
 
 

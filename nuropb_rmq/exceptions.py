@@ -9,6 +9,7 @@
     │   ├── BrokerUnreachableError                   no host answered
     │   │   └── BrokerTLSError                       TLS could not be agreed, or not be trusted
     │   ├── BrokerAuthenticationError                credentials or permissions refused
+    │   ├── TokenProviderError                       it gave no access token to log in with
     │   ├── ServiceNotConfigured                     virtual host or exchange missing
     │   ├── InstanceInUseError                       another process holds this response queue
     │   ├── ConnectionLostError                      the connection or channel ended under us
@@ -75,6 +76,7 @@ __all__ = [
     "OutboxFullError",
     "PublishNackedError",
     "ServiceNotConfigured",
+    "TokenProviderError",
     "TransportClosedError",
 ]
 
@@ -145,6 +147,10 @@ class BrokerTLSError(BrokerUnreachableError):
 
 class BrokerAuthenticationError(NuropbTransportError):
     """The broker refused the credentials, or what they permit."""
+
+
+class TokenProviderError(NuropbTransportError):
+    """The token provider failed, hung, or gave no token to log in with; `exception` is its own."""
 
 
 class ServiceNotConfigured(NuropbTransportError):  # noqa: N818 - nuropb's name

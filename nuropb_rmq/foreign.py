@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from .protocol import new_id
+
 _UNREADABLE: Final = b"."
 """A wrapped key and a token, both empty: who decrypts that forgets the id's key, and raises."""
 
@@ -54,12 +56,33 @@ class ForeignEncryptor:
     ) -> bytes:
         """Encrypt for a service, or (without one) the response to a request of that id."""
         with self._lock:
-            sealed = self._encryptor.encrypt_payload(payload, correlation_id, service_name)
-            if service_name is not None:
-                self._sent.add(correlation_id)
-            else:
+            owed = self._owed.get(correlation_id)
+            if service_name is None:
+                if owed is not None and correlation_id in self._sent:  # not our own call's key
+                    self._restore(correlation_id, owed)
+                sealed = self._encryptor.encrypt_payload(payload, correlation_id)
                 self._settle(correlation_id)
+                return sealed
+            if owed is not None:  # our own call under that id gets a key of its own
+                self._drop(correlation_id)
+            try:
+                sealed = self._encryptor.encrypt_payload(payload, correlation_id, service_name)
+            except Exception:
+                self._restore(correlation_id, owed)
+                raise
+            self._sent.add(correlation_id)
             return sealed
+
+    def encrypt_unanswered(self, payload: bytes, correlation_id: str, service_name: str) -> bytes:
+        """Encrypt what gets no response, a command say; nothing is remembered of it."""
+        with self._lock:
+            # Under the id of a call that is under way it would take that call's key.
+            taken = correlation_id in self._sent or correlation_id in self._owed
+            identity = new_id() if taken else correlation_id
+            try:
+                return self._encryptor.encrypt_payload(payload, identity, service_name)
+            finally:
+                self._drop(identity)
 
     def decrypt_request(self, payload: bytes, correlation_id: str) -> bytes:
         """Decrypt a request or command; its key is remembered until it is answered or forgotten."""
@@ -95,7 +118,7 @@ class ForeignEncryptor:
         with self._lock:
             if sent and correlation_id in self._sent:
                 self._sent.remove(correlation_id)
-                self._drop(correlation_id)
+                self._restore(correlation_id, self._owed.get(correlation_id))
             if received and correlation_id in self._owed:
                 self._drop(correlation_id)
                 self._settle(correlation_id)

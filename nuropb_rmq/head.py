@@ -14,7 +14,6 @@ from typing import Any, Final
 from .exceptions import AMQPProtocolError, MalformedMessageError
 from .protocol import (
     HEADER_CALL_AGAIN_COUNT,
-    HEADER_CALL_AGAIN_ROUTING_KEY,
     HEADER_ENCRYPTED,
     HEADER_PROTOCOL,
     HEADER_TRACE_ID,
@@ -99,12 +98,6 @@ class Head:
         if self.trace_id is not None:
             headers[HEADER_TRACE_ID] = self.trace_id
         return headers
-
-    @property
-    def routing_key(self) -> str:
-        """The routing key that its sender used, also after a call-again."""
-        value = self.shape.headers.get(HEADER_CALL_AGAIN_ROUTING_KEY)
-        return value if isinstance(value, str) else self.content.routing_key
 
     @property
     def ttl(self) -> int | None:

@@ -9,18 +9,16 @@ import random
 from collections.abc import Callable
 
 from .config import TransportConfig
-from .connection import BrokerConnection
-from .consumer import Consumer
+from .connection import CLOSE_WITHIN, BrokerConnection
 from .exceptions import (
-    BrokerAuthenticationError,
     BrokerUnreachableError,
     ConnectionLostError,
     InstanceInUseError,
     NuropbTransportError,
-    ServiceNotConfigured,
     TransportClosedError,
 )
 from .origins import report
+from .refusals import ending
 from .session import Role, Session
 from .state import State
 from .wire.router import FrameRouter
@@ -46,8 +44,8 @@ LOCKED_HEARTBEATS = 3
 class Link:
     """Connects, sets up, waits for the end, and begins again, until told to stop.
 
-    `state` is READY, BLOCKED, RECOVERING, CONNECTING, STOPPED or FAILED; `on_change` is called
-    after every change. `error` is the latest trouble, and with FAILED what it failed of.
+    `state` is READY, BLOCKED, RECOVERING, CONNECTING, STOPPED or FAILED; `error` is the latest
+    trouble, and with FAILED what it failed of. `on_change` is called after every change of either.
     """
 
     def __init__(
@@ -72,20 +70,31 @@ class Link:
         self._tries = 0
         self._router: FrameRouter | None = None
         self._moved_at = -math.inf
+        self._closed_by = math.inf
+        self._deadline: float | None = None
+        """In loop time: of the first attempt, to connect and to set up."""
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Bring the link up. Raises the NuropbTransportError that it failed of."""
+        """Bring the link up, within connect_timeout, but for a locked response queue.
+
+        Raises the NuropbTransportError that it failed of.
+        """
         if self.state is State.STOPPED:
             raise TransportClosedError("stopped before it was started")
+        self._deadline = asyncio.get_running_loop().time() + self._config.connect_timeout
         self._task = asyncio.create_task(
             self._supervise(), name=f"nuropb-link-{self.role.name.lower()}"
         )
         await asyncio.shield(self._first)
 
-    async def stop(self) -> None:
-        """Close session and connection; returns when nothing of them is left."""
+    async def stop(self, deadline: float) -> None:
+        """Close session and connection; returns when nothing of them is left.
+
+        The socket is aborted when that has not come to its end at `deadline`, in loop time.
+        """
+        self._closed_by = deadline
         self._set(State.STOPPED, None)
         if self._task is not None:
             self._task.cancel()
@@ -93,10 +102,10 @@ class Link:
         # A task that is cancelled before its first step never runs, nor does its `finally`.
         self._start_failed(TransportClosedError("stopped before it was ready"))
 
-    @property
-    def service_consumer(self) -> Consumer | None:
-        """The consumer of the service queue, while there is one."""
-        return None if self._session is None else self._session.service_consumer
+    async def stop_consuming(self) -> None:
+        """Take nothing more from the service queue; see Session.stop_consuming."""
+        if self._session is not None:
+            await self._session.stop_consuming()
 
     # -- the supervisor ---------------------------------------------------------------------
 
@@ -122,7 +131,8 @@ class Link:
             await connection.shut()
             self._fail(e)
         except asyncio.CancelledError:
-            await connection.shut()
+            left = self._closed_by - asyncio.get_running_loop().time()
+            await connection.shut(max(0.0, min(left, CLOSE_WITHIN)))
             raise
         except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
             never = "%s: the supervisor failed, which it never should"
@@ -137,7 +147,7 @@ class Link:
     async def _open(self, connection: BrokerConnection) -> None:
         timeout = self._config.connect_timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(self._deadline):
                 await connection.open()
         except TimeoutError as e:
             raise BrokerUnreachableError(
@@ -153,21 +163,21 @@ class Link:
         loop = asyncio.get_running_loop()
         final, lived = False, 0.0
         try:
-            await self._set_up(session)
+            await self._set_up(session, connection)
             connection.settled()
             self._ready(connection)
             began = loop.time()
-            trouble: NuropbTransportError = await session.ended
+            trouble = ending(self._config.broker, await session.ended)
             lived = loop.time() - began
+            final = connection.given_up(trouble)
         except NuropbTransportError as e:
             trouble = e
-            final = self._is_final(e)
+            final = self._is_final(connection, e)
         except asyncio.CancelledError:
             await session.close("stopped", with_connection=True)
             raise
         self._session = None
-        if not final:
-            self._recovering(trouble)
+        self._recovering(trouble)
         await session.close("the session ended", with_connection=final)
         _heed_cancellation()
         if final:
@@ -210,12 +220,17 @@ class Link:
         pause: float = min(SETUP_PAUSE * 2**self._tries, self._config.reconnect_cap)
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
-    async def _set_up(self, session: Session) -> None:
+    async def _set_up(self, session: Session, connection: BrokerConnection) -> None:
         timeout = self._config.connect_timeout
+        deadline, self._deadline = self._deadline, None
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 await session.setup()
         except TimeoutError as e:
+            # Who does not answer this answers no Connection.Close, either.
+            connection.router.abort("channels and queues were not set up in time")
             late = f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
             if session.declaring:
                 # RabbitMQ 4.x says nothing for a minute about a queue whose node is down.
@@ -223,7 +238,7 @@ class Link:
             raise ConnectionLostError(late) from e
         _heed_cancellation()
 
-    def _is_final(self, error: NuropbTransportError) -> bool:
+    def _is_final(self, connection: BrokerConnection, error: NuropbTransportError) -> bool:
         """Whether trying again has no sense.
 
         A locked response queue is waited for: a predecessor that crashed, or our own lost
@@ -241,7 +256,7 @@ class Link:
         self._locked_since = None
         if not self._was_ready:
             return True
-        return isinstance(error, ServiceNotConfigured | BrokerAuthenticationError)
+        return connection.given_up(error)
 
     # -- changes ----------------------------------------------------------------------------
 

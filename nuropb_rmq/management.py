@@ -16,14 +16,17 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
+from .asker import SHARE, Asker
 from .exceptions import (
     BrokerAuthenticationError,
+    BrokerTLSError,
     BrokerUnreachableError,
     NuropbConfigurationError,
     NuropbTransportError,
     ServiceNotConfigured,
     TransportClosedError,
 )
+from .tokens import TokenProvider
 
 __all__ = ["ManagementAPI"]
 
@@ -40,6 +43,8 @@ class ManagementAPI:
     base_url: http(s)://host:port, with or without a trailing /api; a path prefix is kept.
     username, password: both or neither. Without them those in `base_url` are used; in either
         case they are taken out of the URL, which ends up in logs (httpx's, at INFO).
+    token_provider: asked before each call for an AccessToken, which is used in the password's
+        place: with a username alone, too. It has half of `timeout` to answer in.
     verify: for https. True: the system's certificate authorities and the host name, as AMQP
         over TLS does; an SSLContext: whatever it says; False: anyone may answer.
     timeout: seconds for each call, from connecting to the last byte of the answer.
@@ -50,11 +55,12 @@ class ManagementAPI:
     Nothing is opened before the first call. Raises NuropbConfigurationError for a bad URL or for
     credentials that are missing or incomplete.
 
-    Every call raises BrokerUnreachableError when nobody answers in time, or not with acceptable
-    TLS; BrokerAuthenticationError for credentials refused or not sufficient (401, 403);
-    ServiceNotConfigured for a 404 that the call does not expect; NuropbTransportError, with the
-    status and the broker's reason, for any other refusal and for answers that make no sense;
-    TransportClosedError after aclose(). Calls may be repeated: a second time changes nothing.
+    Every call raises BrokerUnreachableError when nobody answers in time, BrokerTLSError when not
+    with acceptable TLS; BrokerAuthenticationError for credentials refused or not sufficient (401,
+    403); TokenProviderError when there is no token; ServiceNotConfigured for a 404 that the call
+    does not expect; NuropbTransportError, with the status and the broker's reason, for any other
+    refusal and for answers that make no sense; TransportClosedError after aclose(). Calls may be
+    repeated: a second time changes nothing.
     """
 
     def __init__(
@@ -63,23 +69,24 @@ class ManagementAPI:
         *,
         username: str | None = None,
         password: str | None = None,
+        token_provider: TokenProvider | None = None,
         verify: ssl.SSLContext | bool = True,
         timeout: float = 10.0,
         proxy: str | None = None,
     ) -> None:
         self._base_url, found = _split_credentials(base_url)
+        if username is not None and password is None and token_provider is not None:
+            password = ""
         if (username is None) != (password is None):
             raise NuropbConfigurationError("username, password", "give both or neither")
         given = found if username is None or password is None else (username, password)
         if given is None:
             raise NuropbConfigurationError("username, password", "missing, in base_url too")
-        self._username, password = given
-        token = base64.b64encode(f"{self._username}:{password}".encode()).decode()
-        self._secrets = tuple(secret for secret in (token, password) if secret)
+        self._username, self._password = given
+        self._asker = None if token_provider is None else Asker(token_provider, timeout * SHARE)
         self._timeout = timeout
         try:
             self._client = httpx.AsyncClient(
-                auth=httpx.BasicAuth(self._username, password),
                 verify=ssl.create_default_context() if verify is True else verify,
                 timeout=None,  # noqa: S113 - one deadline surrounds the whole call instead
                 proxy=proxy,
@@ -198,13 +205,17 @@ class ManagementAPI:
         url = "/".join((self._base_url, "api", *path))
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._client.request(method, url, json=body)
+                if self._asker is not None:
+                    self._password = (await self._asker.ask()).token
+                credentials = httpx.BasicAuth(self._username, self._password)
+                return await self._client.request(method, url, json=body, auth=credentials)
         except TimeoutError as error:
             raise BrokerUnreachableError(
                 f"management API {self._base_url}: no answer within {self._timeout:g} s"
             ) from error
         except (httpx.NetworkError, httpx.ProxyError) as error:
-            raise BrokerUnreachableError(
+            kind = BrokerTLSError if _about_tls(error) else BrokerUnreachableError
+            raise kind(
                 f"management API {self._base_url}: {self._mask(str(error)) or 'connection lost'}"
             ) from error
         except httpx.HTTPError as error:
@@ -241,8 +252,9 @@ class ManagementAPI:
 
     def _mask(self, text: str) -> str:
         """`text` without our secrets: a proxy or server may send back what it was sent."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
+        pair = base64.b64encode(f"{self._username}:{self._password}".encode()).decode()
+        for secret in (pair, self._password):
+            text = text.replace(secret, "***") if secret else text
         return text[:_REASON_MAX]
 
 
@@ -272,6 +284,13 @@ def _segment(field: str, name: str) -> str:
     if name in {"", ".", ".."}:
         raise NuropbConfigurationError(field, f"{name!r} cannot be addressed over HTTP")
     return quote(name, safe="")
+
+
+def _about_tls(error: BaseException | None) -> bool:
+    """Whether it was TLS that failed; httpx has two errors of its own around OpenSSL's."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _reason(response: httpx.Response) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -96,6 +97,7 @@ class Mesh:
         encryptor = Encryptor(self._config.service_name, private_key)
         handler = None if self._serving is None else self._serving.handle
         self._transport = Transport(self._config, handler, encryptor=encryptor)
+        self._transport.on_state_change(self._state_changed)
         self._caller = Caller(self._transport, encryptor)
         self._configuring: asyncio.Task[None] | None = None
         self._stop_first = False
@@ -139,6 +141,10 @@ class Mesh:
         """Wait until the state is one of these; see Transport.wait_for."""
         return await self._transport.wait_for(*states, timeout=timeout)
 
+    def _state_changed(self, state: State, _: NuropbTransportError | None) -> None:
+        if state.over and self._threads is not None:
+            self._threads.close()  # not before: what is in hand may still need one
+
     # -- start and stop ---------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -176,9 +182,12 @@ class Mesh:
             self._configuring.result()
         finally:
             configuring, self._configuring = self._configuring, None
-            if not configuring.done():
+            while not configuring.done():  # cancelled more than once: it is waited for all the same
                 configuring.cancel()
-                await asyncio.wait((configuring,))
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait((configuring,))
+            if not configuring.cancelled():
+                configuring.exception()  # nobody else asks for it when start() was cancelled
 
     async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
         """Take nothing new, finish what is in hand for up to `grace` seconds, and close.
@@ -186,15 +195,13 @@ class Mesh:
         What was not finished goes back to the queue; a synchronous method that still runs in its
         thread is left to end by itself.
         """
-        if self._configuring is not None:
+        configuring = self._configuring
+        if configuring is not None:
             self._stop_first = True
-            self._configuring.cancel()
-        try:
-            await self._transport.stop(grace=grace)
-            await self._caller.discovery.close()
-        finally:
-            if self._threads is not None:
-                self._threads.close()
+            configuring.cancel()
+            await asyncio.wait((configuring,))
+        await self._transport.stop(grace=grace)
+        await self._caller.discovery.close()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -185,6 +185,10 @@ def _parameters(name: str, call: Callable[..., Any], marks: Marks) -> Parameters
 def _event_handler(
     name: str, call: Callable[..., Any], marks: Marks, *, takes_all: bool
 ) -> EventHandler:
+    if marks.requires_encryption:
+        raise NuropbConfigurationError(
+            "service", f"{name}: requires encryption, and events are never encrypted"
+        )
     parameters = _parameters(name, call, marks)
     if parameters is None:
         raise NuropbConfigurationError("service", f"{name} has no signature")

@@ -10,14 +10,12 @@ from . import envelope, serialization
 from .config import TransportConfig
 from .exceptions import (
     EncryptionError,
-    NuropbException,
-    NuropbOutcomeUnknownError,
     NuropbSerializationError,
     NuropbValidationError,
 )
 from .head import Head
 from .outgoing import OnDone, Outgoing
-from .protocol import COMMAND, EVENT, REQUEST, RESPONSE, MessageType, new_id
+from .protocol import EVENT, RESPONSE, MessageType, new_id
 from .publisher import Publisher
 from .sealing import Sealing
 from .topology import Topology
@@ -53,14 +51,16 @@ class Outbound:
         ttl: float | None = None,
         priority: int | None = None,
         encrypted: bool = False,
+        awaited: bool = False,
         deadline: float | None = None,
         reply_to: str | None = None,
     ) -> Outgoing:
         """A checked and identified payload as a message that can be published.
 
         `ttl` is in seconds, `deadline` in loop time; `reply_to` is the destination of a response.
-        Raises NuropbValidationError, NuropbSerializationError and EncryptionError; nothing has
-        been sent then.
+        `awaited`: of an encrypted request, that the key is needed for its response; whoever waits
+        for that forgets it. Raises NuropbValidationError, NuropbSerializationError and
+        EncryptionError; nothing has been sent then.
         """
         correlation_id = payload["correlation_id"]
         exchange, routing_key, sender = self._destination(kind, payload, reply_to)
@@ -76,23 +76,21 @@ class Outbound:
                 f"the body of {size} bytes is larger than max_body_bytes "
                 f"({self._config.max_body_bytes})"
             )
+        expiration = None if ttl is None else envelope.milliseconds(ttl)
         properties = envelope.pack_properties(
             kind,
             correlation_id,
             trace_id=payload["trace_id"],
             reply_to=sender,
-            expiration=None if ttl is None else envelope.milliseconds(ttl),
+            expiration=expiration,
             priority=priority,
             persistent=kind in self._config.persistent,
             encrypted=encrypted,
         )
         method = envelope.publish_method(exchange, routing_key, bool(sender))
         if encrypted:  # last of all: a key is remembered for what will be sent, for nothing else
-            body = self._sealing.seal(body, correlation_id, routing_key if sender else None)
-            if kind is COMMAND:
-                self._sealing.forget_sent(correlation_id)
-            elif kind is REQUEST:
-                on_done = self._forgetting(correlation_id, on_done)
+            service = routing_key if sender else None
+            body = self._sealing.seal(body, correlation_id, service, awaited=awaited)
         return Outgoing(
             method,
             properties,
@@ -100,17 +98,8 @@ class Outbound:
             on_done,
             deadline=deadline,
             resend=kind is RESPONSE,
+            expiration=expiration,
         )
-
-    def _forgetting(self, correlation_id: str, on_done: OnDone) -> OnDone:
-        """Forget the key of a request that has not reached the broker: there will be no answer."""
-
-        def done(error: NuropbException | None) -> None:
-            if error is not None and not isinstance(error, NuropbOutcomeUnknownError):
-                self._sealing.forget_sent(correlation_id)
-            on_done(error)
-
-        return done
 
     def _destination(
         self, kind: MessageType, payload: Mapping[str, Any], reply_to: str | None

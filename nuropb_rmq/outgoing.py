@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
 from .exceptions import NuropbException
+from .wire import frames
 
 OnDone = Callable[[NuropbException | None], None]
 """Told once: None when the broker confirmed, else why it is not known to have the message."""
@@ -31,13 +33,15 @@ class Outgoing:
     """One message on its way out.
 
     `deadline` is in loop time: a message that is still in the outbox then is never sent. Without
-    one, whoever waits for it discards it in time.
+    one, whoever waits for it discards it in time. `expiration` is what stands at the end of its
+    properties, in milliseconds: what is left of it is written when the message had to wait.
     `resend` tells what happens when its channel dies before the confirm: written again (replies:
     someone waits, and a second answer is harmless), or reported as NuropbOutcomeUnknownError.
     """
 
     __slots__ = (
-        "body", "deadline", "method", "on_done", "properties", "resend", "size", "stage", "timer",
+        "body", "deadline", "expiration", "method", "on_done", "properties", "resend", "size",
+        "stage", "timer", "waits_since",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +53,7 @@ class Outgoing:
         *,
         deadline: float | None = None,
         resend: bool = False,
+        expiration: int | None = None,
     ) -> None:
         self.method = method
         self.properties = properties
@@ -56,9 +61,27 @@ class Outgoing:
         self.on_done = on_done
         self.deadline = deadline
         self.resend = resend
+        self.expiration = expiration
         self.size = len(properties) + len(body)
         self.stage = WAITING
         self.timer: asyncio.TimerHandle | None = None
+        self.waits_since = 0.0
+
+    def wait(self) -> None:
+        """It cannot be written now; its expiration goes on."""
+        if self.expiration is not None and not self.waits_since:
+            self.waits_since = time.monotonic()
+
+    def expired(self) -> bool:
+        """Whether its expiration passed while it waited; else what is left of it is written in."""
+        if self.expiration is None or not self.waits_since:
+            return False
+        waited = int((time.monotonic() - self.waits_since) * 1000)
+        left = self.expiration - waited
+        if left > 0:
+            end = len(self.properties) - 1 - len(str(self.expiration))
+            self.properties = self.properties[:end] + frames.shortstr(str(left))
+        return left <= 0
 
     def redirect(self, old: bytes, new: bytes) -> None:
         """The answer to this request is to go to `new`, not to `old`: both packed as shortstr."""

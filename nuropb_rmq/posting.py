@@ -118,6 +118,7 @@ class Gate:
             raise OutboxFullError("requests that wait for the connection exceed outbox_bytes")
         else:
             self._held[message] = None
+            message.wait()
             self._bytes += message.size
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
@@ -153,15 +154,31 @@ class Gate:
         return message
 
 
-_NUMBERS = (int, float)
 _EXPIRING = (COMMAND, REQUEST)
 
 
 def seconds(name: str, value: object) -> float:
     """A time in seconds. Raises NuropbValidationError, calling it `name`."""
-    if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not value > 0:
-        raise NuropbValidationError(f"{name}: {value!r}, a number of seconds above 0 is needed")
-    return float(value)
+    return _time(name, value, "seconds", 1)
+
+
+def milliseconds(name: str, value: object) -> float:
+    """A time in milliseconds, as seconds. Raises NuropbValidationError, calling it `name`."""
+    return _time(name, value, "milliseconds", 1000)
+
+
+def _time(name: str, value: object, unit: str, in_a_second: int) -> float:
+    longest = envelope.MAX_SECONDS * in_a_second
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if 0 < value <= longest:
+            return value / in_a_second
+        is_long = isinstance(value, int) and value > 2**64
+        told = "a longer one" if is_long else repr(value)  # so many digits have no use, or no end
+    else:
+        told = repr(value)
+    raise NuropbValidationError(
+        f"{name}: {told}, a number of {unit} above 0 is needed, at most {longest} (49 days)"
+    )
 
 
 class PostedRequest(Pending):
@@ -260,7 +277,13 @@ class Posts:
                 request.encrypted = encrypted
                 on_done = request.published
             message = confirmation.message = self._outbound.pack(
-                identified, on_done, kind=kind, ttl=ttl, priority=priority, encrypted=encrypted
+                identified,
+                on_done,
+                kind=kind,
+                ttl=ttl,
+                priority=priority,
+                encrypted=encrypted,
+                awaited=request is not None,
             )
             if kind is REQUEST:
                 self._gate.publish(message)

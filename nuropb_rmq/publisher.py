@@ -30,6 +30,7 @@ from .outgoing import WAITING, WRITTEN, Outgoing
 from .wire import frames
 from .wire.frames import Content
 from .wire.port import ChannelPort
+from .wire.router import HIGH_WATER
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ HEADER_OVERHEAD = 8 + 12 + 1
 
 RETIRED_WITHIN = 5.0
 """Seconds in which what a retired channel has written must be confirmed."""
+
+PER_MESSAGE = 1024
+"""Bytes, about, that a message costs us beside its own while it is not confirmed."""
 
 _NOT_OUR_FAULT = (0, 320)
 """Reply codes of an end that no message of ours can have caused: none, CONNECTION_FORCED."""
@@ -76,7 +80,7 @@ class Publisher:
         `close` was given when the publisher is closed.
         """
         channel = self._channel
-        if channel is not None and not self._outbox and channel.port.writable:
+        if channel is not None and not self._outbox and channel.room > 0 and channel.port.writable:
             channel.send(message)
             return
         if self._closed is not None:
@@ -88,6 +92,7 @@ class Publisher:
 
     def _waits(self, message: Outgoing) -> None:
         message.stage = WAITING
+        message.wait()
         self._bytes += message.size
         self._set_timer(message)
 
@@ -135,7 +140,10 @@ class Publisher:
 
         A Basic.Nack retires it that comes more than `suspect_after` seconds after its begin.
         """
-        return PublisherChannel(self, on_end, time.monotonic() + suspect_after)
+        room = max(self._max_bytes, HIGH_WATER)
+        return PublisherChannel(
+            self, on_end, room=room, suspect_from=time.monotonic() + suspect_after
+        )
 
     def attach(self, channel: PublisherChannel) -> None:
         """Publish through this channel from now on, beginning with what waits."""
@@ -171,7 +179,9 @@ class Publisher:
             message.finish(
                 NuropbOutcomeUnknownError(
                     "written, but the channel was lost before the broker confirmed it: "
-                    "it may or may not have been delivered"
+                    f"it may or may not have been delivered ({reason})",
+                    None,
+                    reason,
                 )
             )
         self._check_idle()
@@ -192,7 +202,7 @@ class Publisher:
         channel, outbox = self._channel, self._outbox
         if channel is None:
             return
-        while outbox and channel.port.writable:
+        while outbox and channel.room > 0 and channel.port.writable:
             message = outbox.popleft()
             self._bytes -= message.size
             if message.timer is not None:
@@ -228,16 +238,22 @@ class Publisher:
         self._check_idle()
 
     def confirmed(self) -> None:
-        """A confirm settled something."""
-        if self._idle is not None:
+        """A confirm settled something: there is room for more."""
+        if self._outbox:
+            self.pump()
+        elif self._idle is not None:
             self._check_idle()
 
 
 class PublisherChannel:
-    """One epoch of publishing: the delivery tags of one channel, and what they stand for."""
+    """One epoch of publishing: the delivery tags of one channel, and what they stand for.
+
+    `room` is how many bytes more may be written before some are confirmed: a broker that reads, and
+    confirms nothing, would else have us remember all of it.
+    """
 
     __slots__ = (
-        "_on_end", "_prefix", "_publisher", "_retirement", "_suspect_from", "_tag", "port",
+        "_on_end", "_prefix", "_publisher", "_retirement", "_suspect_from", "_tag", "port", "room",
         "unconfirmed",
     )  # fmt: skip
 
@@ -247,8 +263,11 @@ class PublisherChannel:
         self,
         publisher: Publisher,
         on_end: Callable[[ConnectionLostError], None],
+        *,
+        room: int,
         suspect_from: float,
     ) -> None:
+        self.room = room
         self._publisher = publisher
         self._on_end = on_end
         self._suspect_from = suspect_from
@@ -259,6 +278,9 @@ class PublisherChannel:
 
     def send(self, message: Outgoing) -> None:
         """Pack and write; the message id carries the delivery tag, for a Basic.Return has none."""
+        if message.waits_since and message.expired():
+            message.finish(NuropbTimeoutError("never sent: it expired while it waited"))
+            return
         port = self.port
         tag = self._tag + 1
         message_id = b"%s%x" % (self._prefix, tag)
@@ -281,6 +303,7 @@ class PublisherChannel:
             )
         )
         self._tag = tag
+        self.room -= message.size + PER_MESSAGE
         message.stage = WRITTEN
         self.unconfirmed[tag] = message
 
@@ -310,6 +333,7 @@ class PublisherChannel:
         if not multiple:
             message = unconfirmed.pop(tag, None)
             if message is not None:
+                self.room += message.size + PER_MESSAGE
                 message.finish(error)
         else:
             settled = []
@@ -318,7 +342,9 @@ class PublisherChannel:
                     break
                 settled.append(each)
             for each in settled:
-                unconfirmed.pop(each).finish(error)
+                message = unconfirmed.pop(each)
+                self.room += message.size + PER_MESSAGE
+                message.finish(error)
         if error is not None or self._retirement is not None:
             self._doubt()
         self._publisher.confirmed()
@@ -338,9 +364,8 @@ class PublisherChannel:
 
     def end(self) -> None:
         """Be followed by another channel."""
-        self._on_end(
-            ConnectionLostError("the broker refused messages of this channel (Basic.Nack)")
-        )
+        problem = "the broker refused messages of this channel (Basic.Nack)"
+        self._on_end(ConnectionLostError(problem))
 
     def on_cancelled(self, by_broker: bool) -> None:
         """There is no consumer here."""

@@ -14,6 +14,7 @@ from aiormq.exceptions import (
     AMQPError,
     AuthenticationError,
     ChannelAccessRefused,
+    ChannelClosed,
     ChannelLockedResource,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
@@ -35,6 +36,15 @@ _ALIKE = (
     "single_active_consumer and dl_exchange (beside nuropb's own: classic, and no options), or "
     "stop them, delete the queue when it is empty, and start them again"
 )
+_ACCESS_REFUSED = 403
+_PRECONDITION_FAILED = 406
+"""Reply codes (AMQP 0-9-1, 1.2)."""
+_ACK_OVERDUE = "delivery acknowledgement on channel"
+"""Said when a delivery was not settled within the broker's consumer_timeout."""
+_AT_A_LIMIT = "is reached"
+"""How RabbitMQ ends what it says of a limit of its own, whatever the code: an operator's matter."""
+_EXPIRED = "expired"
+"""Said of a token: the next login brings another."""
 
 
 def about_tls(error: BaseException | None) -> bool:
@@ -75,32 +85,46 @@ def translated(what: str) -> Iterator[None]:
             raise
         # aiormq ends its waiters with CancelledError when a connection goes: that is not ours.
         raise ConnectionLostError(f"{what}: the connection was lost during setup") from e
-    except ChannelLockedResource as e:
-        raise InstanceInUseError(
-            f"{what} is held by another connection: is an instance with the same instance_id "
-            f"running, or was one connected to a node of the cluster that is down? ({e})",
-            e,
-        ) from e
-    except ChannelNotFoundEntity as e:
-        if "home node" in str(e):
-            raise ConnectionLostError(f"{what}: {e}", 404, str(e)) from e
-        raise ServiceNotConfigured(f"{what} does not exist: run configure() ({e})", None, e) from e
-    except ChannelPreconditionFailed as e:
-        advice = _ALIKE if "inequivalent arg 'x-" in str(e) else ""
-        raise ServiceNotConfigured(
-            f"{what} exists with other properties: {e}{advice}", None, e
-        ) from e
-    except ChannelAccessRefused as e:
-        raise BrokerAuthenticationError(f"{what}: permission refused: {e}", None, e) from e
+    except ChannelClosed as e:
+        raise _of_a_step(what, e) from e
     except TimeoutError:
         raise
-    except (AMQPError, OSError, RuntimeError) as e:
-        raise ConnectionLostError(f"{what}: {e or type(e).__name__}") from e
+    except Exception as e:
+        # aiormq's waiters get a bare Exception when a connection ends right behind a frame.
+        if not isinstance(e, AMQPError | OSError | RuntimeError) and type(e) is not Exception:
+            raise
+        text = str(e) or "the connection ended during setup"
+        raise ConnectionLostError(f"{what}: {text}") from e
+
+
+def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
+    """Channel.Close of the broker: what it says of a queue or exchange, or of what we may do."""
+    text = str(error)
+    match error:
+        case ChannelLockedResource():
+            return InstanceInUseError(
+                f"{what} is held by another connection: is an instance with the same instance_id "
+                f"running, or was one connected to a node of the cluster that is down? ({text})",
+                error,
+            )
+        case ChannelNotFoundEntity() if "no exchange" in text or "no queue" in text:
+            return ServiceNotConfigured(
+                f"{what} does not exist: run configure() ({text})", None, error
+            )
+        case ChannelPreconditionFailed() if _AT_A_LIMIT not in text:
+            advice = _ALIKE if "inequivalent arg 'x-" in text else ""
+            return ServiceNotConfigured(
+                f"{what} exists with other properties: {text}{advice}", None, error
+            )
+        case ChannelAccessRefused() if _EXPIRED not in text:
+            return BrokerAuthenticationError(f"{what}: permission refused: {text}", None, error)
+        case _:  # a limit, a token, or what is there and cannot be had now: its node is down, say
+            return ConnectionLostError(f"{what}: {text or type(error).__name__}")
 
 
 def refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
     """Connection.Close of the broker (AMQP 0-9-1, 1.4): what it says about us, by its code."""
-    if lost.code == 403:
+    if lost.code == _ACCESS_REFUSED:
         return BrokerAuthenticationError(
             f"{broker}: the broker refused user {broker.username!r}: {lost.text}", None, lost
         )
@@ -110,9 +134,29 @@ def refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
             None,
             lost,
         )
-    if lost.code == 530 and "refused for user" in lost.text and "limit" not in lost.text:
+    if lost.code == 530 and "refused for user" in lost.text and _AT_A_LIMIT not in lost.text:
         return BrokerAuthenticationError(f"{broker}: {lost.text}", None, lost)
     return BrokerUnreachableError(f"{broker}: {lost}", None, lost)
+
+
+def ending(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
+    """The end of a session that was ready: a permission that is gone, or a loss to recover from."""
+    if lost.code == _ACCESS_REFUSED and _EXPIRED not in lost.text:
+        return BrokerAuthenticationError(f"{broker}: permission refused: {lost.text}", None, lost)
+    if lost.code == _PRECONDITION_FAILED and _ACK_OVERDUE in lost.text:
+        advice = "keep handler_timeout below the broker's consumer_timeout"
+        return ConnectionLostError(f"{lost} ({advice})", lost.code, lost.text)
+    return lost
+
+
+def is_final(error: NuropbTransportError) -> bool:
+    """Whether it stays as it is until an operator acts, and trying again has no sense.
+
+    A queue that is missing was deleted behind our declaring it; the next session declares it anew.
+    """
+    if isinstance(error.exception, ChannelNotFoundEntity) and "no queue" in str(error.exception):
+        return False
+    return isinstance(error, ServiceNotConfigured | BrokerAuthenticationError)
 
 
 # What OpenSSL calls it → what an operator can do about it.

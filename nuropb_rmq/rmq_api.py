@@ -21,7 +21,7 @@ from .exceptions import NuropbCallAgain, NuropbConfigurationError, NuropbExcepti
 from .interface import NuropbInterface
 from .message import Completion, describe
 from .methods import Published
-from .posting import seconds
+from .posting import milliseconds
 from .protocol import (
     NUROPB_PROTOCOL_VERSION,
     MessageCompleteFunction,
@@ -169,7 +169,7 @@ class RMQAPI(NuropbInterface):
         try:
             response = await self._caller.request(
                 payload,
-                timeout=seconds("ttl (in milliseconds)", ttl) / 1000,
+                timeout=milliseconds("ttl", ttl),
                 encrypted=True if encrypted else None,
             )
         except NuropbException as error:

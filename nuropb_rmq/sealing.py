@@ -32,15 +32,21 @@ class Sealing:
             encryptor = ForeignEncryptor(encryptor)
         self._encryptor: Encryptor | ForeignEncryptor | None = encryptor
 
-    def seal(self, body: bytes, correlation_id: str, service: str | None) -> bytes:
+    def seal(
+        self, body: bytes, correlation_id: str, service: str | None, *, awaited: bool
+    ) -> bytes:
         """Encrypt a request or command for `service`, or a response (None).
 
-        Raises EncryptionError.
+        `awaited`: the response to it will be read here, so its key is remembered until then, or
+        until forget_sent(). Raises EncryptionError.
         """
-        if self._encryptor is None:
+        encryptor = self._encryptor
+        if encryptor is None:
             raise EncryptionError("encrypted: this transport has no encryptor")
         try:
-            return self._encryptor.encrypt_payload(body, correlation_id, service)
+            if service is None or awaited:
+                return encryptor.encrypt_payload(body, correlation_id, service)
+            return encryptor.encrypt_unanswered(body, correlation_id, service)
         except EncryptionError:
             raise
         except Exception as e:  # any encryptor may be given; its errors are its own

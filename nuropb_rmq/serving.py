@@ -118,13 +118,10 @@ class Serving:
         self, method: Method, ctx: Any, context: Context, params: Mapping[str, Any]
     ) -> Any:
         marks = method.marks
-        authorize = marks.authorize is not None and not marks.authorizes_itself
-        if authorize and marks.authorizes_async:
-            _admit(await marks.claims(context), ctx)
-            authorize = False
+        ask_first = await _asks_first(marks, ctx, context)
 
         def run() -> Any:
-            if authorize:
+            if ask_first:
                 _admit(marks.claims(context), ctx)
             taken = method.parameters.checked(params) if self._checks else params
             return method.call(**taken) if ctx is None else method.call(ctx, **taken)
@@ -142,8 +139,9 @@ class Serving:
             blocked = time.monotonic() - started
             if blocked > BLOCKED_FOR:
                 logger.warning(
-                    "%s.%s has blocked the event loop for %.1f s: let it run in a thread (Mesh "
-                    "does), or make it async",
+                    "%s.%s has blocked the event loop for %.1f s, and heartbeats with it: make it "
+                    "async, or let it run in a thread, as Mesh does where neither sync_in_threads "
+                    "nor in_thread is False",
                     self._published.service_name,
                     what.name,
                     blocked,
@@ -182,6 +180,7 @@ class Serving:
         marks = handler.marks
         ctx = None if marks.context_parameter is None else _context_for(marks, context)
         first = () if ctx is None else (ctx,)
+        ask_first = await _asks_first(marks, ctx, context)
         values = {
             "topic": payload["topic"],
             "event": payload["event"],
@@ -190,6 +189,8 @@ class Serving:
         }
 
         def run() -> Any:
+            if ask_first:
+                _admit(marks.claims(context), ctx)
             if handler.takes is None:
                 return handler.call(*first, *values.values())
             taken: Mapping[str, Any] = {name: values[name] for name in handler.takes}
@@ -204,6 +205,16 @@ class Serving:
             events = _success(e).events
         events = [*_added(ctx), *events]
         return _event_payloads(message, context, events)
+
+
+async def _asks_first(marks: Marks, ctx: object, context: Context) -> bool:
+    """Whether authorize_func is to be asked where the method runs; an async one is asked here."""
+    if marks.authorize is None or marks.authorizes_itself:
+        return False
+    if marks.authorizes_async:
+        _admit(await marks.claims(context), ctx)
+        return False
+    return True
 
 
 def _admit(claims: Any, ctx: object) -> None:
@@ -234,16 +245,20 @@ def _completed(message: Incoming, result: Any, events: Sequence[Mapping[str, Any
 def _event_payloads(
     message: Incoming, context: Context, events: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The events that a method has added, as they are published."""
+    """The events that a method has added, as they are published.
+
+    They go out in plain: the context of a message that came encrypted does not go with them.
+    """
     for event in events:
         check_event(event)
+    carried = {} if message.encrypted else context
     return [
         {
             "tag": MessageType.EVENT.value,
             "topic": event["topic"],
             "event": event["event"] if "event" in event else event["payload"],
             "target": event.get("target"),
-            "context": event.get("context") or context,
+            "context": event.get("context") or carried,
             "trace_id": message.trace_id,
             "correlation_id": message.correlation_id,
         }

@@ -82,10 +82,15 @@ class Session:
         """The queue that was asked for last."""
         self.ended: asyncio.Future[ConnectionLostError] = asyncio.get_running_loop().create_future()
 
-    @property
-    def service_consumer(self) -> Consumer | None:
-        """The consumer of the service queue, when this session has it."""
-        return next((each for each in self._consumers if each.acks), None)
+    async def stop_consuming(self) -> None:
+        """Take nothing more from the service queue; returns when the broker sends nothing more.
+
+        At any moment: also while this session is being set up.
+        """
+        self._service = None
+        for consumer in self._consumers:
+            if consumer.acks:
+                await consumer.cancel()
 
     async def setup(self) -> None:
         """Open, declare, bind, consume, in this order. The caller sets the deadline.
@@ -100,7 +105,7 @@ class Session:
             if self._role is not Role.CONSUMING:
                 await self._open_publishing()
             if self._role is Role.CONSUMING and self._service is not None:
-                await self._consume_service_queue(self._service)
+                await self._consume_service_queue()
 
     async def _probe_exchanges(self) -> None:
         """Exchanges must exist; asking passively needs no permission to configure them."""
@@ -127,7 +132,7 @@ class Session:
         listener.port = self._register(channel, listener)
         self._publisher.attach(listener)
 
-    async def _consume_service_queue(self, service: Receiver) -> None:
+    async def _consume_service_queue(self) -> None:
         described = self._topology.service_queue
         assert described is not None  # noqa: S101 - a consuming role has one, by its topology
         channel = await self._open_channel()
@@ -136,7 +141,8 @@ class Session:
             with translated(f"binding {binding.routing_key!r} to exchange {binding.exchange!r}"):
                 await queue.bind(binding.exchange, binding.routing_key)
         await channel.set_qos(self._config.prefetch_count)
-        await self._consume(channel, queue, service, acks=True)
+        if self._service is not None:
+            await self._consume(channel, queue, self._service, acks=True)
 
     async def _open_channel(self, *, confirms: bool = False) -> Channel:
         channel = Channel(self._connection, publisher_confirms=confirms)
@@ -163,6 +169,7 @@ class Session:
         self._consumers.append(consumer)
         with translated(f"queue {queue.name!r}"):
             await queue.consume(_bypassed, no_ack=not acks, consumer_tag=consumer.tag)
+        consumer.consuming()
 
     def _register(self, channel: Channel, listener: ChannelListener) -> ChannelPort:
         number = channel.number

@@ -35,7 +35,7 @@ async def configure(config: TransportConfig, *, api_url: str | None = None) -> N
     """Make what is missing: the virtual host, the three exchanges, the dead-letter queue.
 
     `api_url` is the management API's address; without it, it is derived from the AMQP URL (port
-    + 10000). Credentials in it are used there, else those of the AMQP URL.
+    + 10000). Credentials in it are used there, else those of the AMQP URL, or the token provider.
 
     Permissions: to configure what is missing; to write the dead-letter queue and read the
     dead-letter exchange always, for AMQP cannot tell whether they are bound; to make a virtual
@@ -118,6 +118,7 @@ async def _create_vhost(config: TransportConfig, api_url: str | None) -> None:
             api_url or broker.management_url(),
             username=broker.username if own else None,
             password=broker.password if own else None,
+            token_provider=config.token_provider if own else None,
             verify=True if broker.tls is None else broker.tls.context(),
         ) as api:
             await api.create_vhost(broker.vhost)

@@ -37,8 +37,11 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_GRACE = 10.0
 """Seconds that stop() gives to what is in hand."""
+STOPPED_WITHIN = 5.0
+"""Seconds behind the grace period in which stop() ends, whatever the broker and handlers do."""
+_ABORT_AFTER = 4.0
+"""Seconds behind the grace period after which sockets are aborted."""
 _ALIVE = (State.READY, State.BLOCKED, State.RECOVERING)
-_SENDING = (*_ALIVE, State.DRAINING)
 
 
 class Transport:
@@ -132,8 +135,8 @@ class Transport:
         """Connect, declare and consume; returns when it serves.
 
         Raises a NuropbTransportError: BrokerUnreachableError, BrokerAuthenticationError,
-        ServiceNotConfigured (virtual host or exchange missing), InstanceInUseError, or
-        TransportClosedError (stop() came first). Nothing is left open then.
+        ServiceNotConfigured (virtual host or exchange missing), InstanceInUseError,
+        TokenProviderError, or TransportClosedError (stop() came first). Nothing is left open then.
         """
         if not self.state.over:
             raise NuropbTransportError(f"start(): the transport is {self.state.name} already")
@@ -149,8 +152,8 @@ class Transport:
                     raise link.error
         except BaseException as e:
             if self._closing is None:
-                error = e if isinstance(e, NuropbTransportError) else None
-                reason = error or TransportClosedError("start() was cancelled")
+                cancelled = TransportClosedError("start() was cancelled")
+                reason = e if isinstance(e, NuropbTransportError) else cancelled
                 self._closing = asyncio.create_task(self._close(reason), name="nuropb-start-failed")
             await asyncio.shield(self._closing)
             raise
@@ -168,13 +171,9 @@ class Transport:
         )
         self._gate = Gate(self._publisher, **room)
         topology = Topology.of(config, self._instance_id)
-        self._outbound = Outbound(config, topology, self._publisher, self._sealing)
+        self._outbound = outbound = Outbound(config, topology, self._publisher, self._sealing)
         self._posts = Posts(
-            config,
-            self._outbound,
-            self._publisher,
-            self._gate,
-            self._replies,
+            *(config, outbound, self._publisher, self._gate, self._replies),
             on_response=hooks.on_response,
             on_failure=hooks.on_failure,
         )
@@ -213,10 +212,12 @@ class Transport:
     async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
         """Stop consuming, finish what is in hand for up to `grace` seconds, and close.
 
-        What was not finished goes back to the queue. Done within the grace period and a few
-        seconds. Calling it again waits for the same end.
+        What was not begun goes back to the queue at once, and what was not finished after the
+        grace period. Done within that and 5 seconds, whatever the broker does. Calling it again
+        waits for the same end, and so does who is cancelled: the transport stops all the same.
         """
         if self._closing is None:
+            grace = seconds("grace", grace) if grace else 0.0
             if self.state.over:
                 return
             self._closing = asyncio.create_task(self._stop(grace), name="nuropb-stop")
@@ -248,15 +249,14 @@ class Transport:
         """
         self._serving = False
         for link in self._links:
-            if link.service_consumer is not None:
-                await link.service_consumer.cancel()
+            await link.stop_consuming()
 
     async def _close(self, reason: NuropbTransportError, final: State = State.STOPPED) -> None:
         """End everything; the order lets handlers that are cancelled still find a transport."""
+        deadline = asyncio.get_running_loop().time() + _ABORT_AFTER
         if self._dispatcher is not None:
             await self._dispatcher.cancel()
-        for link in reversed(self._links):
-            await link.stop()
+        await asyncio.gather(*(link.stop(deadline) for link in self._links))
         self._gate.close(reason)
         self._publisher.close(reason)
         self._posts.close()
@@ -386,6 +386,7 @@ class Transport:
                 ttl=timeout,
                 priority=priority,
                 encrypted=encrypted,
+                awaited=True,
             )
             self._gate.publish(message)
             try:

@@ -83,12 +83,13 @@ class Tap:
         self._channel.queue_bind(TAP_QUEUE, "nuropb-rpc-exchange", routing_key)
 
     def take(self, queue: str = TAP_QUEUE, count: int = 1) -> list[Taken]:
-        """Wait for so many messages."""
+        """Wait for so many messages; more of them stay where they are."""
         taken: list[Taken] = []
-        for method, properties, body in self._channel.consume(queue, True, inactivity_timeout=10):
+        for method, properties, body in self._channel.consume(queue, inactivity_timeout=10):
             assert method is not None, f"only {len(taken)} messages in {queue}"
             assert properties is not None
             assert body is not None
+            self._channel.basic_ack(method.delivery_tag)
             taken.append((properties, body))
             if len(taken) == count:
                 break

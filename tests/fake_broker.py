@@ -16,7 +16,7 @@ from pamqp import commands
 from .support import eventually
 
 Answer = Callable[[Any], object]
-"""A frame that arrived → the frame to answer with, or None for silence."""
+"""A frame that arrived → the frame to answer with, bytes as they are, or None for silence."""
 
 _CAPABILITIES = {"publisher_confirms": True, "basic.nack": True, "consumer_cancel_notify": True}
 
@@ -30,6 +30,7 @@ def polite(frame: Any) -> object:
         "Channel.Open": commands.Channel.OpenOk(),
         "Channel.Close": commands.Channel.CloseOk(),
         "Confirm.Select": commands.Confirm.SelectOk(),
+        "Exchange.Declare": commands.Exchange.DeclareOk(),
         "Queue.Declare": commands.Queue.DeclareOk("q", 0, 0),
         "Basic.Qos": commands.Basic.QosOk(),
     }
@@ -41,6 +42,11 @@ def polite(frame: Any) -> object:
 def silent_on(*names: str) -> Answer:
     """Polite, but for these methods, which are never answered."""
     return lambda frame: None if frame.name in names else polite(frame)
+
+
+def saying(name: str, data: bytes) -> Answer:
+    """Polite, but for this method, which is answered with these bytes."""
+    return lambda frame: data if frame.name == name else polite(frame)
 
 
 class FakeBroker:
@@ -125,5 +131,7 @@ class FakeBroker:
             _, number, frame = pamqp.frame.unmarshal(head + rest)
             self.received.append((number, frame))
             answer: Any = self.answer(frame)
-            if answer is not None:
+            if isinstance(answer, bytes):
+                writer.write(answer)
+            elif answer is not None:
                 writer.write(pamqp.frame.marshal(answer, number))

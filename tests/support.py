@@ -80,12 +80,12 @@ class Mesh:
 
     def __init__(self, url: str, *, hosts: Sequence[str] = ()) -> None:
         self.url = url
-        self._hosts = list(hosts) or url
+        self._hosts = list(hosts)
         self._started: list[Transport] = []
 
     def config(self, service_name: str, **settings: Any) -> TransportConfig:
         """A configuration for this virtual host, with short patience."""
-        settings.setdefault("amqp_url", self._hosts)
+        settings.setdefault("amqp_url", self._hosts or self.url)
         return TransportConfig(service_name=service_name, **settings)
 
     def transport(

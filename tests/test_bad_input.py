@@ -156,6 +156,7 @@ SENT: dict[str, Bad] = {
     "ttl is NaN": Bad(command(), Invalid, ("ttl: nan", "above 0"), {"ttl": float("nan")}),
     "ttl is a Decimal": Bad(command(), Invalid, ("ttl: Decimal", "above 0"), {"ttl": Decimal(1)}),
     "ttl is infinite": Bad(command(), Invalid, ("ttl", "at most"), {"ttl": float("inf")}),
+    "ttl is no float": Bad(command(), Invalid, ("ttl", "at most 4294967"), {"ttl": 10**400}),
     "ttl is 50 days": Bad(command(), Invalid, ("ttl", "49 days"), {"ttl": 50 * 86400}),
 }
 
@@ -163,6 +164,17 @@ SENT: dict[str, Bad] = {
 OPTIONS: dict[str, Bad] = {
     "timeout is 0": Bad(request(), Invalid, ("timeout: 0", "above 0"), {"timeout": 0}),
     "timeout is negative": Bad(request(), Invalid, ("timeout: -1", "above 0"), {"timeout": -1}),
+    "timeout is infinite": Bad(
+        request(), Invalid, ("timeout: inf", "at most 4294967"), {"timeout": float("inf")}
+    ),
+    "timeout is NaN": Bad(request(), Invalid, ("timeout: nan", "above"), {"timeout": float("nan")}),
+    "timeout is 50 days": Bad(request(), Invalid, ("timeout", "49 days"), {"timeout": 50 * 86400}),
+    "timeout is no float": Bad(
+        request(), Invalid, ("timeout", "at most 4294967"), {"timeout": 10**400}
+    ),
+    "timeout has no end": Bad(
+        request(), Invalid, ("timeout", "at most 4294967"), {"timeout": 10**5000}
+    ),
     "timeout is text": Bad(request(), Invalid, ("timeout: '5'", "above 0"), {"timeout": "5"}),
     "priority is 256": Bad(
         request(), Unserializable, ("priority: 256", "0…255"), {"priority": 256}
@@ -184,10 +196,6 @@ REQUESTED: dict[str, Bad] = {
     "a command": Bad(command(), Invalid, ("'tag'", "see send()")),
     "an event": Bad(event("t", 1), Invalid, ("'tag'", "see send()")),
     "a response": Bad(ANSWER, Invalid, ("'tag'", "see send()")),
-    "timeout is infinite": Bad(
-        request(), Invalid, ("timeout", "at most"), {"timeout": float("inf")}
-    ),
-    "timeout is 50 days": Bad(request(), Invalid, ("timeout", "49 days"), {"timeout": 50 * 86400}),
     "encrypted by nobody": Bad(
         request(a=SECRET), EncryptionError, ("encrypted", "no encryptor"), {"encrypted": True}
     ),
@@ -252,7 +260,7 @@ async def test_what_looks_odd_and_is_not_bad(mesh: Mesh) -> None:
     )
     for payload in payloads:
         assert result_of(await client.request(payload, priority=255)) == {"n": 1}
-    await client.send(command(n=1), ttl=49 * 86400, timeout=float("inf"))
+    await client.send(command(n=1), ttl=49 * 86400, timeout=49 * 86400)
     await client.send(command(n=1), ttl=1e-9, timeout=5)  # which may expire before it is handled
     assert recorder.seen[0].payload["context"] == {"user": "u1"}
     assert recorder.seen[2].trace_id == "é" * 1024

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import logging
 import ssl
@@ -186,10 +185,6 @@ def test_broker_is_masked() -> None:
     broker = parse(f"amqps://u%40:{SECRET}@[::1]/a%2Fb")
     assert str(broker) == "amqps://u%40:***@[::1]:5671/a%2Fb"
     assert SECRET not in repr(broker)
-    renewed = broker.with_password("other")
-    assert renewed.password == "other"
-    assert "other" not in f"{renewed} {renewed!r}"
-    assert renewed == dataclasses.replace(broker, password="other")
 
 
 @pytest.mark.parametrize(

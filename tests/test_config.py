@@ -100,6 +100,8 @@ def test_repr_is_masked() -> None:
         ("publish_timeout", float("inf"), "seconds"),
         ("request_timeout", True, "not bool"),
         ("default_ttl", 5e6, "seconds"),
+        ("default_ttl", 10**400, "seconds"),
+        ("request_timeout", -(10**400), "seconds"),
         ("handler_timeout", None, "NoneType"),
         ("instance_retry", -0.1, "seconds"),
         ("outbox_messages", 0, "from 1"),

@@ -163,3 +163,38 @@ async def test_a_receiver_that_fails_ends_the_session_and_not_the_router() -> No
     bench.deliver(1)
     assert [str(each) for each in bench.ended] == ["consumer of q failed: ValueError"]
     await bench.end()
+
+
+def cancel_of(bench: Bench) -> bytes:
+    return frames.pack_cancel(NUMBER, bench.consumer.tag)
+
+
+async def test_what_was_not_begun_goes_back_as_soon_as_it_is_cancelled() -> None:
+    bench = Bench(room=2)
+    bench.consumer.consuming()
+    bench.deliver(1, 2, 3, 4)
+    cancelling = asyncio.create_task(bench.consumer.cancel())
+    await eventually(lambda: bench.owner.written)
+    bench.deliver(5)  # on its way when the broker was told
+    back = [frames.pack_nack(NUMBER, tag, requeue=True) for tag in (3, 4, 5)]
+    assert bench.owner.flush() == [cancel_of(bench), *back]
+    assert not cancelling.done()
+    bench.consumer.on_cancelled(False)
+    await cancelling
+    assert bench.receiver.taken == [1, 2]
+    await bench.end()
+
+
+async def test_a_consumer_that_the_broker_does_not_know_yet_is_cancelled_when_it_does() -> None:
+    bench = Bench()
+    cancelling = asyncio.create_task(bench.consumer.cancel())
+    bench.deliver(1)
+    await eventually(lambda: bench.consumer._cancelling)
+    assert bench.owner.flush() == []
+    bench.consumer.consuming()
+    assert bench.owner.flush() == [cancel_of(bench)]
+    bench.deliver(2)
+    assert bench.owner.flush() == [frames.pack_nack(NUMBER, 2, requeue=True)]
+    bench.consumer.on_cancelled(False)
+    await cancelling
+    await bench.end()

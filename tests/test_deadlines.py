@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from nuropb_rmq.deadlines import Deadlines
 
 from .support import eventually
@@ -91,46 +89,4 @@ async def test_what_expires_may_make_its_own_length_forgotten() -> None:
     deadlines = Deadlines[float](expire)
     deadlines.add(0.01, 0.01)
     await eventually(lambda: expired == [0.01, 0.0])
-    deadlines.clear()
-
-
-async def test_what_is_near_its_deadline_is_warned_of_once() -> None:
-    told: list[tuple[str, str]] = []
-    deadlines = Deadlines[str](
-        lambda thing: told.append(("expired", thing)),
-        warn=lambda thing: told.append(("warned", thing)),
-    )
-    for thing in ("removed", "first", "second"):
-        deadlines.add(thing, 0.1)
-    deadlines.remove("removed", 0.1)
-    await eventually(lambda: len(told) == 2)
-    assert told == [("warned", "first"), ("warned", "second")]
-    deadlines.add("third", 0.1)  # while the others are near theirs
-    await eventually(lambda: len(told) == 6)
-    assert told[2:] == [
-        ("expired", "first"),
-        ("expired", "second"),
-        ("warned", "third"),
-        ("expired", "third"),
-    ]
-    assert not deadlines._queues
-    assert not deadlines._warned
-
-
-async def test_each_of_many_is_warned_of_in_its_time() -> None:
-    loop = asyncio.get_running_loop()
-    added: dict[int, float] = {}
-    waited: dict[int, float] = {}
-
-    def warn(thing: int) -> None:
-        waited[thing] = loop.time() - added[thing]
-
-    deadlines = Deadlines[int](lambda _: None, warn=warn)
-    for thing in range(20):
-        added[thing] = loop.time()
-        deadlines.add(thing, 0.5)
-        await asyncio.sleep(0.01)
-    await eventually(lambda: len(waited) == 20)
-    assert list(waited) == list(range(20))
-    assert all(0.4 <= each < 0.5 for each in waited.values()), waited
     deadlines.clear()

@@ -14,7 +14,6 @@ from nuropb_rmq import (
     Completion,
     EncryptionError,
     Encryptor,
-    MalformedMessageError,
     Message,
     Outcome,
     State,
@@ -29,7 +28,6 @@ from .encrypting import (
     calling,
     headers_of,
     private_key,
-    response,
     serving,
     tapping,
 )
@@ -187,47 +185,6 @@ async def test_a_service_without_the_key(mesh: Mesh, tap: Tap, has: str) -> None
     assert service.state is State.READY
     assert ours.calls_remembered == 0
     assert theirs is None or theirs.calls_remembered == 0
-
-
-async def test_a_plain_answer_to_an_encrypted_request_is_refused(mesh: Mesh, tap: Tap) -> None:
-    await asyncio.to_thread(tap.bind, "impostor")
-    ours = calling("impostor")
-    client = await mesh.client(encryptor=ours)
-    payload = request(service="impostor", text=SECRET)
-    call = asyncio.create_task(client.request(payload, encrypted=True))
-    ((asked, _),) = await asyncio.to_thread(tap.take)
-    await asyncio.to_thread(tap.answer, asked, response(asked, "forged"), encrypted=False)
-    with pytest.raises(EncryptionError, match="plain text"):
-        await call
-    # Not if it only says that it were encrypted, either.
-    call = asyncio.create_task(client.request(payload, encrypted=True))
-    ((asked, _),) = await asyncio.to_thread(tap.take)
-    await asyncio.to_thread(tap.answer, asked, response(asked, "forged"), encrypted=True)
-    with pytest.raises(EncryptionError):
-        await call
-    assert ours.calls_remembered == 0
-    assert client.pending == 0
-
-
-async def test_answers_that_were_exchanged_on_the_way_are_refused(mesh: Mesh, tap: Tap) -> None:
-    """Two calls share a key: that an answer opens does not say whose it is."""
-    await asyncio.to_thread(tap.bind, "prices")
-    ours, theirs = calling("prices"), serving("prices")
-    client = await mesh.client(encryptor=ours)
-    payload = request(service="prices")
-    calls = [asyncio.create_task(client.request(payload, encrypted=True)) for _ in range(2)]
-    asked = await asyncio.to_thread(tap.take, count=2)
-    answers = []
-    for properties, body in asked:
-        identity = str(properties.correlation_id)
-        theirs.decrypt_payload(body, identity)
-        answers.append(theirs.encrypt_payload(response(properties, "yours"), identity))
-    for (properties, _), body in zip(asked, reversed(answers), strict=True):
-        await asyncio.to_thread(tap.answer, properties, body, encrypted=True)
-    for call in calls:
-        with pytest.raises(MalformedMessageError, match="correlation_id"):
-            await call
-    assert ours.calls_remembered == 0
 
 
 async def test_an_encrypted_event_is_refused_and_nothing_is_sent(pair: Pair) -> None:

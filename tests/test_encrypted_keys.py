@@ -118,6 +118,33 @@ async def test_no_key_is_kept_of_what_was_not_sent(pair: Pair) -> None:
     assert pair.ours.calls_remembered == 0
 
 
+async def test_a_command_does_not_take_the_key_of_a_request_with_its_id(
+    mesh: Mesh, pair: Pair
+) -> None:
+    """Nor does a request that nobody waits for; what they say is read, and kept by nobody."""
+    release = asyncio.Event()
+    seen: list[str] = []
+
+    async def handle(message: Message) -> Any:
+        seen.append(message.payload["method"])
+        if message.payload["method"] == "wait":
+            await release.wait()
+        return message.payload["params"]
+
+    await pair.start(handle)
+    same = {"correlation_id": "the-same"}
+    call = asyncio.create_task(
+        pair.client.request({**request("wait", text=SECRET), **same}, encrypted=True)
+    )
+    await eventually(lambda: seen == ["wait"])
+    await pair.client.send({**command(), **same}, encrypted=True)
+    await pair.client.send({**request(), "correlation_id": "another"}, encrypted=True)
+    await eventually(lambda: seen == ["wait", "note", "echo"])
+    release.set()
+    assert result_of(await call) == {"text": SECRET}
+    assert pair.ours.calls_remembered == 0
+
+
 async def test_no_key_is_kept_when_nobody_waits_any_more(pair: Pair) -> None:
     begun, release = asyncio.Semaphore(0), asyncio.Event()
 

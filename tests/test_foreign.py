@@ -153,6 +153,49 @@ def test_a_service_that_calls_itself() -> None:
     assert not both._owed
 
 
+def test_a_command_does_not_disturb_a_call_of_that_id(ends: Ends) -> None:
+    """Neither one that we wait for, nor one that we serve, which both are of one id here."""
+    request = ends.requester.encrypt_payload(b"question", "c", "orders")
+    command = ends.requester.encrypt_unanswered(b"do it", "c", "orders")
+    assert command.split(b".")[0] != request.split(b".")[0], "it shares no key with the call"
+    assert ends.service.decrypt_request(request, "c") == b"question"
+    ends.service.encrypt_unanswered(b"do it", "c", "stock")
+    answer = ends.service.encrypt_payload(b"answer", "c")
+    assert ends.requester.decrypt_payload(answer, "c") == b"answer"
+    assert ends.nothing_remembered()
+    assert ends.service.decrypt_request(command, "c") == b"do it"
+    ends.service.forget("c", sent=False)
+    assert ends.nothing_remembered()
+
+
+@pytest.mark.parametrize("ending", ["answered", "forgotten"])
+def test_a_service_calls_another_under_the_id_of_the_call(ends: Ends, ending: str) -> None:
+    other = ForeignEncryptor(Toggling(serves=True))
+    request = ends.requester.encrypt_payload(b"question", "c", "orders")
+    assert ends.service.decrypt_request(request, "c") == b"question"
+    inner = ends.service.encrypt_payload(b"inner question", "c", "stock")
+    assert inner.split(b".")[0] != request.split(b".")[0], "nobody else gets the requester's key"
+    if ending == "answered":
+        assert other.decrypt_request(inner, "c") == b"inner question"
+        inner_answer = other.encrypt_payload(b"inner answer", "c")
+        assert ends.service.decrypt_payload(inner_answer, "c") == b"inner answer"
+    else:
+        ends.service.forget("c", received=False)
+    answer = ends.service.encrypt_payload(b"answer", "c")
+    assert ends.requester.decrypt_payload(answer, "c") == b"answer"
+    assert ends.nothing_remembered()
+
+
+def test_a_call_is_answered_while_another_of_that_id_is_waited_for(ends: Ends) -> None:
+    request = ends.requester.encrypt_payload(b"question", "c", "orders")
+    assert ends.service.decrypt_request(request, "c") == b"question"
+    ends.service.encrypt_payload(b"inner question", "c", "stock")
+    answer = ends.service.encrypt_payload(b"answer", "c")
+    assert ends.requester.decrypt_payload(answer, "c") == b"answer"
+    ends.service.forget("c")
+    assert ends.nothing_remembered()
+
+
 def test_many_deliveries_at_once_in_threads(ends: Ends) -> None:
     requests = {
         str(number): ends.requester.encrypt_payload(b"%d" % number, str(number), "orders")

@@ -171,20 +171,6 @@ async def test_the_hooks_of_a_connection_are_called_in_order() -> None:
             await connection.close()
 
 
-async def test_the_url_is_read_anew_for_each_attempt() -> None:
-    async with FakeBroker() as broker:
-        connection = Robust(broker.url)
-        try:
-            await connection.connect(timeout=5)
-            connection.url = connection.url.with_password("renewed")
-            broker.drop()
-            await eventually(lambda: connection.log.count("connected") == 2)
-            response = broker.frames("Connection.StartOk")[-1].response
-            assert response == "\0guest\0renewed", "a new url is not used for the next attempt"
-        finally:
-            await connection.close()
-
-
 async def test_reconnect_interval_is_an_attribute_that_is_read_and_slept() -> None:
     async with FakeBroker() as broker:
         connection = Robust(broker.url)
@@ -364,6 +350,19 @@ async def test_a_loss_ends_those_who_wait_for_an_answer(abort: bool) -> None:
 async def _translated(channel: Channel) -> Any:
     with translated("queue 'q'"):
         return await channel.declare_queue("q")
+
+
+async def test_the_login_is_written_frame_by_frame_and_gets_our_secret_and_virtual_host() -> None:
+    """Why LoginWriter can put them in: aiormq has neither the password nor the virtual host."""
+    async with FakeBroker() as broker:
+        connection = broker_connection(broker.url.replace("guest:guest", "%3A:%25") + "a%252Fb")
+        try:
+            await connection.open()
+            assert broker.frames("Connection.StartOk")[-1].response == "\0:\0%"
+            assert broker.frames("Connection.Open")[-1].virtual_host == "a%2Fb"
+            assert connection.url.password is None
+        finally:
+            await connection.shut()
 
 
 # -- refusals, at a real broker -----------------------------------------------------------------

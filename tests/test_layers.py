@@ -21,6 +21,7 @@ LAYERS: tuple[str, ...] = (
     "origins",
     "protocol",
     "broker",  # the half of config that says where the broker is
+    "tokens",  # the part of it that says who we are
     "config",
     "serialization",
     "acknowledgement",
@@ -40,10 +41,13 @@ LAYERS: tuple[str, ...] = (
     "envelope",
     # wire: what comes off the socket, by channel
     "wire.port",
+    "wire.liveness",
     "wire.router",
     # I/O
     "state",  # low, but not pure: a change of state is awaited
     "refusals",  # what a connection and a session are told
+    "asker",  # of token providers
+    "credentials",  # what a connection logs in with
     "connection",
     "management",  # beside connection, and independent of it: HTTP, not AMQP
     "setup",  # what an operator would make, over both

@@ -17,6 +17,7 @@ import pytest
 
 from nuropb_rmq.exceptions import (
     BrokerAuthenticationError,
+    BrokerTLSError,
     BrokerUnreachableError,
     NuropbConfigurationError,
     NuropbException,
@@ -304,9 +305,9 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
         make_ca_and_cert(tmp_path / "other name", hostname="elsewhere", addresses=()),
         make_ca_and_cert(tmp_path / "expired", days=-1),
     ):
-        with pytest.raises(BrokerUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(BrokerTLSError, match="CERTIFICATE_VERIFY_FAILED"):
             await overview_over_tls(faulty, ssl.create_default_context(cafile=faulty.cafile))
-    with pytest.raises(BrokerUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(BrokerTLSError, match="CERTIFICATE_VERIFY_FAILED"):
         await overview_over_tls(good, True)
     assert await overview_over_tls(good, ssl.create_default_context(cafile=good.cafile)) == 1
     assert await overview_over_tls(good, False) == 1
@@ -322,7 +323,7 @@ async def overview_over_tls(theirs: CertificatePaths, verify: ssl.SSLContext | b
                 server.url, username="guest", password=SECRET, verify=verify
             ) as api:
                 await api.overview()
-        except BrokerUnreachableError:
+        except BrokerTLSError:
             assert server.heads == []
             raise
     return len(server.heads)

@@ -1,4 +1,4 @@
-"""What a service object publishes; row 43: public methods of the object and its bases only."""
+"""What a service object publishes; what it does not is row 43 of the faults, too."""
 
 from __future__ import annotations
 
@@ -183,6 +183,14 @@ def test_methods_that_could_never_be_called_are_refused() -> None:
 
     with pytest.raises(NuropbConfigurationError, match=r"on: .* not order"):
         Published(Handler(), "orders")
+
+    class Sealed:
+        @mesh_event("t")
+        @publish_to_mesh(requires_encryption=True)
+        def on(self, event: int) -> None: ...
+
+    with pytest.raises(NuropbConfigurationError, match="on: requires encryption, and events are"):
+        Published(Sealed(), "orders")
 
     class Key:
         _private_key = "-----BEGIN"

@@ -93,7 +93,7 @@ def host(mesh_url: str, rabbitmq_node: RabbitMQNode) -> Host:
 @pytest.fixture
 async def missing(host: Host) -> AsyncIterator[Host]:
     """A virtual host that is not there, with a name that has to be quoted wherever it goes."""
-    name = f"à côté/é {os.urandom(4).hex()} 50%"
+    name = f"à côté/é {os.urandom(4).hex()} %2F%41 50%"
     made = Host(host.node, f"{host.node.amqp_url}{quote(name, safe='')}", name)
     yield made
     if await made.exists():

@@ -38,7 +38,7 @@ async def test_silence_is_noticed_and_recovered_from(mesh: Mesh, ways: Ways) -> 
 async def test_without_heartbeats_silence_means_nothing(mesh: Mesh) -> None:
     client = await mesh.client(heartbeat=0)
     assert client._links[0]._session is not None
-    assert client._links[0]._session._router._watch is None
+    assert client._links[0]._session._router._liveness._timer is None
 
 
 async def test_an_idle_connection_is_not_silent(mesh: Mesh) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.sides.loop import PARAMS, serve_runs
-from nuropb_rmq import RMQTransport, TransportConfig, configure
+from .loop import PREFETCH, Params, Side, main
+
+sys.modules["orjson"] = None  # type: ignore[assignment]
+
+from nuropb_rmq import RMQTransport, TransportConfig, configure  # noqa: E402
 
 
 def echo(message: Any, complete: Any, metadata: Any) -> None:
@@ -38,41 +42,50 @@ def echo(message: Any, complete: Any, metadata: Any) -> None:
     )
 
 
-async def main(url: str) -> None:
-    """Serve runs until stdin is closed."""
-    await configure(TransportConfig(amqp_url=url, service_name="bench"))
-    waiting: dict[str, asyncio.Future[Any]] = {}
-    loop = asyncio.get_running_loop()
+class AdapterSide(Side):
+    """RMQTransport; it only calls."""
 
-    def on_response(message: Any, complete: Any, metadata: Any) -> None:
-        waiting.pop(message["correlation_id"]).set_result(message["nuropb_payload"]["result"])
+    distribution = "nuropb-rmq-aio"
+    client: RMQTransport
 
-    service = RMQTransport("bench", "one", url, echo, prefetch_count=100)
-    client = RMQTransport("client", "one", url, on_response, client_only=True)
-    await service.start()
-    await client.start()
-    numbers = iter(range(10**9))
+    async def ready(self) -> Callable[[], Awaitable[object]]:
+        """A service."""
+        await configure(TransportConfig(amqp_url=self.url, service_name="bench"))
+        service = RMQTransport("bench", "one", self.url, echo, prefetch_count=PREFETCH)
+        await service.start()
+        return service.stop
 
-    async def call() -> None:
-        correlation_id = f"{next(numbers):032x}"
-        future = waiting[correlation_id] = loop.create_future()
-        client.send_message(
+    async def start_client(self) -> None:
+        """A client."""
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._numbers = iter(range(10**9))
+
+        def on_response(message: Any, complete: Any, metadata: Any) -> None:
+            future = self._waiting.pop(message["correlation_id"])
+            future.set_result(message["nuropb_payload"]["result"])
+
+        self.client = RMQTransport("client", "one", self.url, on_response, client_only=True)
+        await self.client.start()
+
+    async def call(self, given: Params) -> Any:
+        """A request."""
+        correlation_id = f"{next(self._numbers):032x}"
+        future = self._waiting[correlation_id] = self._loop.create_future()
+        self.client.send_message(
             {
                 "tag": "request",
                 "service": "bench",
                 "method": "echo",
-                "params": PARAMS,
+                "params": given,
                 "correlation_id": correlation_id,
                 "trace_id": correlation_id,
                 "context": {},
             },
             expiry=30_000,
         )
-        assert await future == PARAMS
-
-    await serve_runs(call)
-    await client.stop()
-    await service.stop()
+        return await future
 
 
-asyncio.run(main(sys.argv[1]))
+if __name__ == "__main__":
+    main(AdapterSide)

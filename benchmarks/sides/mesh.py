@@ -1,35 +1,93 @@
-"""Our Mesh with the default settings: an async method, parameters checked."""
+"""Our Mesh with the default settings: async methods, parameters checked."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.sides.loop import PARAMS, serve_runs
-from nuropb_rmq import Mesh, TransportConfig
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from .loop import LIVE, PREFETCH, Params, Side, main
+
+if "speed" in sys.argv:
+    sys.argv.append("uvloop")
+else:
+    sys.modules["orjson"] = None  # type: ignore[assignment]
+
+from nuropb_rmq import Mesh, TransportConfig, mesh_event
 
 
 class Service:
     """The service."""
 
     _service_name = "bench"
+    _private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
     async def echo(self, order_id: str, text: str, lines: list[int]) -> Any:
         """Answer with the parameters."""
         return {"order_id": order_id, "text": text, "lines": lines}
 
 
-async def main(url: str) -> None:
-    """Serve runs until stdin is closed."""
-    config = TransportConfig(amqp_url=url, service_name="bench", prefetch_count=100)
-    async with Mesh(config, service=Service()), Mesh(url) as client:
+class MeshSide(Side):
+    """Mesh."""
 
-        async def call() -> None:
-            result = await client.request("bench", "echo", PARAMS)
-            assert result == PARAMS
+    distribution = "nuropb-rmq-aio"
+    exchange = "nuropb-events-exchange"
+    client: Mesh
+    subscribers: list[Mesh]
 
-        await serve_runs(call)
+    def config(self, name: str) -> TransportConfig:
+        """The defaults, but for the prefetch count that all sides have."""
+        return TransportConfig(amqp_url=self.url, service_name=name, prefetch_count=PREFETCH)
+
+    async def start_client(self) -> None:
+        """A client."""
+        await self.start_publisher()
+
+    def call(self, given: Params) -> Awaitable[Any]:
+        """A request."""
+        return self.client.request("bench", "echo", given)
+
+    def call_encrypted(self, given: Params) -> Awaitable[Any]:
+        """The same, encrypted."""
+        return self.client.request("bench", "echo", given, encrypted=True)
+
+    async def start_publisher(self) -> None:
+        """A client."""
+        self.client = Mesh(self.url)
+        self.subscribers = []
+        await self.client.start()
+
+    async def publish(self, topic: str, event: Params) -> None:
+        """Until the broker has confirmed it."""
+        await self.client.publish_event(topic, event)
+
+    async def subscribe(self, number: int) -> None:
+        """A service that listens."""
+        side = self
+
+        class Listener:
+            @mesh_event(LIVE)
+            async def on_event(self, topic: str, event: Params) -> None:
+                side.handled()
+
+        mesh = Mesh(self.config(f"listener{number}"), service=Listener())
+        await mesh.start()
+        self.subscribers.append(mesh)
+
+    async def unsubscribe(self) -> None:
+        """Stop them."""
+        await asyncio.gather(*(mesh.stop() for mesh in self.subscribers))
+        self.subscribers.clear()
+
+    async def ready(self) -> Callable[[], Awaitable[object]]:
+        """A service, its exchanges included."""
+        mesh = Mesh(self.config("bench"), service=Service())
+        await mesh.start()
+        return mesh.stop
 
 
-asyncio.run(main(sys.argv[1]))
+if __name__ == "__main__":
+    main(MeshSide)

@@ -1,48 +1,117 @@
-"""nuropb 0.1.8 with its own RMQAPI, as a NuroPb program uses it; runs in .venv-peer."""
+"""nuropb 0.1.8 with its own RMQAPI, as a NuroPb program uses it. Its exchanges are there.
 
-from __future__ import annotations
+Its describe() reads annotations as they are: postponed ones, as text, break it.
+"""
 
 import asyncio
-import logging
-import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from nuropb.rmq_api import RMQAPI  # type: ignore[import-not-found,unused-ignore]
+from cryptography.hazmat.primitives.asymmetric import rsa
+from nuropb.contexts.describe import publish_to_mesh
+from nuropb.rmq_api import RMQAPI
 
-from benchmarks.sides.loop import PARAMS, serve_runs
+from .loop import LIVE, PREFETCH, STORE, Params, Side, main
 
 
 class Service:
-    """The service."""
+    """The service. nuropb reads no signatures when it calls, so it takes what comes."""
 
     _service_name = "bench"
+    _private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
-    def echo(self, **params: Any) -> Any:
+    def echo(self, **given: Any) -> Any:
         """Answer with the parameters."""
-        return params
+        return given
+
+    @publish_to_mesh(requires_encryption=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def secret(self, **given: Any) -> Any:
+        """The public key is told when there is a method that requires encryption."""
+        return given
 
 
-async def main(url: str) -> None:
-    """Serve runs until stdin is closed."""
-    service = RMQAPI(
-        amqp_url=url,
-        service_name="bench",
-        instance_id="1",
-        service_instance=Service(),
-        transport_settings={"prefetch_count": 100},
-    )
-    await service.connect()
-    client = RMQAPI(amqp_url=url, instance_id="2")
-    await client.connect()
+class Nuropb(Side):
+    """RMQAPI; events are neither persistent nor confirmed, there is no way to ask for it."""
 
-    async def call() -> None:
-        result = await client.request("bench", "echo", PARAMS, context={})
-        assert result == PARAMS
+    distribution = "nuropb"
+    exchange = "nuropb-events-exchange"
+    client: RMQAPI
+    subscribers: list[RMQAPI]
 
-    await serve_runs(call)
-    await client.disconnect()
-    await service.disconnect()
+    async def start_client(self) -> None:
+        """A client, which knows the service's public key."""
+        await self.start_publisher()
+        await self.client.describe_service("bench")
+
+    def call(self, given: Params) -> Awaitable[Any]:
+        """A request."""
+        answer: Awaitable[Any] = self.client.request("bench", "echo", given, context={})
+        return answer
+
+    def call_encrypted(self, given: Params) -> Awaitable[Any]:
+        """The same, encrypted."""
+        answer: Awaitable[Any] = self.client.request(
+            "bench", "secret", given, context={}, encrypted=True
+        )
+        return answer
+
+    async def start_publisher(self) -> None:
+        """A client."""
+        self.client = RMQAPI(amqp_url=self.url, instance_id="2")
+        self.subscribers = []
+        await self.client.connect()
+
+    async def publish_many(self, topic: str, event: Params, count: int, outstanding: int) -> None:
+        """There is nothing to await: the loop has a turn after each `outstanding`."""
+        for number in range(1, count + 1):
+            self.client.publish_event(topic, event, {})
+            if number % outstanding == 0:
+                await asyncio.sleep(0)
+
+    async def flush(self) -> None:
+        """A round trip on the channel that it publishes on."""
+        done = asyncio.get_running_loop().create_future()
+        self.client.transport._channel.queue_declare(
+            STORE, passive=True, callback=lambda _: done.set_result(None)
+        )
+        await done
+
+    async def subscribe(self, number: int) -> None:
+        """A service that listens."""
+        side = self
+
+        class Listener:
+            _service_name = f"listener{number}"
+
+            def _handle_event_(self, topic: str, event: Any, target: Any, context: Any) -> None:
+                side.handled()
+
+        listener = await self._service(f"listener{number}", Listener(), event_bindings=[LIVE])
+        self.subscribers.append(listener)
+
+    async def unsubscribe(self) -> None:
+        """Stop them."""
+        for listener in self.subscribers:
+            await listener.disconnect()
+        self.subscribers.clear()
+
+    async def ready(self) -> Callable[[], Awaitable[object]]:
+        """A service."""
+        service = await self._service("bench", Service())
+        stop: Callable[[], Awaitable[object]] = service.disconnect
+        return stop
+
+    async def _service(self, name: str, instance: object, **settings: Any) -> RMQAPI:
+        service = RMQAPI(
+            amqp_url=self.url,
+            service_name=name,
+            instance_id="1",
+            service_instance=instance,
+            transport_settings={"prefetch_count": PREFETCH, **settings},
+        )
+        await service.connect()
+        return service
 
 
-logging.disable(logging.CRITICAL)
-asyncio.run(main(sys.argv[1]))
+if __name__ == "__main__":
+    main(Nuropb)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 import tempfile
@@ -34,6 +35,7 @@ __all__ = [
 SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 LIBRARY = "usr/lib/rabbitmq/lib"
 RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+PORT_CLASH = re.compile(r"eaddrinuse|address (is )?already in use|in use by", re.IGNORECASE)
 
 # A mount namespace of its own, so that /proc and /dev vanish with the program. Every step is an
 # exec: the process id that we start is the one that the program has.
@@ -54,6 +56,11 @@ class BrokerStartError(BrokerError):
     def __init__(self, problem: str, log: str) -> None:
         super().__init__(f"{problem}\n{log}")
         self.log = log
+
+    @property
+    def port_was_taken(self) -> bool:
+        """Whether somebody has taken a port between our choice and the start."""
+        return bool(PORT_CLASH.search(self.log))
 
 
 class RabbitMQCtlError(BrokerError):

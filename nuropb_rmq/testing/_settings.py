@@ -43,6 +43,7 @@ class Ports:
     management: int
     distribution: int
     epmd: int
+    management_tls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,14 @@ class Settings:
                 f"ssl_options.keyfile = {folder}/tls/key.pem",
                 f"ssl_options.verify = {'verify_peer' if asked else 'verify_none'}",
                 f"ssl_options.fail_if_no_peer_cert = {str(asked).lower()}",
+            ]
+        if self.tls is not None and MANAGEMENT in self.plugins:
+            lines += [
+                f"management.ssl.ip = {LOOPBACK}",
+                f"management.ssl.port = {ports.management_tls}",
+                f"management.ssl.cacertfile = {folder}/tls/ca.pem",
+                f"management.ssl.certfile = {folder}/tls/cert.pem",
+                f"management.ssl.keyfile = {folder}/tls/key.pem",
             ]
         if self.install.major_version() >= 4:
             # What a careful operator of 4.x sets, and a later release will: nothing of ours may

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -39,7 +38,6 @@ log = logging.getLogger("nuropb_rmq.testing.node")
 STOP_GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 POLL = 0.05  # seconds between two looks at a condition
 TAIL = 16_000  # characters of the log in a BrokerStartError: the cause precedes its traces
-PORT_CLASH = re.compile(r"eaddrinuse|address (is )?already in use|in use by", re.IGNORECASE)
 
 
 class RabbitMQNode:
@@ -51,7 +49,7 @@ class RabbitMQNode:
 
     server_root: a chroot that holds RabbitMQ, made by scripts/broker-4.3 (root only). By default
         NUROPB_RMQ_SERVER_ROOT, else the RabbitMQ of this host.
-    tls: adds a TLS listener, on `tls_port`.
+    tls: adds a TLS listener, on `tls_port`, and the management API's on `management_tls_port`.
     extra_config: more rabbitmq.conf, as text or by key.
     plugins: without rabbitmq_management there is no `management_url` and no `api`.
     port: the AMQP port; by default a free one.
@@ -108,7 +106,8 @@ class RabbitMQNode:
                 self._start_once(deadline)
             except BaseException as error:
                 self._give_up(fresh)
-                if last_attempt or not _port_was_taken(error):
+                taken = isinstance(error, BrokerStartError) and error.port_was_taken
+                if last_attempt or not taken:
                     raise
             else:
                 return
@@ -211,6 +210,11 @@ class RabbitMQNode:
         return self._chosen().management
 
     @property
+    def management_tls_port(self) -> int:
+        """The same over TLS, of a node that has `tls`."""
+        return self._chosen().management_tls
+
+    @property
     def amqp_url(self) -> str:
         """Where guest reaches the default virtual host."""
         return f"amqp://guest:guest@{LOOPBACK}:{self.port}/"
@@ -302,9 +306,9 @@ class RabbitMQNode:
     def _start_once(self, deadline: float) -> None:
         shared_epmd = self._settings.member.epmd_port
         if self._ports is None:
-            amqp, tls, management, distribution, epmd = free_ports(5)
+            amqp, tls, management, distribution, epmd, management_tls = free_ports(6)
             amqp, epmd = self._wanted_port or amqp, shared_epmd or epmd
-            self._ports = Ports(amqp, tls, management, distribution, epmd)
+            self._ports = Ports(amqp, tls, management, distribution, epmd, management_tls)
         if self._data_dir is None:
             self._data_dir = self._install.make_data_dir()
         if self._processes is None:
@@ -390,7 +394,3 @@ class RabbitMQNode:
         if self._ports is None:
             raise BrokerError("the node has no ports: it has not been started")
         return self._ports
-
-
-def _port_was_taken(error: BaseException) -> bool:
-    return isinstance(error, BrokerStartError) and bool(PORT_CLASH.search(error.log))

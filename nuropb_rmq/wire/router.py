@@ -19,6 +19,7 @@ from typing import cast
 
 from ..exceptions import AMQPProtocolError, ConnectionLostError
 from . import frames
+from .liveness import Liveness
 from .port import ChannelListener, ChannelPort
 
 logger = logging.getLogger(__name__)
@@ -27,12 +28,16 @@ HIGH_WATER = 256 * 1024
 """Bytes that may wait in our buffers before publishers are asked to pause."""
 UNTUNED_FRAME_MAX = 131_072
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+FRAME_MIN_SIZE = 4096
+"""Bytes; the smallest frame_max that may be agreed on (AMQP 0-9-1, 1.2, frame-min-size)."""
 READ_SIZE = 256 * 1024
 """Bytes that are read at once, at most."""
 FRAME_MAX_CAP = 16 * 2**20
 """What we take for "no limit"."""
-HEARTBEAT_EVERY = 1.0
-"""Seconds between heartbeat frames that aiormq is shown while frames are kept from it."""
+_UPDATE_SECRET = 10 << 16 | 70
+HEADER_ROOM = 64 * 1024
+"""Bytes by which a content header frame may exceed frame_max. RabbitMQ adds headers of its own
+(x-death, x-delivery-count) to a message whose header frame was full, and sends what it becomes."""
 
 
 class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
@@ -63,39 +68,22 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._need = 0
         self.heard = False
         self._greeting: asyncio.Future[None] | None = None
-        self._foreign = False
+        self._refused = False
         self._out: list[bytes] = []
         self._out_size = 0
         self._at_flush: list[Callable[[], None]] = []
         self._flush_due = False
         self._full = False
         self._held = False
-        self._last_fed = self._last_heard = loop.time()
-        self._patience = 0.0
-        self._watch: asyncio.TimerHandle | None = None
+        self._liveness = Liveness(loop, show=reader.feed_data, lost=self.abort)
+        self._secret_ok: asyncio.Future[None] | None = None
         self.frame_max = UNTUNED_FRAME_MAX
         self.blocked: str | None = None
         self.lost: ConnectionLostError | None = None
 
-    # -- liveness ---------------------------------------------------------------------------
-
     def watch(self, patience: float) -> None:
-        """Abort the connection when nothing at all has been heard for `patience` seconds.
-
-        aiormq does so as well, in its own time: up to half a heartbeat behind 3 heartbeats and 3 s.
-        """
-        self._patience = patience
-        self._check_silence()
-
-    def _check_silence(self) -> None:
-        if self.lost is not None:
-            return
-        silent = self._event_loop.time() - self._last_heard
-        if silent < self._patience:
-            due = self._last_heard + self._patience
-            self._watch = self._event_loop.call_at(due, self._check_silence)
-        else:
-            self.abort(f"nothing was heard from the broker for {silent:.0f} s (heartbeat)")
+        """Abort the connection when nothing at all has been heard for `patience` seconds."""
+        self._liveness.watch(patience)
 
     # -- registration -----------------------------------------------------------------------
 
@@ -140,6 +128,18 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         if not self._flush_due:
             self._flush_due = True
             self._event_loop.call_soon(self._flush)
+
+    async def update_secret(self, secret: str) -> None:
+        """Give the broker another secret for this connection, and wait until it has taken it.
+
+        Not through aiormq, whose log would show it. Raises ConnectionLostError, also when the
+        broker refuses: it closes the connection then.
+        """
+        if self.lost is not None:
+            raise self.lost
+        self._secret_ok = self._event_loop.create_future()
+        self.write(_pack_update_secret(secret))
+        await self._secret_ok
 
     def at_flush(self, call: Callable[[], None]) -> None:
         """Call it when this tick's frames are about to leave."""
@@ -232,8 +232,9 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._flush(tell=False)
         self.lost = reason
         self._answered()
-        if self._watch is not None:
-            self._watch.cancel()
+        self._liveness.end()
+        if self._secret_ok is not None and not self._secret_ok.done():
+            self._secret_ok.set_exception(reason)
         self._buffer.clear()
         for port in tuple(self._ports.values()):
             self.end(port, reason)
@@ -253,13 +254,13 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         """Cut what arrived into frames and send each where it belongs."""
         if self.lost is not None:
             return
-        self._last_heard = self._event_loop.time()
+        self._liveness.heard()
         if not self.heard:
             self.heard = True
             self._answered()
-            self._foreign = data[:1] == b"A"  # "AMQP…": the broker names the version it speaks
-        if self._foreign:
-            self._reader.feed_data(data)  # aiormq knows what to say
+            self._refused = data[:1] == b"A"
+        if self._refused:
+            self._read_greeting(data)
             return
         buffer = self._buffer
         if buffer:
@@ -279,6 +280,16 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         if used < len(data) and self.lost is None:
             buffer += memoryview(data)[used:]
 
+    def _read_greeting(self, data: bytes) -> None:
+        """ "AMQP…" (4.2.2): the broker names the version that it speaks, and closes."""
+        greeting = self._buffer
+        greeting += data[: 8 - len(greeting)]
+        if not b"AMQP".startswith(greeting[:4]):
+            self._fail(AMQPProtocolError("what answers does not speak AMQP"))
+        elif len(greeting) == 8:
+            version = "-".join(str(each) for each in greeting[5:])
+            self._fail(AMQPProtocolError(f"the broker does not speak AMQP 0-9-1, but {version}"))
+
     def _cut(self, data: bytes) -> int:
         at, end = 0, len(data)
         kept, self._need = False, 7
@@ -286,7 +297,9 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         start = frames.FRAME_START.unpack_from
         while end - at >= 7:
             kind, number, size = start(data, at)
-            if size > self.frame_max - frames.FRAME_OVERHEAD:
+            if size > self.frame_max - frames.FRAME_OVERHEAD and (
+                kind != frames.FRAME_HEADER or size > self.frame_max + HEADER_ROOM
+            ):
                 raise AMQPProtocolError(
                     f"frame of {size + frames.FRAME_OVERHEAD} bytes on channel {number}, "
                     f"agreed were at most {self.frame_max}"
@@ -303,9 +316,9 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                 behind = port.take(kind, data, at + 7, stop, end)
                 keep = behind > 0
             elif number == 0:
-                keep = False
-                if kind == frames.FRAME_METHOD:
-                    self._watch_connection(data[at + 7 : stop - 1])
+                keep = kind == frames.FRAME_METHOD and self._watch_connection(
+                    data[at + 7 : stop - 1]
+                )
             else:
                 keep = number in closing and self._read_closing(number, kind, data, at)
             if keep:
@@ -315,15 +328,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                 self._reader.feed_data(data[at:stop])
                 at = stop
         if kept:
-            self._show_life()
+            self._liveness.show()
         return at
-
-    def _show_life(self) -> None:
-        """aiormq judges liveness by the frames that it sees: show it one now and then."""
-        now = self._event_loop.time()
-        if now - self._last_fed >= HEARTBEAT_EVERY:
-            self._last_fed = now
-            self._reader.feed_data(frames.HEARTBEAT_FRAME)
 
     def _read_closing(self, number: int, kind: int, data: bytes, at: int) -> bool:
         """Frames of a channel that has ended: content is dropped, all else is passed on."""
@@ -340,11 +346,17 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             frames.BASIC_CANCEL_OK,
         )
 
-    def _watch_connection(self, payload: bytes) -> None:
+    def _watch_connection(self, payload: bytes) -> bool:
+        """Look at a method of the connection; whether it is kept from aiormq."""
         (method,) = frames.METHOD_ID.unpack_from(payload)
         match method:
             case frames.CONNECTION_TUNE:
-                self.frame_max = frames.read_tune_frame_max(payload) or FRAME_MAX_CAP
+                agreed = frames.read_tune_frame_max(payload) or FRAME_MAX_CAP
+                if agreed < FRAME_MIN_SIZE:
+                    raise AMQPProtocolError(
+                        f"frames of {agreed} bytes at most, AMQP needs {FRAME_MIN_SIZE}"
+                    )
+                self.frame_max = agreed
             case frames.CONNECTION_BLOCKED:
                 self.blocked = frames.read_shortstr(payload, 4)[0]
                 self._on_blocked(self.blocked)
@@ -352,6 +364,11 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                 self.blocked = None
                 self._on_blocked(None)
                 self._tell_writable()
+            case frames.CONNECTION_UPDATE_SECRET_OK if self._secret_ok is not None:
+                if not self._secret_ok.done():
+                    self._secret_ok.set_result(None)
+                self._secret_ok = None
+                return True
             case frames.CONNECTION_CLOSE:
                 code, text = frames.read_close(payload)
                 self._end(
@@ -359,6 +376,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                         f"the broker closed the connection: {code} {text}", code, text
                     )
                 )
+        return False
 
     def _fail(self, problem: AMQPProtocolError) -> None:
         logger.error("closing the connection: %s", problem)
@@ -366,3 +384,11 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._reader.set_exception(ConnectionResetError(str(problem)))
         if self._out_transport is not None:
             self._out_transport.abort()
+
+
+def _pack_update_secret(secret: str) -> bytes:
+    """Connection.UpdateSecret, RabbitMQ's own method (https://www.rabbitmq.com/docs/oauth2)."""
+    text = secret.encode()
+    reason = frames.shortstr("renewed before its expiry")
+    payload = struct.pack(f">II{len(text)}s", _UPDATE_SECRET, len(text), text) + reason
+    return frames.FRAME_START.pack(frames.FRAME_METHOD, 0, len(payload)) + payload + b"\xce"

@@ -582,6 +582,24 @@ async def test_a_slow_callback_of_a_response_ends_with_stop(
     assert not client._callbacks._tasks
 
 
+async def test_a_slow_callback_of_a_response_has_no_longer_than_stop(programs: Programs) -> None:
+    ended = asyncio.Event()
+
+    async def act(*_: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    await programs.service(echo)
+    client = await programs.client(act)
+    client.send_message(request())
+    await eventually(lambda: client._callbacks._tasks)
+    async with asyncio.timeout(1):
+        await client._callbacks.end(0.1)  # what stop() may still take, when the broker is silent
+    assert ended.is_set()
+
+
 async def test_a_callback_of_a_response_may_stop_the_transport(programs: Programs) -> None:
     async def act(*_: Any) -> None:
         await client.stop()

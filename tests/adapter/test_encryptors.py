@@ -81,22 +81,6 @@ async def test_what_cannot_be_decrypted_is_dead_lettered(
     assert "bm8" not in caplog.text
 
 
-async def test_a_plain_answer_to_an_encrypted_request_is_refused(
-    programs: Programs, mesh: Mesh
-) -> None:
-    answers = Callback()
-    client = await programs.client(answers, encryptor=calling())
-    async with tapping(mesh) as tap:
-        await asyncio.to_thread(tap.bind, "orders")
-        client.send_message(request(), encrypted=True)
-        ((asked, _),) = await asyncio.to_thread(tap.take)
-        body = b'{"tag": "response", "result": "forged", "error": null}'
-        await asyncio.to_thread(tap.answer, asked, body, encrypted=False)
-    await eventually(lambda: answers.messages)
-    assert answers.payloads[0]["error"]["error"] == "EncryptionError"
-    assert answers.payloads[0]["result"] is None
-
-
 async def test_no_secret_is_logged(programs: Programs, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "nuropb_rmq")
     answers = Callback()

@@ -138,6 +138,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a true default_ttl": ({"default_ttl": True}, "default_ttl"),
     "a negative default_ttl": ({"default_ttl": -1}, "default_ttl"),
     "an endless default_ttl": ({"default_ttl": 2**40}, "default_ttl"),
+    "a default_ttl that is no float": ({"default_ttl": 10**400}, "default_ttl"),
     "client_only as text": ({"client_only": "yes"}, "client_only"),
     "a negative prefetch_count": ({"prefetch_count": -1}, "prefetch_count"),
     "a prefetch_count as text": ({"prefetch_count": "5"}, "prefetch_count"),

@@ -14,8 +14,11 @@ from nuropb_rmq.testing import BrokerError, RabbitMQNode
 
 from .conductor import ChaosError, Conductor
 from .oracle import judge
+from .plan import Kind
 from .report import Report, table
 
+EACH_SECOND = 22.0
+"""Calls of each client, in the mean."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -39,6 +42,17 @@ def arguments() -> argparse.Namespace:
         "--minutes", type=float, default=3.0, help="how long calls are made (default: 3)"
     )
     parser.add_argument("--seed", type=int, default=1, help="which faults (default: 1)")
+    kinds = {kind.option: kind for kind in Kind}
+    parser.add_argument(
+        "--only", metavar="FAULT", action="append", default=[], choices=[*kinds],
+        help="faults of this kind only, one at a time; may be given more than once: "
+        + ", ".join(kinds),
+    )  # fmt: skip
+    parser.add_argument(
+        "--rate", type=float, default=EACH_SECOND, metavar="N",
+        help=f"calls a second of each of the three clients (default: {EACH_SECOND:g}); "
+        "20,000 confirmed commands over 20 kills: --only kill-broker --rate 60 --minutes 6",
+    )  # fmt: skip
     parser.add_argument(
         "--broker", choices=("3.10", "4.3"),
         help="4.3: the one that scripts/broker-4.3 makes (default: the one that is installed, or "
@@ -50,6 +64,9 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.minutes <= 0:
         parser.error("--minutes must be more than 0")
+    if not 0 < given.rate <= 1000:
+        parser.error("--rate must be more than 0, and 1000 at most")
+    given.only = [kinds[each] for each in given.only]
     return given
 
 
@@ -80,7 +97,7 @@ def main() -> int:
     folder = given.logs or Path(tempfile.mkdtemp(prefix="nuropb-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     node, report = RabbitMQNode(), Report(sys.stdout)
-    conductor = Conductor(node, folder, given.seed, report)
+    conductor = Conductor(node, folder, given.seed, report, only=given.only, rate=given.rate)
     try:
         asyncio.run(conduct(conductor, given.minutes * 60))
     except Interrupted as e:

@@ -18,8 +18,6 @@ from .programs import METHOD, TOPIC, Program, digest, run
 
 logger = logging.getLogger(__name__)
 
-EACH_SECOND = 22.0
-"""Calls, in the mean."""
 KINDS = ("request",) * 10 + ("command",) * 10 + ("event",)
 ASKED = ("alpha", "alpha", "beta", "mayfly")
 """Services, as often as requests go to them."""
@@ -46,7 +44,7 @@ class Caller:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not stopping.is_set():
-            due += self._dice.expovariate(EACH_SECOND)
+            due += self._dice.expovariate(self._program.rate)
             try:
                 async with asyncio.timeout_at(due):
                     await stopping.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .fleet import MORTAL, ROLES, SUBSCRIBERS, Fleet, Program
 from .journal import Tail, now
 from .ledger import Ledger
 from .oracle import Inflicted, Run
-from .plan import Fault, plan
+from .plan import Fault, Kind, plan
 from .report import Report
 from .wire import Proxy
 
@@ -42,16 +42,26 @@ class ChaosError(Exception):
 class Conductor:
     """One run on one node."""
 
-    def __init__(self, node: RabbitMQNode, folder: Path, seed: int, report: Report) -> None:
+    def __init__(
+        self,
+        node: RabbitMQNode,
+        folder: Path,
+        seed: int,
+        report: Report,
+        *,
+        only: Sequence[Kind],
+        rate: float,
+    ) -> None:
         self._node = node
         self._folder = folder
         self._seed = seed
+        self._only = only
         self._report = report
         self._tail = Tail(folder)
-        self._fleet = Fleet(folder, VHOST, seed)
+        self._fleet = Fleet(folder, VHOST, seed, rate)
         self.ledger = Ledger()
         self.run = Run(subscribers=SUBSCRIBERS, mortal=MORTAL)
-        self._faults = Faults(node, self._fleet, VHOST, self.run.killed)
+        self._faults = Faults(node, self._fleet, VHOST, self.run)
 
     async def conduct(self, seconds: float) -> None:
         """All of it; every process that it started has ended when it returns, or raises."""
@@ -114,7 +124,7 @@ class Conductor:
 
     async def _break_things(self, until: float) -> None:
         await asyncio.sleep(2.0)
-        for fault in plan(self._seed):
+        for fault in plan(self._seed, self._only):
             if now() >= until:
                 break
             if now() + fault.seconds > until + LEAVE_FOR:

@@ -14,14 +14,18 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from .fleet import Fleet, Program
 from .journal import now
-from .oracle import Inflicted
-from .plan import LONG, Fault, Kind
+from .oracle import Inflicted, Run
+from .plan import LONG, Fault, Kind, Ways
 from .wire import Connection, Proxy, Use
 
 T = TypeVar("T")
 LOOK_EVERY = 0.01
 SLOW_RATE = 20_000.0
 """Bytes a second."""
+CUT_WITHIN = 5.0
+"""Seconds in which a broker says something, and be it a heartbeat."""
+STOPS_WITHIN = 30.0
+"""Seconds after which a program that was told to stop is killed."""
 ORDINARY_WATERMARK = "0.4"
 """RabbitMQ's default, a share of the memory that there is."""
 
@@ -39,11 +43,11 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
 class Faults:
     """Inflicts faults on a node and a fleet."""
 
-    def __init__(self, node: RabbitMQNode, fleet: Fleet, vhost: str, killed: set[str]) -> None:
+    def __init__(self, node: RabbitMQNode, fleet: Fleet, vhost: str, run: Run) -> None:
         self._node = node
         self._fleet = fleet
         self._vhost = vhost
-        self._killed = killed
+        self._run = run
         self._how: dict[Kind, Callable[[Fault], Coroutine[Any, Any, Inflicted]]] = {
             Kind.KILL_BROKER: self._kill_broker,
             Kind.RESTART_BROKER: self._restart_broker,
@@ -51,6 +55,7 @@ class Faults:
             Kind.RESET: self._reset,
             Kind.FIN: self._finish,
             Kind.BLACK_HOLE: self._black_hole,
+            Kind.CUT: self._cut,
             Kind.AWAY: self._away,
             Kind.SLOW: self._slow,
             Kind.CLOSE_CHANNEL: self._close_channel,
@@ -59,6 +64,8 @@ class Faults:
             Kind.MEMORY_ALARM: self._memory_alarm,
             Kind.KILL_SERVICE: self._kill_service,
             Kind.HANG_SERVICE: self._hang_service,
+            Kind.STOP_SERVICE: self._stop_service,
+            Kind.STOP_IN_HOLE: self._stop_service,
             Kind.KILL_CLIENT: self._kill_client,
         }
 
@@ -165,6 +172,15 @@ class Faults:
     async def _black_hole(self, fault: Fault) -> Inflicted:
         return self._break(fault, lambda connection: connection.silence(fault.ways))
 
+    async def _cut(self, fault: Fault) -> Inflicted:
+        since = now()
+        hit = []
+        for place in self._places(fault):
+            cuts = [each.cut(CUT_WITHIN) for each in self._fleet.wires[place].connections]
+            if any(await asyncio.gather(*cuts)):
+                hit.append(place)
+        return Inflicted(fault.kind.value, since, now(), self._hit(hit))
+
     async def _close_channel(self, fault: Fault) -> Inflicted:
         since = now()
         hit = []
@@ -212,9 +228,24 @@ class Faults:
     async def _replace(self, fault: Fault, program: Program) -> Inflicted:
         """Kill it; its successor begins a little later."""
         since = now()
-        self._killed.add(program.name)
+        self._run.killed.add(program.name)
         await self._fleet.kill(program)
         await asyncio.sleep(fault.seconds)
+        ref = now()
+        successor = await self._fleet.start(program.role)
+        return Inflicted(fault.kind.value, since, ref, frozenset({successor.name}))
+
+    async def _stop_service(self, fault: Fault) -> Inflicted:
+        """Told to stop; with a black hole around it, nothing of what it says then arrives."""
+        since = now()
+        program = self._one_of("service", fault)
+        if fault.kind is Kind.STOP_IN_HOLE:
+            self._run.holed.add(program.name)
+            for connection in self._fleet.wires[program.role.place].connections:
+                connection.silence(Ways.BOTH)
+        if not await self._fleet.stop(program, STOPS_WITHIN):
+            self._run.broken.append(f"{program.name} did not end well: {program.last_words()}")
+            await self._fleet.kill(program)
         ref = now()
         successor = await self._fleet.start(program.role)
         return Inflicted(fault.kind.value, since, ref, frozenset({successor.name}))

@@ -70,10 +70,11 @@ class Program:
 class Fleet:
     """All places, the program in each, and the wire that it is on."""
 
-    def __init__(self, folder: Path, vhost: str, seed: int) -> None:
+    def __init__(self, folder: Path, vhost: str, seed: int, rate: float) -> None:
         self._folder = folder
         self._vhost = vhost
         self._seed = seed
+        self._rate = rate
         self._count: dict[str, int] = {}
         self._all: list[Program] = []
         self.now: dict[str, Program] = {}
@@ -91,6 +92,7 @@ class Fleet:
         url = f"amqp://guest:guest@127.0.0.1:{self.wires[role.place].port}/{self._vhost}"
         module = f"{__package__}.{role.module}"
         arguments = [str(self._folder), name, role.service, url, str(self._seed)]
+        arguments.append(str(self._rate))
         path = self._folder / f"{name}.stderr"
         with path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(

@@ -6,11 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from nuropb_rmq.transport import DEFAULT_GRACE
+
 from .ledger import ANSWERED, CONFIRMED, Call, Ledger
 from .plan import Kind
 
 GRACE = 2.0
 """Seconds behind its timeout by which every call must have ended."""
+STOP_WITHIN = DEFAULT_GRACE + 5.0
+"""Seconds that a stop() may take, in a black hole too."""
 TWO_AT_ONCE = "two at once"
 NEVER_SENT = ("NuropbTimeoutError", "NuropbNotDeliveredError", "OutboxFullError")
 """Ends of a command or event which say that nobody will ever handle it."""
@@ -27,6 +31,7 @@ BOUNDS: Mapping[str, tuple[float | None, float]] = {
     Kind.KILL_BROKER.value: (5.0, 10.0),
     Kind.RESTART_BROKER.value: (5.0, 10.0),
     Kind.BLACK_HOLE.value: (35.0, 40.0),
+    Kind.CUT.value: (2.0, 5.0),
     Kind.CLOSE_CHANNEL.value: (None, 5.0),
     Kind.CLOSE_CONNECTION.value: (None, 5.0),
     Kind.DELETE_QUEUE.value: (None, 10.0),
@@ -97,6 +102,8 @@ class Run:
     """Faults after which not all worked again."""
     killed: set[str] = field(default_factory=set)
     """Programs that were killed by us, with their calls."""
+    holed: set[str] = field(default_factory=set)
+    """Programs that were told to stop while their connections were black holes."""
     broken: list[str] = field(default_factory=list)
     """What else went wrong: a program that ended by itself, a queue that was not drained."""
     subscribers: Sequence[str] = ()
@@ -123,6 +130,7 @@ class Verdict:
     unexpected: Sequence[str]
     duplicates: int
     over_bounds: Sequence[str]
+    slow_stops: Sequence[str]
     left: Sequence[str]
     broken: Sequence[str]
 
@@ -138,6 +146,7 @@ class Verdict:
             ("messages handled although they were reported as never sent", self.undead),
             ("unexpected outcomes", self.unexpected),
             ("recoveries over their bound", self.over_bounds),
+            (f"stops that took longer than {STOP_WITHIN:g} s", self.slow_stops),
             ("left behind by a client", self.left),
             ("broken", self.broken),
         ):
@@ -166,6 +175,11 @@ def judge(ledger: Ledger, run: Run) -> Verdict:
         ],
         duplicates=sum(count - 1 for count in ledger.effects.values()),
         over_bounds=[*_over_bounds(run)],
+        slow_stops=[
+            f"{program}: {record['stop']:.1f} s"
+            for program, record in ledger.ends.items()
+            if record["stop"] > STOP_WITHIN
+        ],
         left=[*_left(ledger)],
         broken=[*run.broken, *(f"not all worked again: {each}" for each in run.stuck)],
     )

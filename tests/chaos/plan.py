@@ -7,7 +7,7 @@ ten minutes, and is shuffled anew each time.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,6 +21,7 @@ class Kind(Enum):
     RESET = "TCP reset"
     FIN = "TCP FIN"
     BLACK_HOLE = "black hole"
+    CUT = "connection cut within a frame"
     AWAY = "network away, and back"
     SLOW = "slow wire"
     CLOSE_CHANNEL = "channel closed by the broker (406)"
@@ -29,13 +30,20 @@ class Kind(Enum):
     MEMORY_ALARM = "memory alarm"
     KILL_SERVICE = "service killed with -9"
     HANG_SERVICE = "service stopped (SIGSTOP), continued"
+    STOP_SERVICE = "service told to stop"
+    STOP_IN_HOLE = "service told to stop in a black hole"
     KILL_CLIENT = "client killed with -9"
+
+    @property
+    def option(self) -> str:
+        """Its name on the command line."""
+        return self.name.lower().replace("_", "-")
 
 
 QUICK = (Kind.RESET, Kind.FIN, Kind.CLOSE_CHANNEL, Kind.CLOSE_CONNECTION, Kind.KILL_SERVICE)
 """What may happen on top of something else."""
 DECK = (
-    *[Kind.KILL_BROKER] * 6,
+    *[Kind.KILL_BROKER] * 8,
     *[Kind.RESET] * 2,
     *(kind for kind in Kind if kind not in (Kind.KILL_BROKER, Kind.RESET)),
 )
@@ -93,14 +101,17 @@ class Fault:
         return text
 
 
-def plan(seed: int) -> Iterator[Fault]:
-    """The faults of a seed, without end; the same for the same seed."""
+def plan(seed: int, only: Sequence[Kind] = ()) -> Iterator[Fault]:
+    """The faults of a seed, without end; the same for the same seed.
+
+    With `only`, those kinds, one at a time: then it is known which fault did what.
+    """
     dice = random.Random(seed)
     while True:
-        deck = list(DECK)
+        deck = list(only or DECK)
         dice.shuffle(deck)
         for kind in deck:
-            yield _draw(dice, kind)
+            yield _draw(dice, kind, alone=bool(only))
 
 
 def _draw(dice: random.Random, kind: Kind, *, alone: bool = False) -> Fault:

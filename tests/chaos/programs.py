@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from nuropb_rmq import NuropbTransportError, State, Transport
 
-from .journal import Journal
+from .journal import Journal, now
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,11 @@ class Program:
         self.url: str = given.url
         self.seed: int = given.seed
         self.service: str = given.service
+        self.rate: float = given.rate
         self.journal = Journal(given.folder, given.name)
         self.stopping = asyncio.Event()
         self.was_ready = False
-        self.longest_pause = 0.0
+        self.longest_pause = self.stop_took = 0.0
         key = load_pem_private_key((given.folder / "services.pem").read_bytes(), None)
         assert isinstance(key, rsa.RSAPrivateKey)
         self.key = key
@@ -60,7 +61,9 @@ class Program:
             await self._start(transport)
             yield
         finally:
+            began = now()
             await transport.stop()
+            self.stop_took = now() - began
             watching.cancel()
             await asyncio.wait([watching])
         if transport.state is State.FAILED and transport.error is not None:
@@ -94,8 +97,8 @@ class Program:
     def end(self, *, pending: int, keys: int) -> None:
         """The last record: what should not be there any more."""
         tasks = len(asyncio.all_tasks()) - 1
-        pause = round(self.longest_pause, 3)
-        self.journal.write("end", tasks=tasks, pending=pending, keys=keys, pause=pause)
+        pause, stop = round(self.longest_pause, 3), round(self.stop_took, 3)
+        self.journal.write("end", tasks=tasks, pending=pending, keys=keys, pause=pause, stop=stop)
 
 
 def run(main: Callable[[Program], Awaitable[None]]) -> None:
@@ -106,6 +109,7 @@ def run(main: Callable[[Program], Awaitable[None]]) -> None:
     parser.add_argument("service")
     parser.add_argument("url")
     parser.add_argument("seed", type=int)
+    parser.add_argument("rate", type=float)
     given = parser.parse_args()
     logging.basicConfig(
         stream=sys.stderr,

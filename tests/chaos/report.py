@@ -8,8 +8,8 @@ from statistics import median
 from typing import TextIO
 
 from .journal import now
-from .ledger import Ledger
-from .oracle import BOUNDS, TWO_AT_ONCE, Run, Verdict, destinations
+from .ledger import CONFIRMED, Ledger
+from .oracle import BOUNDS, STOP_WITHIN, TWO_AT_ONCE, Run, Verdict, destinations
 from .plan import Fault, Kind
 
 EVERY = 10.0
@@ -83,6 +83,7 @@ def table(ledger: Ledger, run: Run, verdict: Verdict) -> Iterator[str]:
     yield _count("confirmed events lost", verdict.lost_events)
     yield _count("handled, though reported as never sent", verdict.undead)
     yield _count("unexpected outcomes", verdict.unexpected)
+    yield _count("stops that took too long", verdict.slow_stops)
     yield _count("left behind by a program", verdict.left)
     yield f"{'handled more than once':<42}{verdict.duplicates:>12,}"
     clients = {each.client for each in ledger.calls.values()}
@@ -95,15 +96,43 @@ def table(ledger: Ledger, run: Run, verdict: Verdict) -> Iterator[str]:
     for name in (*(kind.value for kind in Kind), TWO_AT_ONCE):
         seconds = run.recoveries.get(name)
         if seconds:
-            usual, worst = BOUNDS.get(name, (None, None))
-            bounds = (
-                "" if worst is None else f"{worst:g}" if usual is None else f"{usual:g} / {worst:g}"
-            )
-            yield (
-                f"{name:<42}{len(seconds):>12}{median(seconds):>12.2f}{max(seconds):>12.2f}"
-                f"  {bounds}".rstrip()
-            )
-    yield f"{'all faults':<42}{sum(map(len, run.recoveries.values())) + len(run.stuck):>12}"
+            yield _times(name, seconds, *BOUNDS.get(name, (None, None)))
+    faults = sum(map(len, run.recoveries.values())) + len(run.stuck)
+    yield f"{'all faults':<42}{faults:>12}"
+    yield ""
+    yield f"{'stop() took, in seconds':<42}{'times':>12}{'median':>12}{'worst':>12}  at most"
+    stops = {program: record["stop"] for program, record in ledger.ends.items()}
+    for name, took in (
+        ("in order", [each for program, each in stops.items() if program not in run.holed]),
+        ("in a black hole", [each for program, each in stops.items() if program in run.holed]),
+    ):
+        if took:
+            yield _times(name, took, None, STOP_WITHIN)
+    yield ""
+    yield from _figures(ledger, run, faults)
+
+
+def _times(name: str, seconds: Sequence[float], usual: float | None, worst: float | None) -> str:
+    """How often, how long, and whether that is within the bounds of median and worst."""
+    line = f"{name:<42}{len(seconds):>12}{median(seconds):>12.2f}{max(seconds):>12.2f}"
+    if worst is None:
+        return line
+    kept = max(seconds) <= worst and (usual is None or len(seconds) < 3 or median(seconds) <= usual)
+    bounds = f"{worst:g}" if usual is None else f"{usual:g} / {worst:g}"
+    return f"{line}  {bounds:<8} {'kept' if kept else 'MISSED'}"
+
+
+def _figures(ledger: Ledger, run: Run, faults: int) -> Iterator[str]:
+    """How large the run was, against what the promises are to be shown with."""
+    kills = len(run.recoveries.get(Kind.KILL_BROKER.value, ()))
+    yield f"{'size of the run':<42}{'reached':>12}{'to reach':>12}"
+    for name, reached, wanted in (
+        ("calls", len(ledger.calls), 20_000),
+        ("mixed faults", faults, 60),
+        ("confirmed commands", ledger.outcomes["command"][CONFIRMED], 20_000),
+        ("kills of the broker alone", kills, 20),
+    ):
+        yield f"{name:<42}{reached:>12,}{wanted:>12,}  {'reached' if reached >= wanted else 'not'}"
 
 
 def _row(name: str, counts: Sequence[int]) -> str:

@@ -44,8 +44,8 @@ class Logs:
     def effect(self, identity: str, to: str, digest: int = 7) -> None:
         self.ledger.feed(to, "effect", {"at": 10.5, "id": identity, "to": to, "digest": digest})
 
-    def end(self, **left: int) -> None:
-        record = {"at": 90.0, "tasks": 0, "pending": 0, "keys": 0, "pause": 0.1}
+    def end(self, **left: float) -> None:
+        record = {"at": 90.0, "tasks": 0, "pending": 0, "keys": 0, "pause": 0.1, "stop": 0.2}
         self.ledger.feed(CLIENT, "end", {**record, **left})
 
     def verdict(self) -> Verdict:
@@ -188,6 +188,25 @@ def test_what_is_left_behind_or_broken(logs: Logs) -> None:
     logs.end()
     logs.run.stuck.append("TCP reset")
     assert found(logs) == "1 broken: not all worked again: TCP reset"
+
+
+def test_a_stop_that_takes_too_long(logs: Logs) -> None:
+    logs.end(stop=15.1)
+    assert found(logs) == f"1 stops that took longer than 15 s: {CLIENT}: 15.1 s"
+
+
+def test_the_table_says_which_bound_was_missed(logs: Logs) -> None:
+    logs.run.recovered(Kind.FIN.value, 5.1)
+    logs.run.holed.add(CLIENT)
+    lines = [*table(logs.ledger, logs.run, logs.verdict())]
+    (kept,) = [each for each in lines if each.startswith("TCP reset")]
+    (missed,) = [each for each in lines if each.startswith("TCP FIN")]
+    (holed,) = [each for each in lines if each.startswith("in a black hole")]
+    assert kept.endswith("2 / 5    kept")
+    assert missed.endswith("2 / 5    MISSED")
+    assert holed.endswith("15       kept")
+    (calls,) = [each.split() for each in lines if each.startswith("calls  ") and "20,000" in each]
+    assert calls == ["calls", "3", "20,000", "not"]
 
 
 # -- when a fault is over -------------------------------------------------------------------

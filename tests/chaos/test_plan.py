@@ -23,7 +23,13 @@ def test_every_deck_has_every_kind() -> None:
 def test_sixty_faults_hold_some_twenty_kills_of_the_broker() -> None:
     for seed in range(20):
         kills = sum(each.kind is Kind.KILL_BROKER for each in islice(plan(seed), 60))
-        assert 15 <= kills <= 20
+        assert 16 <= kills <= 24
+
+
+def test_only_some_kinds() -> None:
+    faults = [*islice(plan(1, [Kind.KILL_BROKER, Kind.RESET]), 100)]
+    assert {each.kind for each in faults} == {Kind.KILL_BROKER, Kind.RESET}
+    assert all(each.also is None for each in faults)
 
 
 def test_two_at_once_are_few_and_the_second_is_quick() -> None:

@@ -111,6 +111,19 @@ async def test_reset_and_finish(lines: Lines) -> None:
     await eventually(lambda: lines.far.ended == ["reset", "finished"])
 
 
+async def test_a_cut_leaves_half_of_what_comes_next(lines: Lines) -> None:
+    reader, _ = await lines.connect()
+    cutting = asyncio.create_task(lines.proxy.connections[0].cut(5))
+    await asyncio.sleep(0)
+    lines.far.writers[0].write(b"anything")
+    assert await cutting
+    with pytest.raises(ConnectionResetError):
+        assert await reader.readexactly(5) != b"anyth"
+    await eventually(lambda: lines.far.ended == ["reset"])
+    await lines.connect()
+    assert not await lines.proxy.connections[0].cut(0.01)  # nothing comes: nothing is cut
+
+
 async def test_a_black_hole_is_for_the_connections_that_there_are(lines: Lines) -> None:
     reader, writer = await lines.connect()
     lines.proxy.connections[0].silence(Ways.BOTH)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from enum import Enum, auto
 from types import TracebackType
 from typing import Final, Self
@@ -104,6 +105,8 @@ class Connection:
         self._silent = {Ways.UP: False, Ways.DOWN: False}
         self._turns = {Ways.UP: asyncio.Lock(), Ways.DOWN: asyncio.Lock()}
         """Held while whole frames are written."""
+        self._cutting = False
+        self._ended = asyncio.Event()
 
     async def run(self, near: asyncio.StreamReader, far: asyncio.StreamReader) -> None:
         """Pass on, until both ends have ended."""
@@ -114,6 +117,7 @@ class Connection:
         finally:
             self._near.close()
             self._far.close()
+            self._ended.set()
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Ways
@@ -124,7 +128,10 @@ class Connection:
                 async with self._turns[way]:
                     if way is Ways.UP:
                         data = self._stream.take(data)
-                    if not self._silent[way]:
+                    if way is Ways.DOWN and self._cutting:
+                        writer.write(data[: len(data) // 2])
+                        self.reset()
+                    elif not self._silent[way]:
                         await self._pass_on(writer, data)
         except OSError:
             if not self._silent[way]:
@@ -156,6 +163,15 @@ class Connection:
         """RST, to both ends."""
         reset(self._near)
         reset(self._far)
+
+    async def cut(self, within: float) -> bool:
+        """Let the program have half of what the broker sends next, then reset; whether it came."""
+        self._cutting = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._ended.wait()
+        self._cutting = False
+        return self._ended.is_set()
 
     def finish(self) -> None:
         """FIN, to both ends."""

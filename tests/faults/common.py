@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 from nuropb_rmq import NuropbException, Transport
+from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import request, result_of
+from .console import queue_names
 
 
 async def works(client: Transport, within: float) -> None:
@@ -25,6 +27,15 @@ async def works(client: Transport, within: float) -> None:
     assert result_of(answer) == {"n": 1}
 
 
+async def no_queues(node: RabbitMQNode, url: str, *prefixes: str) -> None:
+    """Wait until no queue has a name that begins so."""
+    async with asyncio.timeout(10):
+        while any(
+            name.startswith(prefixes) for name in await asyncio.to_thread(queue_names, node, url)
+        ):
+            pass  # asking takes a while
+
+
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """What is done here takes less than so many seconds."""
@@ -33,3 +44,11 @@ def within(seconds: float) -> Iterator[None]:
     yield
     took = loop.time() - began
     assert took < seconds, f"took {took:.1f} s, the bound is {seconds} s"
+
+
+async def seconds_of(work: Awaitable[object]) -> float:
+    """How long it takes."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await work
+    return loop.time() - began

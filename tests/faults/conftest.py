@@ -10,8 +10,12 @@ import pytest
 from nuropb_rmq import TransportConfig, configure
 from nuropb_rmq.testing import RabbitMQNode
 
+from ..mesh.conftest import meshes
+from ..rmq_api.conftest import apis
 from ..support import Mesh
 from .proxy import Proxy
+
+__all__ = ["apis", "meshes", "mortal_mesh", "proxy"]
 
 
 @pytest.fixture

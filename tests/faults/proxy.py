@@ -54,8 +54,10 @@ class Proxy:
         self._parts = parts
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._near: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._passing = {way: asyncio.Event() for way in Way}
+        self._abandoned: list[asyncio.Event] = []
         self._rate: float | None = None
         self._lost: dict[Way, int] = {}
         self._cut: dict[Way, int] = {}
@@ -89,6 +91,12 @@ class Proxy:
         """Pass on nothing more in one direction, until set() is called."""
         self._pass(way, False)
 
+    def abandon(self) -> None:
+        """What is in a hole stays there until the end; new connections pass."""
+        self._abandoned += self._passing.values()
+        self._passing = {way: asyncio.Event() for way in Way}
+        self.set(Wire.PASS)
+
     def _pass(self, way: Way, passing: bool) -> None:
         if passing:
             self._passing[way].set()
@@ -106,6 +114,11 @@ class Proxy:
     def cut_after(self, way: Way, size: int) -> None:
         """Reset the connection over which so many more bytes will have gone."""
         self._cut[way] = size
+
+    def say(self, data: bytes) -> None:
+        """Tell this to every client in the broker's name, between two of its frames."""
+        for writer in self._near:
+            writer.write(data)
 
     def reset(self) -> None:
         """Reset (RST) every connection that there is."""
@@ -145,24 +158,28 @@ class Proxy:
             _reset(writer)
             return
         self._writers.add(back)
+        self._near.add(writer)
         try:
             up = self._pump(reader, back, Way.UP)
             await asyncio.gather(up, self._pump(away, writer, Way.DOWN))
         finally:
             self._writers.discard(back)
+            self._near.discard(writer)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way
     ) -> None:
-        stream = Stream(way)
+        stream, passing = Stream(way), self._passing[way]
         try:
             while data := await reader.read(CHUNK):
-                await self._passing[way].wait()
+                await passing.wait()
                 for piece in stream.take(data):
                     if self._is_lost(stream, piece, way):
                         continue
                     await self._send(writer, piece, way)
+            await passing.wait()  # the end of a connection does not come out of a hole either
         except OSError:
+            await passing.wait()
             _reset(writer)
         finally:
             writer.close()
@@ -209,6 +226,8 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.set(Wire.PASS)
+        for passing in self._abandoned:
+            passing.set()
         self._rate = None
         self.reset()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -88,6 +88,16 @@ async def test_a_hole_in_one_direction(way: Way) -> None:
         await eventually(lambda: far.heard == b"question")
 
 
+async def test_an_end_does_not_come_out_of_a_hole() -> None:
+    async with wire() as (proxy, far, _, writer):
+        proxy.set(Wire.HOLE)
+        writer.transport.abort()
+        with pytest.raises(AssertionError):
+            await eventually(lambda: far.ended, within=0.1)
+        proxy.set(Wire.PASS)
+        await eventually(lambda: far.ended)
+
+
 async def test_accepted_and_silent() -> None:
     async with wire() as (proxy, far, _, __):
         proxy.set(Wire.SILENT)

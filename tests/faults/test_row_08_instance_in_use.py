@@ -9,7 +9,6 @@ import pytest
 from nuropb_rmq import InstanceInUseError, State
 
 from ..support import Mesh, Recorder, request, result_of
-from .proxy import Proxy, Wire
 
 
 async def test_row_08_the_second_is_refused_and_the_first_never_notices(mesh: Mesh) -> None:
@@ -35,15 +34,3 @@ async def test_row_08_a_predecessor_that_goes_away_in_time_is_waited_for(mesh: M
     await first.stop()
     await starting
     assert second.state is State.READY
-
-
-async def test_row_09_our_own_lost_connection_is_waited_for(mesh: Mesh, proxy: Proxy) -> None:
-    """The broker has not noticed that our connection is gone: the queue is locked by ourselves."""
-    client = await mesh.client(amqp_url=proxy.url, instance_id="one", heartbeat=2)
-    await mesh.service(Recorder())
-    proxy.set(Wire.HOLE)  # the broker's side stays open; ours is cut
-    client._links[0]._session._router.abort("cut")  # type: ignore[union-attr]
-    await client.wait_for(State.RECOVERING, timeout=1)
-    proxy.set(Wire.PASS)
-    await client.wait_for(State.READY, timeout=15)
-    assert result_of(await client.request(request(n=1))) == {"n": 1}

@@ -8,7 +8,7 @@ import pytest
 
 from nuropb_rmq import Message, NuropbOutcomeUnknownError, NuropbTimeoutError
 
-from ..support import Mesh, Recorder, Watch, eventually, request, result_of
+from ..support import Mesh, Watch, eventually, request, result_of
 from .proxy import Proxy
 
 
@@ -95,12 +95,3 @@ async def test_row_25_stop_ends_every_request(mesh: Mesh) -> None:
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(each).__name__ for each in outcomes} == {"TransportClosedError"}
     gate.open.set()
-
-
-async def test_row_21_a_second_response_is_dropped_quietly(mesh: Mesh) -> None:
-    await mesh.service(Recorder())
-    client = await mesh.client(instance_id="one")
-    response = await client.request(request(n=1))
-    await client.send({**response, "reply_to": "nuropb-client-one-rq"})
-    await eventually(lambda: client._replies.dropped == {"unclaimed": 1})
-    assert result_of(await client.request(request(n=2))) == {"n": 2}

@@ -10,9 +10,11 @@ import pytest
 from nuropb_rmq import (
     EncryptionError,
     Message,
+    NuropbContextManager,
     NuropbSuccess,
     RMQTransport,
     TransportConfig,
+    nuropb_context,
 )
 from nuropb_rmq.outbound import Outbound, identify
 from nuropb_rmq.protocol import MessageType
@@ -20,7 +22,9 @@ from nuropb_rmq.publisher import Publisher
 from nuropb_rmq.sealing import Sealing
 from nuropb_rmq.topology import Topology
 
-from ..encrypting import SECRET, TAP_QUEUE, Pair, calling, headers_of, tapping
+from ..encrypting import SECRET, TAP_QUEUE, Pair, calling, headers_of, private_key, tapping
+from ..mesh.support import Meshes
+from ..rmq_api.conftest import Apis
 from ..support import Mesh, Recorder, event, eventually, request, result_of
 
 ADVICE = "events cannot be encrypted.*send it plain, or as a command"
@@ -98,3 +102,32 @@ async def test_row_36_events_of_an_encrypted_request_say_that_they_are_plain(mes
     assert json.loads(plain)["context"] == {"Authorization": SECRET}
     await mesh.stop()
     await pair.nothing_remembered()
+
+
+class Vault:
+    _service_name = "orders"
+    _private_key = private_key("orders")
+
+    @nuropb_context
+    async def note(self, ctx: NuropbContextManager) -> str:
+        ctx.add_event({"topic": "orders.made", "event": 1})
+        raise NuropbSuccess("noted", events=[{"topic": "orders.made", "payload": 2}])
+
+
+@pytest.mark.parametrize("surface", ["Mesh", "RMQAPI"])
+async def test_row_36_events_of_an_encrypted_method_do_not_tell_its_context(
+    meshes: Meshes, apis: Apis, mesh: Mesh, surface: str
+) -> None:
+    await (meshes.serve(Vault()) if surface == "Mesh" else apis.connect(Vault()))
+    client = await meshes.client()
+    context = {"Authorization": SECRET}
+    async with tapping(mesh) as tap:
+        await asyncio.to_thread(
+            tap._channel.queue_bind, TAP_QUEUE, "nuropb-events-exchange", "orders.made"
+        )
+        for encrypted in (True, False):
+            answer = await client.request("orders", "note", context=context, encrypted=encrypted)
+            assert answer == "noted"
+        taken = [json.loads(body) for _, body in await asyncio.to_thread(tap.take, count=4)]
+    assert [each["event"] for each in taken] == [1, 2, 1, 2]
+    assert [each["context"] for each in taken] == [{}, {}, context, context]

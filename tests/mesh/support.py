@@ -37,9 +37,9 @@ class Meshes:
         """A started mesh that only calls."""
         return await self.serve(None, **options)
 
-    async def bare(self, handler: Handler) -> Transport:
-        """A started transport that serves `bare` by this handler: a service without a Mesh."""
-        made = Transport(self.config("bare"), handler)
+    async def bare(self, handler: Handler, name: str = "bare") -> Transport:
+        """A started transport that serves by this handler: a service without a Mesh."""
+        made = Transport(self.config(name), handler)
         self._made.append(made)
         await made.start()
         return made

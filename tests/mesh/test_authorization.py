@@ -13,6 +13,7 @@ from nuropb_rmq import (
     NuropbContextManager,
     NuropbMessageError,
     NuropbRemoteError,
+    mesh_event,
     nuropb_context,
     publish_to_mesh,
 )
@@ -155,3 +156,44 @@ async def test_an_authorize_func_that_goes_wrong_refuses(meshes: Meshes) -> None
     with pytest.raises(NuropbRemoteError, match="the key server is away"):
         await client.request("vault", "broken", context=GOOD)
     assert vault.opened == []
+
+
+class Hears:
+    _service_name = "hears"
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, Any]] = []
+
+    @mesh_event("now.*")
+    @publish_to_mesh(authorize_func=allow)
+    def now(self, event: Any) -> None:
+        self.heard.append(("now", event))
+
+    @nuropb_context
+    @mesh_event("later.*")
+    @publish_to_mesh(authorize_func=allow_later)
+    async def later(self, ctx: NuropbContextManager, event: Any) -> None:
+        self.heard.append((ctx.user_claims["user"], event))
+
+    @publish_to_mesh(authorize_func=allow)
+    async def _handle_event_(self, topic: str, event: Any, target: Any, context: Any) -> None:
+        self.heard.append(("else", event))
+
+
+async def test_an_event_is_accepted_or_refused(meshes: Meshes) -> None:
+    """It is for its handler to say who may publish it; what is refused is dead-lettered."""
+    hears = Hears()
+    await meshes.serve(hears, event_bindings=["else.*"])
+    client = await meshes.client()
+    for topic in ("now.x", "later.x", "else.x"):
+        for context in ({"Authorization": "bad"}, {}):
+            await client.publish_event(topic, "refused", context=context)
+        await client.publish_event(topic, "accepted", context=GOOD)
+    dead = await meshes.taken("nuropb-hears-dlq", 6)
+    assert {each["event"] for each in dead} == {"refused"}
+    await eventually(lambda: len(hears.heard) == 3)
+    assert sorted(hears.heard) == [
+        ("else", "accepted"),
+        ("good-1", "accepted"),
+        ("now", "accepted"),
+    ]

@@ -238,7 +238,9 @@ async def test_a_service_that_is_no_name(meshes: Meshes, service: Any) -> None:
     await lives(client)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, "5", True, float("nan"), 1e12, [1]])
+@pytest.mark.parametrize(
+    "timeout", [0, -1, "5", True, float("nan"), float("inf"), 1e12, 10**400, [1]]
+)
 async def test_a_timeout_that_is_none(meshes: Meshes, timeout: Any) -> None:
     await meshes.serve(Odd())
     client = await meshes.client()

@@ -11,7 +11,6 @@ import pytest
 
 from nuropb_rmq import (
     EncryptionError,
-    EncryptionRequiredError,
     Mesh,
     Message,
     NuropbRemoteError,
@@ -20,7 +19,7 @@ from nuropb_rmq import (
 )
 from nuropb_rmq import discovery as discovery_module
 
-from ..encrypting import SECRET, Tap, headers_of, private_key, response
+from ..encrypting import SECRET, Tap, headers_of, private_key
 from ..support import eventually
 from .support import Meshes
 
@@ -130,20 +129,6 @@ async def test_encrypted_true_just_works(meshes: Meshes) -> None:
     assert [encrypted for _, encrypted, _ in seen] == [False, True, True]
 
 
-async def test_plain_calls_of_what_requires_encryption_are_refused(meshes: Meshes) -> None:
-    vault = Vault()
-    await meshes.serve(vault)
-    client = await meshes.client()
-    with pytest.raises(EncryptionRequiredError, match="has not been run") as caught:
-        await client.request("vault", "open", {"pin": "1"}, encrypted=False)
-    assert isinstance(caught.value, NuropbRemoteError)
-    await client.command("vault", "open", {"pin": "2"}, encrypted=False)
-    assert await client.request("vault", "look", {"pin": "3"}) == "looked with 3"
-    assert vault.opened == ["3"]
-    dead = await meshes.taken("nuropb-vault-dlq", 2)
-    assert [each["params"]["pin"] for each in dead] == ["1", "2"]
-
-
 async def test_a_service_without_a_key_cannot_be_called_encrypted(meshes: Meshes) -> None:
     await meshes.serve(Keyless())
     client = await meshes.client()
@@ -174,46 +159,6 @@ async def test_a_service_that_has_changed_is_described_again(meshes: Meshes) -> 
     ((_, encrypted, _),) = await asyncio.to_thread(seen_by, tap, 1)
     await asyncio.to_thread(tap.close)
     assert encrypted
-
-
-async def test_row_37_a_rotated_key_is_refreshed_once(meshes: Meshes) -> None:
-    before = await meshes.serve(Vault())
-    client = await meshes.client()
-    assert await client.request("vault", "open", {"pin": "1"}) == "opened with 1"
-    await before.stop()
-    vault = Vault("rotated")
-    await meshes.serve(vault)
-    pins = [str(number) for number in range(10)]
-    opened = await asyncio.gather(
-        *(client.request("vault", "open", {"pin": pin}, timeout=10) for pin in pins)
-    )
-    assert opened == [f"opened with {pin}" for pin in pins]
-    assert sorted(vault.opened) == pins
-    await eventually(lambda: remembered(client) == 0)
-
-
-async def test_row_37_a_key_that_is_still_the_same_is_not_tried_again(meshes: Meshes) -> None:
-    """Somebody answers an encrypted request in plain: it may have been run, so it is told."""
-    vault = Vault()
-    service = await meshes.serve(vault)
-    client = await meshes.client()
-    await client.describe_service("vault")
-    description = json.dumps(await client.describe_service("vault"))
-    await service.stop()
-    tap = await tap_on(meshes, "vault")
-    call = asyncio.create_task(client.request("vault", "open", {"pin": SECRET}, timeout=10))
-
-    def impostor() -> None:
-        ((request, _),) = tap.take()
-        tap.answer(request, response(request, "forged"), encrypted=False)
-        ((describe, _),) = tap.take()
-        tap.answer(describe, response(describe, json.loads(description)), encrypted=False)
-
-    await asyncio.to_thread(impostor)
-    with pytest.raises(EncryptionError, match="answered in plain text"):
-        await call
-    await asyncio.to_thread(tap.close)
-    assert remembered(client) == 0
 
 
 async def test_an_old_description_is_fetched_anew_beside_the_calls(

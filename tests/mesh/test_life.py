@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from typing import Any
@@ -18,12 +19,13 @@ from nuropb_rmq import (
     ServiceNotConfigured,
     State,
     TransportClosedError,
-    TransportConfig,
     configure,
+    publish_to_mesh,
 )
 from nuropb_rmq.broker import Broker
 from nuropb_rmq.testing import RabbitMQNode
 
+from ..faults.console import delete_exchange
 from ..support import eventually
 from .support import Meshes
 
@@ -155,6 +157,102 @@ async def test_row_27_a_stop_during_the_start_ends_it(meshes: Meshes) -> None:
         assert mesh.state.over
 
 
+async def test_row_27_a_start_that_is_cancelled_as_it_fails_leaves_nothing(meshes: Meshes) -> None:
+    """Nor an exception that nobody asks for: the fixture of all tests finds that, too."""
+    for ticks in range(60):
+        mesh = meshes.mesh(Orders(), amqp_url="amqp://guest:guest@127.0.0.1:1/")
+        start = asyncio.create_task(mesh.start())
+        for _ in range(ticks // 2):
+            await asyncio.sleep(0)
+        start.cancel()
+        if ticks % 2:  # once more, while it waits for the end
+            await asyncio.sleep(0)
+            start.cancel()
+        (outcome,) = await asyncio.gather(start, return_exceptions=True)
+        assert isinstance(outcome, asyncio.CancelledError | BrokerUnreachableError)
+        assert not configuring()
+    gc.collect()
+
+
+async def test_row_27_a_stop_waits_for_the_start_to_end(meshes: Meshes) -> None:
+    for ticks in range(1, 40):
+        mesh = meshes.mesh(Orders())
+        start = asyncio.create_task(mesh.start())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        assert configuring()
+        await mesh.stop()
+        assert not configuring()
+        with pytest.raises(TransportClosedError):
+            await start
+
+
+def configuring() -> list[asyncio.Task[Any]]:
+    """What a start() of a mesh begins with."""
+    return [each for each in asyncio.all_tasks() if each.get_name() == "nuropb-configure"]
+
+
+async def test_threads_end_with_the_mesh(meshes: Meshes, rabbitmq_node: RabbitMQNode) -> None:
+    """Whether it is stopped or fails, and whether a method still runs in one of them."""
+    orders = Orders()
+    service = await meshes.serve(orders)
+    client = await meshes.client()
+    calls = [
+        asyncio.create_task(client.request("orders", "block", {"seconds": 0.2})) for _ in range(8)
+    ]
+    assert await asyncio.gather(*calls) == ["done"] * 8
+    assert len(threads()) == 8
+    await service.stop()
+    await eventually(lambda: not threads())
+    await service.start()
+    call = asyncio.create_task(client.request("orders", "block"))
+    await eventually(lambda: len(threads()) == 1)
+    await asyncio.to_thread(delete_exchange, rabbitmq_node, meshes.url, "nuropb-rpc-exchange")
+    for link in service.transport._links:
+        assert link._session is not None
+        link._session._router.abort("test")
+    await service.wait_for(State.FAILED, timeout=10)
+    orders.release.set()
+    await eventually(lambda: not threads())
+    call.cancel()
+
+
+def threads() -> list[str]:
+    """Those in which methods of `orders` run."""
+    return [each.name for each in threading.enumerate() if each.name.startswith("nuropb-orders")]
+
+
+async def test_what_is_in_hand_has_threads_when_nobody_waits_for_the_stop(meshes: Meshes) -> None:
+    """A stop() goes on by itself when it is cancelled; so do the methods that it waits for."""
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def admit(token: str) -> str:
+        asked.set()
+        await release.wait()
+        return token
+
+    class Door:
+        _service_name = "orders"
+
+        @publish_to_mesh(authorize_func=admit)
+        def enter(self) -> str:
+            return threading.current_thread().name
+
+    service = await meshes.serve(Door())
+    client = await meshes.client()
+    call = asyncio.create_task(client.request("orders", "enter", context={"Authorization": "x"}))
+    async with asyncio.timeout(5):
+        await asked.wait()
+    stop = asyncio.create_task(service.stop(grace=5))
+    await eventually(lambda: service.state is State.DRAINING)
+    stop.cancel()
+    await asyncio.wait([stop])
+    release.set()
+    assert (await call).startswith("nuropb-orders")
+    await eventually(lambda: service.state is State.STOPPED)
+    await eventually(lambda: not threads())
+
+
 async def test_stop_finishes_what_is_in_hand(meshes: Meshes) -> None:
     orders = Orders()
     service = await meshes.serve(orders)
@@ -183,29 +281,6 @@ async def test_stop_leaves_a_thread_that_does_not_end(meshes: Meshes) -> None:
     await meshes.serve(other)  # it was not acked, so another instance does it
     assert await call == "done"
     assert other.begun.is_set()
-
-
-async def test_row_40_a_synchronous_method_that_blocks_does_not_stop_the_heartbeats(
-    meshes: Meshes,
-) -> None:
-    """Blocked for longer than a broker with heartbeats of 1 s bears silence."""
-    orders = Orders()
-    config = TransportConfig(amqp_url=meshes.url, service_name="orders", heartbeat=1)
-    service = await meshes.serve(orders, amqp_url=config)
-    states: list[State] = []
-    service.on_state_change(lambda state, _: states.append(state))
-    client = await meshes.client()
-    assert await client.request("orders", "block", {"seconds": 5}, timeout=20) == "done"
-    assert states == []
-
-
-async def test_row_40_what_blocks_the_loop_is_warned_of(
-    meshes: Meshes, caplog: pytest.LogCaptureFixture
-) -> None:
-    await meshes.serve(Orders(), sync_in_threads=False)
-    client = await meshes.client()
-    assert await client.request("orders", "block", {"seconds": 1.1}) == "done"
-    assert "orders.block has blocked the event loop for 1.1 s" in caplog.text
 
 
 async def test_its_state_is_told(meshes: Meshes) -> None:

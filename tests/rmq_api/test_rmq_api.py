@@ -51,6 +51,7 @@ class Orders:
     def __init__(self) -> None:
         self.seen: list[Any] = []
         self.again = 0
+        self.released = asyncio.Event()
 
     @nuropb_context
     @publish_to_mesh(authorize_func=claims_of)
@@ -105,8 +106,9 @@ class Orders:
                 raise LookupError("not added")
         return "added"
 
-    async def never(self) -> None:
-        await asyncio.Event().wait()
+    async def late(self) -> None:
+        """Answers when nobody waits any more, and disconnect() may be done."""
+        await self.released.wait()
 
     async def _handle_event_(
         self,
@@ -189,7 +191,8 @@ async def test_what_is_missing_on_the_broker(mesh_url: str) -> None:
 
 
 async def test_the_whole_response(apis: Apis) -> None:
-    await apis.connect(Orders())
+    orders = Orders()
+    await apis.connect(orders)
     client = await apis.connect()
     call: dict[str, Any] = {"params": {}, "rpc_response": False, **CALL}
     response = await client.request(method="call_again", trace_id="trace-1", **call)
@@ -197,7 +200,8 @@ async def test_the_whole_response(apis: Apis) -> None:
     assert response["trace_id"] == "trace-1"
     response = await client.request(method="fail", **call)
     assert response["error"] == {"error": "LookupError", "description": "no such order"}
-    response = await client.request(method="never", **{**call, "ttl": 200})
+    response = await client.request(method="late", **{**call, "ttl": 200})
+    orders.released.set()
     assert response["error"]["error"] == "NuropbTimeoutError"
     assert response["result"] is None
     response = await client.request(method="x", **{**call, "service": "nobody"})
@@ -227,7 +231,8 @@ async def test_errors(apis: Apis) -> None:
     with pytest.raises(NuropbAuthorizationError):
         await call("test_requires_user_claims", context={"Authorization": "x"})
     with pytest.raises(NuropbTimeoutError):
-        await call("never", ttl=200)
+        await call("late", ttl=200)
+    orders.released.set()
     with pytest.raises(NuropbNotDeliveredError) as caught:
         await call("x", service="nobody")
     assert isinstance(caught.value, NuropbMessageError)

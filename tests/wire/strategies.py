@@ -239,6 +239,24 @@ def splits(draw: st.DrawFn, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
+@st.composite
+def damaged(draw: st.DrawFn, data: bytes) -> bytes:
+    """The same bytes, but for one to three of them."""
+    changed = bytearray(data)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(changed)))
+        match draw(st.sampled_from(["flip", "cut", "insert", "repeat"])):
+            case "flip" if at < len(changed):
+                changed[at] ^= 1 << draw(st.integers(0, 7))
+            case "cut":
+                del changed[at : at + draw(st.integers(1, 9))]
+            case "insert":
+                changed[at:at] = draw(st.binary(min_size=1, max_size=9))
+            case "repeat":
+                changed[at:at] = changed[at : at + draw(st.integers(1, 60))]
+    return bytes(changed)
+
+
 MIXED = (
     pamqp.frame.marshal(Heartbeat(), 0),
     *deliver(1, 1, b"two frames", cuts=(3,)),

@@ -117,7 +117,7 @@ async def test_what_nuropb_encrypts_is_read() -> None:
     body = Encryptor("orders", key).decrypt_payload(found.body, head.correlation_id)
     payload = envelope.read_payload(head, body, max_depth=MAX_DEPTH, decrypted=True)
     assert payload["tag"] == "request"
-    assert payload["service"] == head.routing_key == "orders"
+    assert payload["service"] == head.content.routing_key == "orders"
 
 
 # -- what we send -------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pamqp import commands
 
 from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.router import FRAME_MAX_CAP, HEARTBEAT_EVERY, UNTUNED_FRAME_MAX
+from nuropb_rmq.wire.liveness import HEARTBEAT_EVERY
+from nuropb_rmq.wire.router import FRAME_MAX_CAP, HEADER_ROOM, UNTUNED_FRAME_MAX
 
 from ..support import eventually
 from .harness import (
@@ -21,6 +22,7 @@ from .harness import (
     Event,
     Harness,
     body_frame,
+    content,
     deliver,
     header,
     method,
@@ -154,6 +156,16 @@ async def test_a_message_without_properties_or_body() -> None:
     assert harness.events() == [told(frame, b"")]
 
 
+async def test_a_header_frame_may_be_larger_than_agreed_for_the_broker_adds_to_it() -> None:
+    harness = Harness(1)
+    frame = commands.Basic.Deliver("ctag", 1, False, "", "k")
+    properties = commands.Basic.Properties(headers={"h": "x" * 2**17})
+    harness.feed(*content(1, frame, b"body", properties), *deliver(1, 2, b"next"))
+    assert harness.events()[0] == told(frame, b"body", properties)
+    assert [each[-1] for each in harness.events()] == [b"body", b"next"]
+    assert harness.router.lost is None
+
+
 # -- what breaks the protocol -------------------------------------------------------------------
 
 METHOD = deliver(1, 1, b"body")[0]
@@ -167,6 +179,7 @@ def _start(kind: int, number: int, size: int) -> bytes:
 BROKEN = {
     "frame larger than frame_max": _start(1, 0, UNTUNED_FRAME_MAX - 7),
     "frame larger than frame_max, by far": _start(3, 1, 2**32 - 1),
+    "header frame larger than any": _start(2, 1, UNTUNED_FRAME_MAX + HEADER_ROOM + 1),
     "no end octet": METHOD[:-1] + b"\x00",
     "no end octet, control": method(0, commands.Connection.Unblocked())[:-1] + b"\x00",
     "header without method": HEADER,
@@ -191,8 +204,10 @@ BROKEN = {
     "ack without its bits": _start(1, 1, 12) + b"\x00\x3c\x00\x50" + b"\x00" * 8 + b"\xce",
     "close that ends too early": _start(1, 1, 5) + b"\x00\x14\x00\x28\x01\xce",
     "connection method of two bytes": _start(1, 0, 2) + b"\x00\x0a\xce",
+    "tune to less than the smallest": method(0, commands.Connection.Tune(0, 4095, 0)),
     "tune that ends too early": _start(1, 0, 5) + b"\x00\x0a\x00\x1e\x00\xce",
     "blocked without its reason": _start(1, 0, 6) + b"\x00\x0a\x00\x3c\x05x\xce",
+    "another protocol, with an A": b"A" * 4,
     "another protocol": b"HTTP/1.1 400 Bad Request\r\n\r\n",
 }
 
@@ -242,10 +257,16 @@ async def test_an_unknown_frame_of_a_channel_that_is_not_ours_is_aiormqs_to_judg
     assert harness.router.lost is None
 
 
-async def test_another_version_of_amqp_is_aiormqs_to_report() -> None:
-    harness = Harness()
-    harness.feed(b"AMQP\x00", b"\x00\x09\x01")
-    assert harness.passed == b"AMQP\x00\x00\x09\x01"
+async def test_another_version_of_amqp_is_named_and_nothing_behind_it_is_kept() -> None:
+    for cut in range(1, 9):
+        harness = Harness()
+        greeting = b"AMQP\x00\x01\x00\x00"
+        harness.feed(greeting[:cut])
+        assert len(harness.router._buffer) == cut % 8
+        harness.feed(greeting[cut:] + b"A" * 100_000)
+        assert "but 1-0-0" in str(harness.router.lost)
+        assert harness.passed == b""
+        assert not harness.router._buffer
 
 
 # -- Tune ---------------------------------------------------------------------------------------
@@ -330,11 +351,11 @@ async def test_any_byte_is_a_sign_of_life() -> None:
     harness.router.watch(30.0)
     for byte in HEARTBEAT:
         harness.clock.ahead += 29.0
-        harness.router._check_silence()
+        harness.router._liveness._check()
         assert harness.router.lost is None
         harness.feed(bytes((byte,)))
     harness.clock.ahead += 30.0
-    harness.router._check_silence()
+    harness.router._liveness._check()
     assert harness.router.lost is not None
 
 
@@ -344,6 +365,6 @@ async def test_silence_is_not_watched_after_the_end() -> None:
     harness.router.abort("closed")
     reason = harness.router.lost
     harness.clock.ahead += 31.0
-    harness.router._check_silence()
+    harness.router._liveness._check()
     assert harness.router.lost is reason
     assert harness.transport.aborted == 1

@@ -346,3 +346,31 @@ async def _until_closed(loop: asyncio.AbstractEventLoop, peer: socket.socket) ->
     """A closed Unix socket reads as the end; a reset is the same to us."""
     if await loop.sock_recv(peer, 100) == b"":
         raise ConnectionResetError
+
+
+# -- another secret -----------------------------------------------------------------------------
+
+
+async def test_another_secret_is_written_by_us_and_its_ok_is_kept() -> None:
+    harness = Harness(1)
+    for secret in ("token", "tökén" * 1000):
+        updating = asyncio.create_task(harness.router.update_secret(secret))
+        await tick(2)
+        assert harness.writes[-1] == method(
+            0, commands.Connection.UpdateSecret(secret, "renewed before its expiry")
+        )
+        assert not updating.done()
+        harness.feed(method(0, commands.Connection.UpdateSecretOk()))
+        await updating
+    assert harness.passed == b""
+
+
+async def test_who_waits_for_the_ok_is_released_by_the_end_of_the_connection() -> None:
+    harness = Harness(1)
+    updating = asyncio.create_task(harness.router.update_secret("token"))
+    await tick(2)
+    harness.feed(method(0, commands.Connection.Close(530, "NOT_ALLOWED - refused", 10, 70)))
+    with pytest.raises(ConnectionLostError, match="530 NOT_ALLOWED"):
+        await updating
+    with pytest.raises(ConnectionLostError, match="530 NOT_ALLOWED"):
+        await harness.router.update_secret("token")

@@ -1,4 +1,8 @@
-"""AMQP over TLS: agreed and trusted, or refused with a reason; never done without."""
+"""Row 30: TLS is agreed and trusted, or refused with a typed error that says what to mend.
+
+Nothing is ever said without it, nor to somebody who is not trusted; the management API is no
+exception.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +28,12 @@ from nuropb_rmq import (
     TransportConfig,
     configure,
 )
+from nuropb_rmq.config import TLSConfig
+from nuropb_rmq.management import ManagementAPI
 from nuropb_rmq.testing import RabbitMQNode, TLSFiles
 
-from .certificates import CertificatePaths, make_ca_and_cert
-from .support import Mesh, Recorder, Watch, request, result_of
+from ..certificates import CertificatePaths, make_ca_and_cert
+from ..support import Mesh, Recorder, Watch, eventually, request, result_of
 
 pytestmark = pytest.mark.broker
 
@@ -55,7 +61,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     expired = make_ca_and_cert(folder / "expired", addresses=(), days=-1)
     both = [
         RabbitMQNode(
-            tls=TLSFiles(good.cafile, good.certfile, good.keyfile, verify_peer=asked), plugins=()
+            tls=TLSFiles(good.cafile, good.certfile, good.keyfile, verify_peer=asked),
+            plugins=() if asked else ("rabbitmq_management",),
         )
         for asked in (False, True)
     ]
@@ -149,13 +156,13 @@ async def showing(nodes: Nodes, certificates: CertificatePaths) -> AsyncIterator
 # -- trusted --------------------------------------------------------------------------------
 
 
-async def test_with_the_authoritys_certificate_it_works(mesh: Mesh, nodes: Nodes) -> None:
+async def test_row_30_with_the_authoritys_certificate_it_works(mesh: Mesh, nodes: Nodes) -> None:
     await works(mesh, address(nodes.open.tls_port, cafile=nodes.good.cafile))
     url = f"amqps://guest:{SECRET}@localhost:{nodes.open.tls_port}/?cafile={nodes.good.cafile}"
     await (await mesh.client(amqp_url=url)).stop()
 
 
-async def test_mutual_tls_works(mesh: Mesh, nodes: Nodes) -> None:
+async def test_row_30_mutual_tls_works(mesh: Mesh, nodes: Nodes) -> None:
     good = nodes.good
     where = address(
         nodes.strict.tls_port, cafile=good.cafile, certfile=good.clientcert, keyfile=good.clientkey
@@ -164,7 +171,7 @@ async def test_mutual_tls_works(mesh: Mesh, nodes: Nodes) -> None:
     await works(mesh, where)
 
 
-async def test_without_verification_anything_works_when_that_is_asked_for(
+async def test_row_30_without_verification_anything_works_when_that_is_asked_for(
     mesh: Mesh, nodes: Nodes
 ) -> None:
     where = address(nodes.open.tls_port, host="127.0.0.1", verify=False)
@@ -175,24 +182,33 @@ async def test_without_verification_anything_works_when_that_is_asked_for(
 # -- refused --------------------------------------------------------------------------------
 
 
-async def test_an_unknown_authority(nodes: Nodes) -> None:
+async def test_row_30_an_unknown_authority(nodes: Nodes) -> None:
     where = address(nodes.open.tls_port)
-    await refused(where, "certificate", "TLS", str(nodes.open.tls_port))  # the system's authorities
-    await refused({**where, "cafile": str(nodes.other.cafile)}, "certificate", "TLS")
+    texts = "certificate", "TLS", "cafile"
+    await refused(where, *texts, str(nodes.open.tls_port))  # the system's authorities
+    await refused({**where, "cafile": str(nodes.other.cafile)}, *texts)
 
 
-async def test_a_certificate_of_another_host(nodes: Nodes) -> None:
+async def test_row_30_a_certificate_of_another_host(nodes: Nodes) -> None:
     where = address(nodes.open.tls_port, host="127.0.0.1", cafile=nodes.good.cafile)
     await refused(where, "not valid for '127.0.0.1'")
 
 
-async def test_an_expired_certificate(nodes: Nodes) -> None:
+async def test_row_30_an_expired_certificate(nodes: Nodes) -> None:
     async with showing(nodes, nodes.expired):
         where = address(nodes.open.tls_port, cafile=nodes.expired.cafile)
         await refused(where, "certificate has expired")
 
 
-async def test_every_host_of_a_list_is_verified(nodes: Nodes) -> None:
+async def test_row_30_a_clients_certificate_that_is_missing_or_unknown(nodes: Nodes) -> None:
+    missing = address(nodes.strict.tls_port, cafile=nodes.good.cafile)
+    unknown = {"certfile": str(nodes.other.clientcert), "keyfile": str(nodes.other.clientkey)}
+    for _ in range(5):  # the broker's alert may be lost with the socket, or not
+        await refused(missing, "certfile")
+        await refused({**missing, **unknown}, "certfile")
+
+
+async def test_row_30_every_host_of_a_list_is_verified(nodes: Nodes) -> None:
     ports = nodes.open.tls_port, nodes.strict.tls_port
     await refused([address(port, cafile=nodes.other.cafile) for port in ports], *map(str, ports))
 
@@ -201,42 +217,100 @@ async def test_every_host_of_a_list_is_verified(nodes: Nodes) -> None:
 
 
 @asynccontextmanager
-async def listening(answer: bytes, heard: bytearray) -> AsyncIterator[int]:
-    """A server without TLS that notes what it hears, and says the same to everyone."""
+async def listening(
+    answer: bytes, heard: bytearray, certificates: CertificatePaths | None = None
+) -> AsyncIterator[int]:
+    """A server, without TLS or with these, that notes what it hears, and says the same to all."""
+    context = None
+    if certificates is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates.certfile, certificates.keyfile)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
-        while data := await reader.read(65536):
-            heard.extend(data)
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                heard.extend(data)
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_a_plain_broker_on_the_port_of_tls(nodes: Nodes) -> None:
+async def test_row_30_a_plain_broker_on_the_port_of_tls(nodes: Nodes) -> None:
     for settings in ({"cafile": nodes.good.cafile}, {"verify": False}):
-        await refused(address(nodes.open.port, **settings), str(nodes.open.port))
+        where = address(nodes.open.port, **settings)
+        await refused(where, str(nodes.open.port), "does not speak TLS")
 
 
-async def test_nothing_is_said_in_plain(nodes: Nodes) -> None:
-    heard = bytearray()
-    async with listening(b"AMQP\x00\x00\x09\x01", heard) as port:
-        await refused(address(port, verify=False))
-    assert heard[:2] == b"\x16\x03", "a TLS handshake"
-    for text in (b"AMQP", b"guest", SECRET.encode()):
-        assert text not in heard
-
-
-async def test_a_plain_address_on_the_port_of_tls(nodes: Nodes) -> None:
+async def test_row_30_a_plain_address_on_the_port_of_tls(nodes: Nodes) -> None:
     url = f"amqp://guest:{SECRET}@localhost:{nodes.open.tls_port}/"
     await refused(url, str(nodes.open.tls_port), error=BrokerUnreachableError)
+
+
+async def test_row_30_nothing_is_said_in_plain(nodes: Nodes) -> None:
+    """A server that answers in plain hears the beginning of a TLS handshake, and nothing more."""
+    for answer, ask in ((b"AMQP\x00\x00\x09\x01", log_in), (b"HTTP/1.1 200 OK\r\n\r\n", overview)):
+        heard = bytearray()
+        async with listening(answer, heard) as port:
+            await ask(port, {"verify": False})
+            await eventually(heard.__len__)
+        assert heard[:2] == b"\x16\x03", "a TLS handshake"
+        for text in (b"AMQP", b"HTTP", b"Authorization", b"guest", SECRET.encode()):
+            assert text not in heard
+
+
+async def test_row_30_nothing_is_said_to_a_stranger(nodes: Nodes) -> None:
+    """Not inside of TLS either, to a server whose certificate is not to be trusted."""
+    for ask in (log_in, overview):
+        for theirs, cafile in (
+            (nodes.other, nodes.good.cafile),
+            (nodes.expired, nodes.expired.cafile),
+        ):
+            heard = bytearray()
+            async with listening(b"", heard, theirs) as port:
+                await ask(port, {"cafile": str(cafile)})
+            assert heard == b""
+
+
+async def log_in(port: int, settings: dict[str, Any]) -> None:
+    await refused(address(port, **settings))
+
+
+async def overview(port: int, settings: dict[str, Any]) -> None:
+    where = f"https://localhost:{port}"
+    verify = TLSConfig(**settings).context()
+    async with ManagementAPI(where, username="guest", password=SECRET, verify=verify) as api:
+        with pytest.raises(BrokerTLSError):
+            await api.overview()
+
+
+# -- the management API ---------------------------------------------------------------------
+
+
+async def test_row_30_the_management_api_is_verified_too(nodes: Nodes) -> None:
+    """configure() needs it to make a virtual host; it is trusted by what AMQP is trusted by."""
+    where = address(nodes.open.tls_port, cafile=nodes.good.cafile, vhost="made")
+    config = TransportConfig(amqp_url=where, service_name="orders")
+    port = nodes.open.management_tls_port
+    with pytest.raises(BrokerTLSError, match=r"cannot be made: management API .*'127\.0\.0\.1'"):
+        await configure(config, api_url=f"https://127.0.0.1:{port}")
+    with pytest.raises(BrokerTLSError, match="WRONG_VERSION_NUMBER"):
+        await configure(config, api_url=f"https://localhost:{nodes.open.management_port}")
+    url = f"https://localhost:{port}"
+    for verify in (True, TLSConfig(cafile=str(nodes.other.cafile)).context()):
+        api = ManagementAPI(url, username="guest", password=SECRET, verify=verify)
+        with pytest.raises(BrokerTLSError, match="CERTIFICATE_VERIFY_FAILED"):
+            await api.overview()
+        await api.aclose()
+    await configure(config, api_url=url)
+    await asyncio.to_thread(nodes.open.rabbitmqctl, "delete_vhost", "made")
 
 
 # -- files ----------------------------------------------------------------------------------
 
 
-def test_missing_files_are_told_at_construction(tmp_path: Path) -> None:
+def test_row_30_missing_files_are_told_at_construction(tmp_path: Path) -> None:
     certificates = make_ca_and_cert(tmp_path, client=True)
     files = {"certfile": certificates.clientcert, "keyfile": certificates.clientkey}
     (tmp_path / "text").write_text("hello")
@@ -258,7 +332,7 @@ def test_missing_files_are_told_at_construction(tmp_path: Path) -> None:
 # -- recovery -------------------------------------------------------------------------------
 
 
-async def test_a_lost_connection_comes_back_over_tls(mesh: Mesh, nodes: Nodes) -> None:
+async def test_row_30_a_lost_connection_comes_back_over_tls(mesh: Mesh, nodes: Nodes) -> None:
     where = address(nodes.open.tls_port, cafile=nodes.good.cafile)
     service = await mesh.service(Recorder(), amqp_url=where)
     client = await mesh.client(amqp_url=where)
@@ -270,7 +344,7 @@ async def test_a_lost_connection_comes_back_over_tls(mesh: Mesh, nodes: Nodes) -
     assert await connections(nodes.open) == ["true"] * 3
 
 
-async def test_a_bad_certificate_is_not_accepted_on_the_way_back_either(
+async def test_row_30_a_bad_certificate_is_not_accepted_on_the_way_back_either(
     mesh: Mesh, nodes: Nodes, tmp_path: Path
 ) -> None:
     cafile = tmp_path / "ca.pem"
@@ -293,24 +367,7 @@ async def test_a_bad_certificate_is_not_accepted_on_the_way_back_either(
 # -- what an operator reads -----------------------------------------------------------------
 
 
-async def test_an_unknown_authority_is_explained(nodes: Nodes) -> None:
-    await refused(address(nodes.open.tls_port), "cafile")
-    await refused(address(nodes.open.tls_port, cafile=nodes.other.cafile), "cafile")
-
-
-async def test_a_plain_broker_on_the_port_of_tls_is_explained(nodes: Nodes) -> None:
-    await refused(address(nodes.open.port, verify=False), "does not speak TLS")
-
-
-async def test_a_clients_certificate_that_is_missing_or_unknown_is_explained(nodes: Nodes) -> None:
-    missing = address(nodes.strict.tls_port, cafile=nodes.good.cafile)
-    unknown = {"certfile": str(nodes.other.clientcert), "keyfile": str(nodes.other.clientkey)}
-    for _ in range(5):  # the broker's alert may be lost with the socket, or not
-        await refused(missing, "certfile")
-        await refused({**missing, **unknown}, "certfile")
-
-
-async def test_a_connection_that_is_closed_right_after_the_handshake_is_explained(
+async def test_row_30_a_connection_that_is_closed_right_after_the_handshake_is_explained(
     nodes: Nodes,
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -326,7 +383,9 @@ async def test_a_connection_that_is_closed_right_after_the_handshake_is_explaine
         await refused(address(port, cafile=nodes.good.cafile), "certfile")
 
 
-async def test_a_file_that_is_gone_by_the_time_of_start(nodes: Nodes, tmp_path: Path) -> None:
+async def test_row_30_a_file_that_is_gone_by_the_time_of_start(
+    nodes: Nodes, tmp_path: Path
+) -> None:
     cafile = tmp_path / "ca.pem"
     shutil.copyfile(nodes.good.cafile, cafile)
     where = address(nodes.open.tls_port, cafile=cafile)

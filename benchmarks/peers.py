@@ -1,0 +1,48 @@
+"""Who is measured: a program of `sides`, its environment, and its options."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+
+OURS: Final = Path(sys.executable)
+PEER: Final = ROOT / ".venv-peer" / "bin" / "python"
+BENCH: Final = ROOT / ".venv-bench" / "bin" / "python"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One side. `label` is what tables and pictures call it."""
+
+    label: str
+    module: str
+    options: tuple[str, ...] = ()
+    python: Path = OURS
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is this library."""
+        return self.module in ("transport", "mesh", "adapter")
+
+
+TRANSPORT: Final = Peer("Transport", "transport")
+SPEED: Final = Peer("Transport, speed", "transport", ("speed",))
+TRANSIENT: Final = Peer("Transport, transient", "transport", ("transient",))
+POSTED: Final = Peer("Transport, post()", "transport", ("post",))
+MESH: Final = Peer("Mesh", "mesh")
+MESH_SPEED: Final = Peer("Mesh, speed", "mesh", ("speed",))
+ADAPTER: Final = Peer("RMQTransport", "adapter")
+NUROPB: Final = Peer("nuropb 0.1.8", "nuropb_0_1_8", python=PEER)
+AIO_PIKA: Final = Peer("aio-pika RPC", "aio_pika_rpc", python=BENCH)
+FASTSTREAM: Final = Peer("FastStream", "faststream_rabbit", python=BENCH)
+NUROPB_RMQ: Final = Peer("nuropb-rmq 1.0.0", "nuropb_rmq_1_0", python=BENCH)
+AIORMQ: Final = Peer("bare aiormq", "aiormq_raw", python=BENCH)
+FLOOR: Final = Peer("floor", "floor")
+BATCHED: Final = Peer("floor, batched", "floor", ("batched",))
+
+OTHERS: Final = (NUROPB, NUROPB_RMQ, AIO_PIKA, FASTSTREAM, AIORMQ)
+FLOORS: Final = (FLOOR, BATCHED)

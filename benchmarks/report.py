@@ -1,0 +1,197 @@
+"""From the JSON of a run to what people read: tables in Markdown, pictures, and the verdict.
+
+    python -m benchmarks.report RESULTS.json FOLDER [--strict]
+
+writes figures.md and the pictures to FOLDER and prints the verdict; with --strict it exits with 1
+when a figure is missed.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+from . import peers
+from .chart import THEMES, Bar, Panel, draw
+from .figures import BESIDE, FIGURES, Results, Scenario
+
+TITLES = {
+    "rpc[1]": "RPC, 1 at a time",
+    "rpc[32]": "RPC, 32 concurrent",
+    "rpc[256]": "RPC, 256 concurrent",
+    "body[16]": "RPC, bodies of 16 KB both ways, 32 concurrent",
+    "body[256]": "RPC, bodies of 256 KB both ways, 32 concurrent",
+    "encrypted": "RPC, encrypted, 32 concurrent",
+    "published": "Events published, 1,000 outstanding, into a durable queue",
+    "awaited[1]": "Events published, each awaited singly",
+    "awaited[10]": "Events published, 10 awaited together",
+    "awaited[100]": "Events published, 100 awaited together",
+    "awaited[1000]": "Events published, 1,000 awaited together",
+    "delivered[1]": "Events from publisher to 1 subscriber",
+    "delivered[10]": "Events from publisher to 10 subscribers, all handled",
+    "backlog": "Backlog of events drained",
+    "start": "A service from nothing to ready",
+    "import": "Import",
+    "outstanding": "Memory of each outstanding request",
+    "growth_calls": "Calls of one process, in windows up to 200,000",
+    "growth_outstanding": "RPC with more and more outstanding",
+}
+OURS = {each.label for each in (peers.TRANSPORT, peers.SPEED, peers.TRANSIENT, peers.POSTED)}
+OURS |= {each.label for each in (peers.MESH, peers.MESH_SPEED, peers.ADAPTER)}
+FLOORS = {each.label for each in peers.FLOORS}
+
+
+def verdict(results: Results) -> tuple[list[list[str]], int]:
+    """Rows of the table of figures, and how many are missed."""
+    rows = []
+    missed = 0
+    for figure in FIGURES:
+        try:
+            value = figure.value(results)
+        except KeyError:  # that scenario was not run, or that side does not run here
+            rows.append([figure.text, f"{figure.kind} {figure.bound:,g}{figure.unit}", "-", "-"])
+            continue
+        held = figure.held(value)
+        missed += not held
+        shown = f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
+        told = f"{shown}{figure.unit}"
+        bound = f"{figure.kind} {figure.bound:,g}{figure.unit}"
+        rows.append([figure.text, bound, told, "held" if held else "MISSED"])
+    for text, value_of in BESIDE:
+        try:
+            rows.append([text, "", f"{value_of(results):,.2f} times", ""])
+        except KeyError:
+            continue
+    return rows, missed
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table; all columns but the first are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def scenario_table(kept: Scenario) -> str:
+    """One scenario: medians, and the spread of its rates."""
+    if kept.name == "outstanding":
+        rows = [[label, f"{kept.median(label, 'bytes'):,.0f}"] for label in kept.sides]
+        return markdown(["", "bytes"], rows)
+    if kept.name in ("start", "import"):
+        rows = [
+            [
+                label,
+                f"{kept.median(label, 'seconds') * 1000:,.0f}",
+                f"{kept.median(label, 'cpu') * 1000:,.0f}",
+            ]
+            for label in kept.sides
+        ]
+        return markdown(["", "ms", "ms CPU"], rows)
+    latency = any("p50" in run for runs in kept.sides.values() for run in runs)
+    rows = [list(_row(kept, label, latency)) for label, runs in kept.sides.items() if runs]
+    head = ["", "each second", "from - to", "µs CPU each", "µs of the broker's"]
+    return markdown([*head, "ms median", "ms p99"] if latency else head, rows)
+
+
+def _row(kept: Scenario, label: str, latency: bool) -> Iterator[str]:
+    rates = kept.rates(label)
+    yield f"**{label}**" if label in OURS else label
+    yield f"{median(rates):,.0f}"
+    yield f"{min(rates):,.0f} - {max(rates):,.0f}"
+    yield f"{median(kept.each(label, 'cpu')) * 1e6:,.1f}"
+    yield f"{median(kept.each(label, 'broker')) * 1e6:,.0f}"
+    if latency:
+        yield f"{kept.median(label, 'p50') * 1000:,.2f}"
+        yield f"{kept.median(label, 'p99') * 1000:,.2f}"
+
+
+def pages(results: Results) -> Iterator[str]:
+    """figures.md, piece by piece."""
+    rows, missed = verdict(results)
+    any_scenario = next(iter(results.scenarios.values()))
+    cpu = results.machine["cpu"]
+    quick = any_scenario.extra.get("quick", False)
+    yield "# Figures of a quick run: indicative only\n" if quick else "# Figures of a run\n"
+    yield (
+        f"{results.date[:10]}, {cpu.get('brand_raw', platform.processor())}, {cpu['count']} cores "
+        f"that the broker shares, Python {results.machine['python_version']}, RabbitMQ "
+        f"{any_scenario.extra['broker']}; {_versions(results)}. Written by `scripts/bench`; "
+        "docs/performance.md says how to read it.\n"
+    )
+    yield f"## Asked and measured ({missed} missed)\n"
+    yield markdown(["", "asked", "measured", ""], rows)
+    for kept in results.scenarios.values():
+        yield f"## {TITLES.get(kept.name, kept.name)}\n"
+        yield scenario_table(kept)
+        for label, reason in kept.missing.items():
+            yield f"{label} does not run here: {reason}\n"
+
+
+def _versions(results: Results) -> str:
+    versions: dict[str, str] = {}
+    for kept in results.scenarios.values():
+        versions |= kept.versions
+    known = (peers.AIO_PIKA, peers.FASTSTREAM, peers.AIORMQ)
+    return ", ".join(f"{each.label} {versions.get(each.label, '-')}" for each in known)
+
+
+def pictures(results: Results) -> Iterator[tuple[str, str, list[Panel]]]:
+    """Name, title and panels of those that can be drawn."""
+    kept = results.scenarios.get("rpc[32]")
+    if kept is not None:
+        panels = [
+            _panel(kept, "calls per second: more is better", kept.rates),
+            _panel(
+                kept,
+                "µs CPU per call, both ends: less is better",
+                lambda label: _micro(kept, label),
+            ),
+        ]
+        yield "rpc", "RPC, 32 concurrent, 600 bytes of JSON both ways", panels
+    published, delivered = (results.scenarios.get(name) for name in ("published", "delivered[1]"))
+    if published is not None and delivered is not None:
+        panels = [
+            _panel(published, "published per second, 1,000 outstanding", published.rates),
+            _panel(delivered, "handled per second, end to end", delivered.rates),
+        ]
+        yield "events", "Events: ours persistent and confirmed, unless it says transient", panels
+
+
+def _micro(kept: Scenario, label: str) -> list[float]:
+    return [each * 1e6 for each in kept.each(label, "cpu")]
+
+
+def _panel(kept: Scenario, title: str, values: Callable[[str], list[float]]) -> Panel:
+    bars = []
+    for label, runs in kept.sides.items():
+        if runs:
+            kind = "ours" if label in OURS else "floor" if label in FLOORS else "theirs"
+            measured = values(label)
+            bars.append(Bar(label, median(measured), min(measured), max(measured), kind))
+    return Panel(title, bars)
+
+
+def main(arguments: list[str]) -> int:
+    """The command."""
+    strict = "--strict" in arguments
+    source, folder = (Path(each) for each in arguments if not each.startswith("--"))
+    results = Results(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "figures.md").write_text("\n".join(pages(results)), encoding="utf-8")
+    for name, title, panels in pictures(results):
+        for theme in THEMES:
+            path = folder / f"{name}-{theme.name}.svg"
+            path.write_text(draw(title, panels, theme), encoding="utf-8")
+    rows, missed = verdict(results)
+    for text, bound, value, word in rows:
+        print(f"{text:48}{bound:>20}{value:>14}  {word}")
+    if "import" in results.scenarios and results.not_needed():
+        print(f"not needed at import: {', '.join(results.not_needed())}")
+    print(f"{missed} missed; tables and pictures are in {folder}")
+    return 1 if strict and missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

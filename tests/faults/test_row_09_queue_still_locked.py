@@ -1,0 +1,49 @@
+"""Row 9: our own response queue is still locked by a connection that was lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from nuropb_rmq import InstanceInUseError, State, Transport, TransportClosedError
+
+from ..support import Mesh, Recorder, eventually, request, result_of
+from .common import within
+from .proxy import Proxy, Wire
+
+
+def cut(client: Transport) -> None:
+    """End its connection, on its own side alone."""
+    session = client._links[0]._session
+    assert session is not None
+    session._router.abort("cut")
+
+
+async def test_row_09_our_own_lost_connection_is_waited_for(mesh: Mesh, proxy: Proxy) -> None:
+    """Our side of it is gone; the broker takes two to three heartbeats to notice."""
+    await mesh.service(Recorder())
+    client = await mesh.client(amqp_url=proxy.url, heartbeat=1, reconnect_cap=0.5)
+    proxy.set(Wire.HOLE)
+    cut(client)
+    proxy.abandon()
+    await eventually(lambda: isinstance(client.error, InstanceInUseError))
+    assert client.state is State.RECOVERING
+    with within(3 * 1 + 2):
+        await client.wait_for(State.READY)
+    assert result_of(await client.request(request(n=1))) == {"n": 1}
+
+
+async def test_row_09_it_is_not_waited_for_for_ever(mesh: Mesh, proxy: Proxy) -> None:
+    """The queue stays locked: by another instance of this id, as it turns out."""
+    client = await mesh.client(
+        amqp_url=proxy.url, instance_id="one", heartbeat=1, instance_retry=0.5, reconnect_cap=0.5
+    )
+    proxy.set(Wire.REFUSE)
+    cut(client)
+    other = mesh.transport("client", instance_id="one")
+    await other.start()
+    proxy.set(Wire.PASS)
+    with within(3 * 1 + 3), pytest.raises(TransportClosedError, match="same instance_id"):
+        await client.wait_for(State.STOPPED)
+    assert client.state is State.FAILED
+    assert isinstance(client.error, InstanceInUseError)
+    assert other.state is State.READY

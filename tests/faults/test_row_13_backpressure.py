@@ -1,0 +1,137 @@
+"""Row 13: what waits, and what is written and not confirmed, is bounded, and its time goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+
+from nuropb_rmq import NuropbTimeoutError, OutboxFullError, State, Transport
+from nuropb_rmq.publisher import PER_MESSAGE
+from nuropb_rmq.wire.router import HIGH_WATER
+
+from ..encrypting import tapping
+from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
+from .proxy import Proxy, Way, Wire
+
+KB = "x" * 1024
+
+
+async def lose(client: Transport, proxy: Proxy) -> None:
+    """Cut its connection; there is no other until the wire passes again."""
+    proxy.set(Wire.REFUSE)
+    watch = Watch(client)
+    proxy.reset()
+    await watch.left()
+
+
+async def post_until_full(client: Transport, text: str = KB) -> list[Awaitable[None]]:
+    """Numbered commands, until there is no room for more."""
+    posts: list[Awaitable[None]] = []
+    for n in range(10_000):
+        try:
+            posts.append(client.post(command(n=n, text=text)))
+        except OutboxFullError:
+            return posts
+        await asyncio.sleep(0)  # what a tick brings leaves in one write
+    raise AssertionError("there is no bound")
+
+
+def numbers(recorder: Recorder) -> list[int]:
+    return [each.payload["params"]["n"] for each in recorder.seen]
+
+
+async def test_row_13_bytes_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -> None:
+    recorder = Recorder()
+    await mesh.service(recorder, prefetch_count=1)
+    client = await mesh.client(amqp_url=proxy.url, outbox_bytes=50_000)
+    await lose(client, proxy)
+    posts = await post_until_full(client)
+    assert 50_000 - 2_000 < client._publisher._bytes <= 50_000
+    proxy.set(Wire.PASS)
+    await asyncio.gather(*posts)
+    await eventually(lambda: numbers(recorder) == list(range(len(posts))))
+
+
+async def test_row_13_requests_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -> None:
+    """They wait for the consumer of their responses, and count apart."""
+    await mesh.service(Recorder())
+    client = await mesh.client(amqp_url=proxy.url, outbox_messages=3, outbox_bytes=5_000)
+    await lose(client, proxy)
+    with pytest.raises(OutboxFullError, match="outbox_bytes"):
+        await client.request(request(text=KB * 5))
+    calls = [asyncio.create_task(client.request(request(n=n))) for n in range(3)]
+    await eventually(lambda: len(client._gate._held) == 3)
+    with pytest.raises(OutboxFullError, match="outbox_messages"):
+        await client.request(request(n=3))
+    assert client.pending == 3
+    proxy.set(Wire.PASS)
+    assert [result_of(each)["n"] for each in await asyncio.gather(*calls)] == [0, 1, 2]
+
+
+async def test_row_13_what_is_not_confirmed_is_bounded(mesh: Mesh, proxy: Proxy) -> None:
+    """A broker that reads and confirms nothing: so much is written, and the rest waits."""
+    recorder = Recorder()
+    await mesh.service(recorder, prefetch_count=1)
+    bound = 2 * HIGH_WATER
+    client = await mesh.client(amqp_url=proxy.url, outbox_bytes=bound)
+    proxy.hole(Way.DOWN)
+    posts = await post_until_full(client)
+    written = client._publisher.unconfirmed
+    assert bound < written * (1024 + PER_MESSAGE + 1024) < bound * 1.5  # 1 KB of text, and JSON
+    assert client._publisher.waiting == len(posts) - written
+    assert client.state is State.READY
+    proxy.set(Wire.PASS)
+    await asyncio.gather(*posts)
+    await eventually(lambda: numbers(recorder) == list(range(len(posts))))
+    assert client._publisher._channel is not None
+    assert client._publisher._channel.room == bound
+
+
+async def test_row_13_a_slow_wire_fills_the_outbox_and_no_buffers(mesh: Mesh, proxy: Proxy) -> None:
+    """Publishing pauses at the high-water mark of the socket's buffer."""
+    recorder = Recorder()
+    await mesh.service(recorder, prefetch_count=1)
+    client = await mesh.client(amqp_url=proxy.url, outbox_bytes=8 * 2**20)
+    proxy.slow(50_000)
+    large = KB * 100
+    posts = await post_until_full(client, large)
+    session = client._links[0]._session
+    assert session is not None
+    router = session._router
+    assert router._out_transport is not None
+    assert not router.writable
+    buffered = router._out_transport.get_write_buffer_size() + router._out_size
+    assert HIGH_WATER // 2 < buffered <= HIGH_WATER + 2 * len(large)
+    proxy.slow(None)
+    await asyncio.gather(*posts)
+    await eventually(lambda: numbers(recorder) == list(range(len(posts))))
+
+
+async def test_row_13_an_expiration_goes_on_while_it_waits(mesh: Mesh, proxy: Proxy) -> None:
+    """A caller's timeout is its message's expiration, from the call on and not from the writing."""
+    loop = asyncio.get_running_loop()
+    async with tapping(mesh) as tap:
+        await asyncio.to_thread(tap.bind, "orders")
+        client = await mesh.client(amqp_url=proxy.url)
+        await lose(client, proxy)
+        began = loop.time()
+        late = asyncio.create_task(client.send(command(n=0), ttl=0.3))
+        call = asyncio.create_task(client.request(request(n=1), timeout=20))
+        send = asyncio.create_task(client.send(command(n=2), ttl=10))
+        await asyncio.sleep(0.5)
+        waited = loop.time() - began
+        proxy.set(Wire.PASS)
+        with pytest.raises(NuropbTimeoutError, match="expired"):
+            await late
+        await send
+        taken = await asyncio.to_thread(tap.take, count=2)
+        passed = loop.time() - began
+        await client.send(command(n=3), ttl=10)
+        ((fresh, _),) = await asyncio.to_thread(tap.take)
+        call.cancel()
+    assert fresh.expiration == "10000"
+    left = sorted(int(properties.expiration or 0) for properties, _ in taken)
+    for whole, rest in zip((10_000, 20_000), left, strict=True):
+        assert whole - passed * 1000 <= rest <= whole - waited * 1000 + 50

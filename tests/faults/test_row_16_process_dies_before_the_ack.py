@@ -1,0 +1,42 @@
+"""Row 16: the process dies between its reply and the ack."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from nuropb_rmq.testing import RabbitMQNode
+from nuropb_rmq.wire import frames
+
+from ..support import Mesh, Recorder, eventually, request, result_of
+from .console import depth
+from .processes import ServiceProcess
+from .proxy import Proxy, Way
+
+COUNT = 5
+
+
+async def test_row_16_it_is_handled_again_and_answered_once(
+    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The acks never reach the broker: another instance has the requests; one answer is seen."""
+    caplog.set_level(logging.INFO, "nuropb_rmq.replies")
+    proxy.drop(Way.UP, frames.BASIC_ACK)
+    recorder = Recorder()
+    async with ServiceProcess(proxy.url, instance_id="one") as first:
+        client = await mesh.client()
+        calls = [asyncio.create_task(client.request(request(n=n))) for n in range(COUNT)]
+        await first.began(COUNT)
+        first.tell("go")
+        assert [result_of(each)["n"] for each in await asyncio.gather(*calls)] == list(range(COUNT))
+        await eventually(lambda: proxy.dropped)
+        await first.kill()
+    await mesh.service(recorder, instance_id="two")
+    await eventually(lambda: client.dropped == {"unclaimed": COUNT})
+    assert sorted(each.payload["params"]["n"] for each in recorder.seen) == list(range(COUNT))
+    assert all(each.redelivered for each in recorder.seen)
+    assert result_of(await client.request(request(n=9))) == {"n": 9}
+    assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-sq") == 0
+    assert not caplog.records

@@ -1,0 +1,179 @@
+"""What became of every message of a fuzz run, and what of it must not be."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nuropb_rmq.wire import frames
+
+from .mail import Fate
+from .messages import Message
+from .reading import Read, judge
+
+AGAIN = 4
+"""One of so many messages that can be read asks to be called again."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One message: what it is, and what has become of it."""
+
+    message: Message | None
+    """Until something has."""
+    what: str
+    to_responses: bool
+    kind: str
+    """Empty for one that cannot be read."""
+    why: str
+    answered: bool
+    digest: int
+    fate: Fate | None = None
+    ran: int = 0
+    dead: int = 0
+    called_again: bool = False
+
+    @property
+    def must_run(self) -> int:
+        """How often its handler must run, when the broker has accepted it."""
+        if self.to_responses or not self.kind:
+            return 0
+        return 2 if self.called_again and self.kind != "event" else 1
+
+    @property
+    def must_die(self) -> int:
+        """How often it must be dead-lettered then."""
+        return int(not self.kind and not self.to_responses)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether what became of it is what must become of it."""
+        found = (self.ran, self.dead)
+        as_accepted = found == (self.must_run, self.must_die)
+        match self.fate:
+            case Fate.ACCEPTED:
+                return as_accepted
+            case Fate.UNKNOWN:
+                return as_accepted or found == (0, 0)
+            case _:
+                return found == (0, 0)
+
+
+class Ledger:
+    """Every message, by its number."""
+
+    def __init__(self) -> None:
+        self.records: dict[int, Record] = {}
+        self._readable: dict[str, int] = {}
+        self.fates: Counter[Fate] = Counter()
+        self.answers = 0
+        self.under_way = 0
+        """Messages in the service's queue, or on their way to it (about: fates may be unknown)."""
+        self.strange: list[str] = []
+        """What cannot be put down to any message."""
+
+    def sends(self, message: Message) -> None:
+        """It is about to be published."""
+        verdict = judge(message)
+        self.records[message.number] = Record(
+            message,
+            message.what,
+            message.to_responses,
+            verdict.read.kind if verdict.read is not None else "",
+            verdict.why,
+            verdict.answered and not message.to_responses,
+            zlib.crc32(message.body),
+        )
+        if not message.to_responses:
+            self.under_way += 1
+            if verdict.read is not None:
+                self._readable[_key(verdict.read)] = message.number
+
+    def has_fate(self, message: Message, fate: Fate) -> None:
+        """What the broker did with it."""
+        self.fates[fate] += 1
+        record = self.records[message.number]
+        record.fate = fate
+        if message.to_responses:
+            record.message = None
+        if fate is not Fate.ACCEPTED and not message.to_responses:
+            self.under_way -= 1
+
+    def runs(self, read: Read, count: int) -> bool:
+        """The service runs this; whether it has to ask for being called again."""
+        number = self._readable.get(_key(read))
+        if number is None:
+            self.strange.append(f"executed, and must not be: {str(read)[:500]}")
+            return False
+        record = self.records[number]
+        self._has_become(record)
+        record.ran += 1
+        again = number % AGAIN == 0 and count == 0
+        record.called_again = record.called_again or again
+        return again
+
+    def is_dead(self, properties: frames.Properties, body: bytes) -> None:
+        """It has come out of the dead-letter queue."""
+        number = int((properties.message_id or "-1").partition(".")[0])
+        record = self.records.get(number)
+        if record is None:
+            self.strange.append(f"dead-lettered, and never sent: {body[:200]!r}")
+            return
+        self._has_become(record)
+        record.dead += 1
+        if zlib.crc32(body) != record.digest:
+            self.strange.append(f"message {number} was changed on its way to the dead letters")
+
+    def _has_become(self, record: Record) -> None:
+        """Something has become of it."""
+        if not record.ran and not record.dead:
+            self.under_way -= 1
+        if bool(record.kind) is not bool(record.ran):  # else it is for whoever looks into it
+            record.message = None
+
+    def is_answered(self, _: frames.Properties, __: bytes) -> None:
+        """An answer has come."""
+        self.answers += 1
+
+    # -- at the end -------------------------------------------------------------------------
+
+    def among(self, found: int, *, answered: bool = False, to_responses: bool = False) -> bool:
+        """Whether so many of these have had an end as must have: those of unknown fate may."""
+        fates = Counter(
+            each.fate
+            for each in self.records.values()
+            if each.answered >= answered and each.to_responses >= to_responses
+        )
+        least = fates[Fate.ACCEPTED]
+        return least <= found <= least + fates[Fate.UNKNOWN]
+
+    def failures(self) -> Iterator[str]:
+        """A line for each thing that must not be."""
+        yield from self.strange
+        for number, record in self.records.items():
+            if not record.is_right:
+                yield (
+                    f"message {number} ({record.what}), {record.fate}, "
+                    f"{record.kind or record.why!r}: executed {record.ran} times of "
+                    f"{record.must_run}, dead-lettered {record.dead} times of {record.must_die}; "
+                    f"{record.message or ''}"
+                )
+
+    def summary(self) -> str:
+        """How many there were of each."""
+        records = self.records.values()
+        return (
+            f"{len(records):,} messages: {self.fates[Fate.ACCEPTED]:,} accepted, "
+            f"{self.fates[Fate.REFUSED]:,} refused, {self.fates[Fate.UNKNOWN]:,} unknown; "
+            f"{sum(each.dead for each in records):,} dead-lettered, "
+            f"{sum(each.ran > 0 for each in records):,} executed, "
+            f"{sum(each.called_again for each in records):,} of them called again, "
+            f"{sum(each.to_responses for each in records):,} to a response queue, "
+            f"{self.answers:,} answers"
+        )
+
+
+def _key(read: Read) -> str:
+    return repr((read.kind, read.correlation_id, read.payload))
