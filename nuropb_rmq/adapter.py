@@ -189,7 +189,7 @@ class RMQTransport:
 
     @property
     def response_queue(self) -> str:
-        """The queue of responses to this instance."""
+        """The queue of responses to this instance; another one may follow it at a recovery."""
         return self._config.response_queue_name(self.instance_id)
 
     @property

@@ -87,7 +87,9 @@ class TransportConfig:
     service_queue: str | None = None
     """None: nuropb-{service}-sq."""
     response_queue: str | None = None
-    """None: nuropb-{service}-{instance}-rq."""
+    """None: nuropb-{service}-{instance}-rq, or with a number before the rq after a recovery that
+    cannot have that name. A name given here is kept: while a node of a cluster is down that it was
+    used on, RabbitMQ 4.2 and later keeps it locked."""
     rpc_bindings: Sequence[str] = ()
     """Routing keys on the RPC exchange, besides the service's name."""
     event_bindings: Sequence[str] = ()
@@ -97,7 +99,8 @@ class TransportConfig:
     cluster it survives a node. All instances of a service must agree; an old peer cannot."""
     delivery_limit: int | None = None
     """Of a quorum queue: how often a message may be delivered once more before it goes to the
-    dead letters; None: the broker's own limit (20 since 4.0, none before)."""
+    dead letters; None: the broker's own limit (20 since 4.0, none before). Up to 3.x what a
+    stopped instance gives back counts, too: leave room for restarts."""
     single_active_consumer: bool = False
     """One instance gets everything, and when it goes another takes over. With prefetch_count=1
     messages are handled in order. All instances must agree; an old peer cannot."""
