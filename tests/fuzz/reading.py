@@ -7,7 +7,7 @@ must be the same.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pamqp.decode
@@ -57,6 +57,26 @@ class Verdict:
     answered: bool
 
 
+def judge_delivered(message: Message) -> tuple[Verdict, ...]:
+    """What may become of it behind a broker, which passes it on as it came, or packs it anew.
+
+    RabbitMQ 4.x does that: flags that mean nothing are gone then, and of headers with the same
+    name the first one stays.
+    """
+    raw = message.raw_properties
+    flags = int.from_bytes(raw[:2])
+    clean = (flags & ~3).to_bytes(2) + raw[2:]
+    try:
+        table = frames.decode_properties(clean).headers or b""
+        first = _first_of_each(table)
+    except (AMQPProtocolError, Bad):
+        return (judge(message),)
+    clean = clean.replace(long(table), long(first), 1) if first != table else clean
+    if clean == raw:
+        return (judge(message),)
+    return judge(message), judge(replace(message, raw_properties=clean))
+
+
 def judge(message: Message) -> Verdict:
     """What a service, or a client at its response queue, must make of a message."""
     try:
@@ -104,6 +124,17 @@ def _check_table(data: bytes, room: int) -> None:
     while data:
         name = 1 + data[0]
         data = _check_value(data[name:], room)
+
+
+def _first_of_each(data: bytes) -> bytes:
+    """A table without entries whose name was there before."""
+    entries: dict[bytes, bytes] = {}
+    while data:
+        name = 1 + data[0]
+        rest = _check_value(data[name:], DEEPEST_TABLE)
+        entries.setdefault(data[:name], data[: len(data) - len(rest)])
+        data = rest
+    return b"".join(entries.values())
 
 
 def _check_value(data: bytes, room: int) -> bytes:
