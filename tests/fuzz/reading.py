@@ -131,14 +131,28 @@ def _first_of_each(data: bytes) -> bytes:
     entries: dict[bytes, bytes] = {}
     while data:
         name = 1 + data[0]
-        rest = _check_value(data[name:], DEEPEST_TABLE)
+        _, _, rest = _first_value(data[name:])
         entries.setdefault(data[:name], data[: len(data) - len(rest)])
         data = rest
     return b"".join(entries.values())
 
 
 def _check_value(data: bytes, room: int) -> bytes:
-    """What follows behind the value at the start."""
+    """What follows behind the value at the start, which may nest so deep."""
+    kind, value, rest = _first_value(data)
+    if kind in (b"F", b"A") and not room:
+        raise Bad("headers nest too deep")
+    if kind == b"F":
+        _check_table(value[4:], room - 1)
+    elif kind == b"A":
+        items = value[4:]
+        while items:
+            items = _check_value(items, room - 1)
+    return rest
+
+
+def _first_value(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """The value at the start: its type, its bytes, and what follows. It is not looked into."""
     kind, data = data[:1], data[1:]
     size = SIZES.get(kind)
     if size is None:
@@ -146,13 +160,7 @@ def _check_value(data: bytes, room: int) -> bytes:
     value, rest = data[:size], data[size:]
     if not kind or len(value) < size:
         raise Bad("a header is cut off")
-    if kind in (b"F", b"A") and not room:
-        raise Bad("headers nest too deep")
-    if kind == b"F":
-        _check_table(value[4:], room - 1)
-    while kind == b"A" and len(value) > 4:
-        value = value[:4] + _check_value(value[4:], room - 1)
-    return rest
+    return kind, value, rest
 
 
 def _payload(body: bytes, kind: str, correlation_id: str) -> dict[str, Any]:
