@@ -80,7 +80,9 @@ async def test_headers_that_the_broker_has_made_larger_than_a_frame_are_read(mes
     delay = {"x-dead-letter-exchange": "nuropb-rpc-exchange", "x-dead-letter-routing-key": "orders"}
     async with Line(mesh.url) as line:
         await line.call(
-            commands.Queue.Declare(queue="delay", arguments={**delay, "x-message-ttl": 1})
+            commands.Queue.Declare(
+                queue="delay", durable=True, arguments={**delay, "x-message-ttl": 1}
+            )
         )
         properties = pack("x" * (FRAME_MAX - 20 - len(pack(""))))
         payload = {**request(n=1), "correlation_id": "c-1", "context": {}, "trace_id": None}

@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rate", type=float, default=EACH_SECOND, metavar="N",
         help=f"calls a second of each of the three clients (default: {EACH_SECOND:g}); "
-        "20,000 confirmed commands over 20 kills: --only kill-broker --rate 60 --minutes 6",
+        "20,000 confirmed commands over 20 kills: --only kill-broker --rate 60 --minutes 8",
     )  # fmt: skip
     parser.add_argument(
         "--broker", choices=("3.10", "4.3"),

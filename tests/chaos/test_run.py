@@ -144,7 +144,7 @@ def test_no_confirmed_command_is_lost_over_twenty_kills(
 ) -> None:
     """20,000 of them; the broker is killed with -9, and nothing else happens."""
     options = ("--only", Kind.KILL_BROKER.option, "--rate", "60")
-    started.append(Chaos(tmp_path, 6, *options, seed=1))
+    started.append(Chaos(tmp_path, 8, *options, seed=1))
     all_held(started[0], calls=40_000, commands=20_000, faults=20)
 
 

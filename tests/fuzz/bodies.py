@@ -34,30 +34,29 @@ JSON: Strategy = st.recursive(
 )
 AROUND = [(b" ", b"\n"), (b"", b","), (b"", b"\x00"), (b"\x00", b""), (b"", b"{}")]
 """Put before and behind a payload."""
-SPECIAL_BODIES: Strategy = st.sampled_from(
-    [
-        b"",
-        b" ",
-        b"null",
-        b"[]",
-        b'"text"',
-        b"NaN",
-        b"{",
-        b'{"tag": "request",',
-        b"\x00",
-        b"\xef\xbb\xbf{}",
-        b"[" * 100_000,
-        b"[" * 20_000 + b"]" * 20_000,
-        b'{"a":' * 6000 + b"1" + b"}" * 6000,
-        b"{}" * 2,
-        b"x" * (MAX_BODY + 1),
-        b"9" * 5000,
-        b"1e999999",
-        b"-" * 1000,
-        b'"' + b"\\" * 9999,
-        b"\xff" * 50,
-    ]
+SPECIAL = (
+    b"",
+    b" ",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"NaN",
+    b"{",
+    b'{"tag": "request",',
+    b"\x00",
+    b"\xef\xbb\xbf{}",
+    b"[" * 100_000,
+    b"[" * 20_000 + b"]" * 20_000,
+    b'{"a":' * 6000 + b"1" + b"}" * 6000,
+    b"{}" * 2,
+    b"x" * (MAX_BODY + 1),
+    b"9" * 5000,
+    b"1e999999",
+    b"-" * 1000,
+    b'"' + b"\\" * 9999,
+    b"\xff" * 50,
 )
+"""Whole bodies, none of which is a payload."""
 
 
 def _nested(depth: int, closing: bool) -> str:
@@ -65,30 +64,38 @@ def _nested(depth: int, closing: bool) -> str:
     return left * depth + "1" + right * depth
 
 
-RAW_VALUES: Strategy = st.sampled_from(
-    [
-        "NaN", "-Infinity", "1e999", "-0", "1E400", "0x10", "01", "1.", "'a'", "undefined", "",
-        "9" * 4300, "9" * 4301, "9" * 10_000, "1." + "0" * 9000, '"\\ud800"', '"\\udc00\\ud800"',
-        '"\\u0000"', '"\x00"', '"\t"', '"\x7f"', '"\\x41"', '"☃"', '{"a":1,"a":2}', "[1,]",
-        "tRue", "true", "null", "[]", "{}", '""', "0", "//", "/**/1",
-        *(_nested(depth, closing) for depth in (97, 98, 99, 100, 101, 102, 3000)
-          for closing in (True, False)),
-    ]
+RAW = (
+    "NaN", "-Infinity", "1e999", "-0", "1E400", "0x10", "01", "1.", "'a'", "undefined", "",
+    "9" * 4300, "9" * 4301, "9" * 10_000, "1." + "0" * 9000, '"\\ud800"', '"\\udc00\\ud800"',
+    '"\\u0000"', '"\x00"', '"\t"', '"\x7f"', '"\\x41"', '"☃"', '{"a":1,"a":2}', "[1,]",
+    "tRue", "true", "null", "[]", "{}", '""', "0", "//", "/**/1",
+    *(_nested(depth, closing) for depth in (97, 98, 99, 100, 101, 102, 3000)
+      for closing in (True, False)),
 )  # fmt: skip
 """Put into a payload's place as they are, whether they are JSON or not."""
+
+
+def payload_of(kind: str) -> dict[str, Any]:
+    """A payload in which nothing is wrong."""
+    ids = {"tag": kind, "correlation_id": "c-@@", "context": {}, "trace_id": "t-1"}
+    return {**ids, **PAYLOADS[kind]}
+
+
+def encoded(payload: dict[str, Any]) -> bytes:
+    """As JSON."""
+    return json.dumps(payload).encode()
+
+
+def with_raw(payload: dict[str, Any], value: str) -> bytes:
+    """As JSON, with this text in the place of "##"."""
+    return encoded(payload).replace(b'"##"', value.encode())
 
 
 @st.composite
 def bodies(draw: st.DrawFn, kind: str) -> bytes:
     """A payload that is right, but for what is wrong with it."""
-    payload: dict[str, Any] = {
-        "tag": kind,
-        "correlation_id": "c-@@",
-        "context": {},
-        "trace_id": "t-1",
-        **PAYLOADS[kind],
-    }
-    whole = json.dumps(payload).encode()
+    payload = payload_of(kind)
+    whole = encoded(payload)
     name = draw(st.sampled_from([*payload, "more", "params", "event"]))
     match draw(
         st.sampled_from(["", "", "less", "odd", "raw", "more", "bytes", "encoding", "special"])
@@ -99,8 +106,8 @@ def bodies(draw: st.DrawFn, kind: str) -> bytes:
             payload[name] = draw(JSON)
         case "raw":
             payload[name] = "##"
-            value = draw(RAW_VALUES).encode("utf-8", "surrogatepass")
-            return json.dumps(payload).encode().replace(b'"##"', value)
+            value = draw(st.sampled_from(RAW))
+            return with_raw(payload, value)
         case "more":
             before, behind = draw(st.sampled_from(AROUND))
             return bytes(before + whole + behind)
@@ -112,8 +119,8 @@ def bodies(draw: st.DrawFn, kind: str) -> bytes:
             )
             return json.dumps(payload).encode(encoding)
         case "special":
-            return bytes(draw(SPECIAL_BODIES))
-    return json.dumps(payload).encode()
+            return draw(st.sampled_from(SPECIAL))
+    return encoded(payload)
 
 
 SEALED: Strategy = st.one_of(
@@ -122,9 +129,3 @@ SEALED: Strategy = st.one_of(
     st.binary(max_size=30),
 )
 """Bodies that are said to be encrypted."""
-
-
-def whole_bodies(kind: str) -> Strategy:
-    """A payload in which nothing is wrong."""
-    more = {"tag": kind, "correlation_id": "c-@@", "context": {}, "trace_id": "t-1"}
-    return st.just(json.dumps({**more, **PAYLOADS[kind]}).encode())

@@ -11,10 +11,12 @@ from nuropb_rmq.wire import frames
 
 from .mail import Fate
 from .messages import Message
-from .reading import Read, judge
+from .reading import Read, judge_delivered
 
 AGAIN = 4
 """One of so many messages that can be read asks to be called again."""
+PERHAPS = (Fate.ACCEPTED, Fate.UNKNOWN)
+"""Fates of what may be in the queue."""
 
 
 @dataclass(slots=True)
@@ -28,7 +30,9 @@ class Record:
     kind: str
     """Empty for one that cannot be read."""
     why: str
+    """Empty for one that can be read, however the broker passes it on."""
     answered: bool
+    perhaps_answered: bool
     digest: int
     fate: Fate | None = None
     ran: int = 0
@@ -36,22 +40,18 @@ class Record:
     called_again: bool = False
 
     @property
-    def must_run(self) -> int:
-        """How often its handler must run, when the broker has accepted it."""
-        if self.to_responses or not self.kind:
-            return 0
-        return 2 if self.called_again and self.kind != "event" else 1
-
-    @property
-    def must_die(self) -> int:
-        """How often it must be dead-lettered then."""
-        return int(not self.kind and not self.to_responses)
+    def ends(self) -> list[tuple[int, int]]:
+        """How often it may be executed and dead-lettered, when the broker has accepted it."""
+        if self.to_responses:
+            return [(0, 0)]
+        times = 2 if self.called_again and self.kind != "event" else 1
+        return [(times, 0)] * bool(self.kind) + [(0, 1)] * bool(self.why)
 
     @property
     def is_right(self) -> bool:
         """Whether what became of it is what must become of it."""
         found = (self.ran, self.dead)
-        as_accepted = found == (self.must_run, self.must_die)
+        as_accepted = found in self.ends
         match self.fate:
             case Fate.ACCEPTED:
                 return as_accepted
@@ -76,20 +76,23 @@ class Ledger:
 
     def sends(self, message: Message) -> None:
         """It is about to be published."""
-        verdict = judge(message)
+        verdicts = judge_delivered(message)
+        reads = [each.read for each in verdicts if each.read is not None]
+        answered = [each.answered and not message.to_responses for each in verdicts]
         self.records[message.number] = Record(
             message,
             message.what,
             message.to_responses,
-            verdict.read.kind if verdict.read is not None else "",
-            verdict.why,
-            verdict.answered and not message.to_responses,
+            reads[0].kind if reads else "",
+            ", ".join(each.why for each in verdicts if each.read is None),
+            all(answered),
+            any(answered),
             zlib.crc32(message.body),
         )
         if not message.to_responses:
             self.under_way += 1
-            if verdict.read is not None:
-                self._readable[_key(verdict.read)] = message.number
+            for read in reads:
+                self._readable[_key(read)] = message.number
 
     def has_fate(self, message: Message, fate: Fate) -> None:
         """What the broker did with it."""
@@ -110,6 +113,7 @@ class Ledger:
         record = self.records[number]
         self._has_become(record)
         record.ran += 1
+        record.kind = read.kind
         again = number % AGAIN == 0 and count == 0
         record.called_again = record.called_again or again
         return again
@@ -130,8 +134,7 @@ class Ledger:
         """Something has become of it."""
         if not record.ran and not record.dead:
             self.under_way -= 1
-        if bool(record.kind) is not bool(record.ran):  # else it is for whoever looks into it
-            record.message = None
+        record.message = None
 
     def is_answered(self, _: frames.Properties, __: bytes) -> None:
         """An answer has come."""
@@ -139,15 +142,19 @@ class Ledger:
 
     # -- at the end -------------------------------------------------------------------------
 
-    def among(self, found: int, *, answered: bool = False, to_responses: bool = False) -> bool:
-        """Whether so many of these have had an end as must have: those of unknown fate may."""
-        fates = Counter(
-            each.fate
-            for each in self.records.values()
-            if each.answered >= answered and each.to_responses >= to_responses
-        )
-        least = fates[Fate.ACCEPTED]
-        return least <= found <= least + fates[Fate.UNKNOWN]
+    def may_be_answers(self, found: int) -> bool:
+        """Whether so many answers are right."""
+        records = self.records.values()
+        least = sum(each.answered for each in records if each.fate is Fate.ACCEPTED)
+        most = sum(each.perhaps_answered for each in records if each.fate in PERHAPS)
+        return least <= found <= most
+
+    def may_be_dropped(self, found: int) -> bool:
+        """Whether it is right that so many were dropped at the response queue."""
+        records = self.records.values()
+        least = sum(each.to_responses for each in records if each.fate is Fate.ACCEPTED)
+        most = sum(each.to_responses for each in records if each.fate in PERHAPS)
+        return least <= found <= most
 
     def failures(self) -> Iterator[str]:
         """A line for each thing that must not be."""
@@ -156,9 +163,8 @@ class Ledger:
             if not record.is_right:
                 yield (
                     f"message {number} ({record.what}), {record.fate}, "
-                    f"{record.kind or record.why!r}: executed {record.ran} times of "
-                    f"{record.must_run}, dead-lettered {record.dead} times of {record.must_die}; "
-                    f"{record.message or ''}"
+                    f"{record.kind or record.why!r}: executed and dead-lettered "
+                    f"{record.ran, record.dead} times, of {record.ends}; {record.message or ''}"
                 )
 
     def summary(self) -> str:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from nuropb_rmq.wire import frames
 
 from ..wire.strategies import damaged
-from .bodies import SEALED, bodies, whole_bodies
-from .line import pack_frame
-from .tables import HEADERS, KINDS, Strategy, long, table_of, tables, text
+from .bodies import RAW, SEALED, SPECIAL, bodies, encoded, payload_of, with_raw
+from .line import FRAME_MAX, pack_frame
+from .tables import KINDS, ODD, Strategy, headers_of, long, table_of, tables
 
 ANSWERS = "nuropb-fuzz-answers-rq"
 """A queue whose name a service answers to."""
@@ -81,8 +81,8 @@ class Draft:
             properties["correlation_id"] = properties["correlation_id"].replace(MARK, mark)[:255]
         body = self.body.replace(MARK, mark)
         cuts = list(self.cuts)
-        if body:
-            cuts.append(len(body) - sum(cuts))
+        while rest := len(body) - sum(cuts):
+            cuts.append(min(rest, FRAME_MAX - frames.FRAME_OVERHEAD))
         return Message(
             number,
             self.what,
@@ -118,27 +118,30 @@ def pack_properties(properties: dict[str, Any], more_flags: int = 0) -> bytes:
 SHORT: Strategy = st.one_of(
     st.binary(max_size=20), st.sampled_from([b"", b"\xff" * 255, b"x" * 255, b"\x00", b"\n"])
 )
-CORRELATION_IDS: Strategy = st.one_of(
-    st.just(b"c-" + MARK),
-    SHORT,
-    st.sampled_from([MARK + b"\xff", MARK + b"\n", MARK + b"\xed\xa0\x80", "☃".encode() + MARK]),
-    st.just(None),
+CORRELATION_IDS = (
+    b"c-" + MARK,
+    MARK + b"\xff",
+    MARK + b"\n",
+    MARK + b"\xed\xa0\x80",
+    "☃".encode() + MARK,
+    MARK + b"x" * 255,
+    b"\xff" * 255,
+    b"",
+    None,
 )
-REPLY_TOS: Strategy = st.sampled_from(
-    [
-        ANSWERS.encode(),
-        ANSWERS.encode(),
-        VICTIM.encode(),
-        b"nuropb-orders-sq",
-        b"nuropb-orders-dlq",
-        b"amq.rabbitmq.reply-to.g1h2",
-        b"nuropb-\xff-rq",
-        b"nuropb-" + b"x" * 240 + b"-rq",
-        ANSWERS.encode() + b"\n",
-        b"\xff" * 255,
-        b"",
-        None,
-    ]
+REPLY_TOS = (
+    ANSWERS.encode(),
+    ANSWERS.encode(),
+    VICTIM.encode(),
+    b"nuropb-orders-sq",
+    b"nuropb-orders-dlq",
+    b"amq.rabbitmq.reply-to.g1h2",
+    b"nuropb-\xff-rq",
+    b"nuropb-" + b"x" * 240 + b"-rq",
+    ANSWERS.encode() + b"\n",
+    b"\xff" * 255,
+    b"",
+    None,
 )
 REFUSED: Strategy = st.sampled_from(
     [
@@ -185,26 +188,25 @@ def drafts(draw: st.DrawFn) -> Draft:
                                   "body", "everything", "encrypted", "refused"]))  # fmt: skip
     sealed = wrong == "encrypted"
     properties: dict[str, Any] = {"correlation_id": b"c-" + MARK}
-    reply_to = draw(REPLY_TOS)
+    reply_to = draw(st.sampled_from(REPLY_TOS))
     if reply_to is not None:
         properties["reply_to"] = reply_to
-    table: bytes | None = table_of(
-        {
-            **{name: text(value) for name, value in HEADERS.items()},
-            b"nuropb_type": text(kind.encode()),
-            b"encrypted": text(b"yes" if sealed else b""),
-        }
-    )
+    table: bytes | None = table_of(headers_of(kind, encrypted=sealed))
     body = draw(SEALED) if sealed else b""
     flags, careful = 0, wrong == "refused"
     if wrong in ("properties", "everything"):
         properties |= draw(MORE)
-        properties["correlation_id"] = draw(CORRELATION_IDS)
+        properties["correlation_id"] = draw(st.sampled_from(CORRELATION_IDS) | SHORT)
         flags = draw(st.sampled_from([0, 0, 0, 1, 2, 3]))
     if wrong in ("headers", "everything"):
         table = draw(tables(kind, sealed))
-    if not sealed:
-        body = draw(bodies(kind)) if wrong in ("body", "everything") else draw(whole_bodies(kind))
+    if wrong in ("body", "everything"):
+        body = draw(bodies(kind))
+    elif not sealed:
+        payload = payload_of(kind)
+        if wrong == "properties":  # they alone say what it is, whatever that is
+            del payload["correlation_id"]
+        body = encoded(payload)
     if careful:
         properties |= draw(REFUSED)
         if draw(st.integers(0, 9)) == 0:
@@ -218,12 +220,47 @@ def drafts(draw: st.DrawFn) -> Draft:
     return Draft(wrong, careful, to_responses, properties, flags, body, tuple(cuts))
 
 
+def classics() -> Iterator[Draft]:
+    """Requests with each of the oddities that are listed, and no other."""
+    right = {"reply_to": ANSWERS.encode(), "correlation_id": b"c-" + MARK}
+    headers = headers_of("request", encrypted=False)
+    named, nameless = encoded(payload_of("request")), payload_of("request")
+    del nameless["correlation_id"]
+
+    def draft(what: str, properties: dict[str, Any], body: bytes = named) -> Draft:
+        whole = {"headers": table_of(headers), **right, **properties}
+        kept = {name: value for name, value in whole.items() if value is not None}
+        return Draft(what, False, False, kept, 0, body, ())
+
+    for table in (None, b"", table_of({b"nuropb_type": headers[b"nuropb_type"]})):
+        yield draft("headers", {"headers": table})
+    for name in (b"odd", b"trace_id", b"nuropb_type", b"nuropb_ca_count"):
+        for value in ODD:
+            if len(value) < 1000 or name == b"odd":
+                yield draft("headers", {"headers": table_of({**headers, name: value})})
+    for correlation_id in CORRELATION_IDS:
+        yield draft("properties", {"correlation_id": correlation_id}, encoded(nameless))
+    for reply_to in REPLY_TOS:
+        yield draft("properties", {"reply_to": reply_to})
+    for body in SPECIAL:
+        yield draft("body", {}, body)
+    for part in ("params", "more"):
+        for raw in RAW:
+            yield draft("body", {}, with_raw({**payload_of("request"), part: "##"}, raw))
+
+
 BATCH = 20
 
 
 def drawn(start: int, count: int) -> Iterator[list[Draft]]:
-    """About `count` drafts of a seed, in batches; the same ones for the same seed."""
-    made = 0
+    """About `count` drafts, in batches: those that are always there, then those of a seed.
+
+    A seed gives the same ones in the same test: hypothesis also draws what it finds in the sources
+    that are imported.
+    """
+    known = [*classics()]
+    yield known
+    made = len(known)
     round_ = 0
     while made < count:
         for batch in _draw(start * 1_000_003 + round_):

@@ -7,7 +7,7 @@ must be the same.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pamqp.decode
@@ -55,6 +55,26 @@ class Verdict:
     read: Read | None
     why: str
     answered: bool
+
+
+def judge_delivered(message: Message) -> tuple[Verdict, ...]:
+    """What may become of it behind a broker, which passes it on as it came, or packs it anew.
+
+    RabbitMQ 4.x does that: flags that mean nothing are gone then, and of headers with the same
+    name the first one stays.
+    """
+    raw = message.raw_properties
+    flags = int.from_bytes(raw[:2])
+    clean = (flags & ~3).to_bytes(2) + raw[2:]
+    try:
+        table = frames.decode_properties(clean).headers or b""
+        first = _first_of_each(table)
+    except (AMQPProtocolError, Bad):
+        return (judge(message),)
+    clean = clean.replace(long(table), long(first), 1) if first != table else clean
+    if clean == raw:
+        return (judge(message),)
+    return judge(message), judge(replace(message, raw_properties=clean))
 
 
 def judge(message: Message) -> Verdict:
@@ -106,8 +126,33 @@ def _check_table(data: bytes, room: int) -> None:
         data = _check_value(data[name:], room)
 
 
+def _first_of_each(data: bytes) -> bytes:
+    """A table without entries whose name was there before."""
+    entries: dict[bytes, bytes] = {}
+    while data:
+        name = 1 + data[0]
+        _, _, rest = _first_value(data[name:])
+        entries.setdefault(data[:name], data[: len(data) - len(rest)])
+        data = rest
+    return b"".join(entries.values())
+
+
 def _check_value(data: bytes, room: int) -> bytes:
-    """What follows behind the value at the start."""
+    """What follows behind the value at the start, which may nest so deep."""
+    kind, value, rest = _first_value(data)
+    if kind in (b"F", b"A") and not room:
+        raise Bad("headers nest too deep")
+    if kind == b"F":
+        _check_table(value[4:], room - 1)
+    elif kind == b"A":
+        items = value[4:]
+        while items:
+            items = _check_value(items, room - 1)
+    return rest
+
+
+def _first_value(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """The value at the start: its type, its bytes, and what follows. It is not looked into."""
     kind, data = data[:1], data[1:]
     size = SIZES.get(kind)
     if size is None:
@@ -115,13 +160,7 @@ def _check_value(data: bytes, room: int) -> bytes:
     value, rest = data[:size], data[size:]
     if not kind or len(value) < size:
         raise Bad("a header is cut off")
-    if kind in (b"F", b"A") and not room:
-        raise Bad("headers nest too deep")
-    if kind == b"F":
-        _check_table(value[4:], room - 1)
-    while kind == b"A" and len(value) > 4:
-        value = value[:4] + _check_value(value[4:], room - 1)
-    return rest
+    return kind, value, rest
 
 
 def _payload(body: bytes, kind: str, correlation_id: str) -> dict[str, Any]:
