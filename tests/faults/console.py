@@ -103,7 +103,6 @@ def permit(
     node: RabbitMQNode,
     url: str,
     name: str,
-    *,
     configure: str = EVERYTHING,
     write: str = EVERYTHING,
     read: str = EVERYTHING,
@@ -111,6 +110,14 @@ def permit(
     """What a user may do: regular expressions of names."""
     permissions = {"configure": configure, "write": write, "read": read}
     node.api("PUT", f"/api/permissions/{vhost_of(url)}/{name}", permissions)
+
+
+def permit_topics(
+    node: RabbitMQNode, url: str, name: str, exchange: str, write: str, read: str
+) -> None:
+    """Of which topics a user may publish, and bind queues to: regular expressions."""
+    permissions = {"exchange": exchange, "write": write, "read": read}
+    node.api("PUT", f"/api/topic-permissions/{vhost_of(url)}/{name}", permissions)
 
 
 @asynccontextmanager
