@@ -193,7 +193,8 @@ class Mesh:
         """Take nothing new, finish what is in hand for up to `grace` seconds, and close.
 
         What was not finished goes back to the queue; a synchronous method that still runs in its
-        thread is left to end by itself.
+        thread is left to end by itself, and the process ends after it. A stop() that is cancelled
+        goes on without whoever waited.
         """
         configuring = self._configuring
         if configuring is not None:

@@ -120,7 +120,6 @@ def permit(
     node: RabbitMQNode,
     url: str,
     name: str,
-    *,
     configure: str = EVERYTHING,
     write: str = EVERYTHING,
     read: str = EVERYTHING,
@@ -152,6 +151,14 @@ async def consumer_timeout(node: RabbitMQNode, seconds: float) -> AsyncIterator[
         await asyncio.to_thread(
             set_milliseconds, node, consumer_timeout=usual, channel_tick_interval=60_000
         )
+
+
+def permit_topics(
+    node: RabbitMQNode, url: str, name: str, exchange: str, write: str, read: str
+) -> None:
+    """Of which topics a user may publish, and bind queues to: regular expressions."""
+    permissions = {"exchange": exchange, "write": write, "read": read}
+    node.api("PUT", f"/api/topic-permissions/{vhost_of(url)}/{name}", permissions)
 
 
 @asynccontextmanager

@@ -171,9 +171,10 @@ class Leaker:
             client = await stack.enter_async_context(Mesh(self._settings.url))
             await client.describe_service("orders")
 
-            async def cancel(_: int) -> None:
-                ways = (self._cancel_start, self._cancel_stop, self._cancel_call, self._cancel_send)
-                await self._chance.choice(ways)(client)
+            ways = (self._cancel_start, self._cancel_stop, self._cancel_call, self._cancel_send)
+
+            async def cancel(number: int) -> None:
+                await ways[number % len(ways)](client)
 
             cancel.__name__ = "cancellation"
             await self._repeat(count, cancel)

@@ -62,8 +62,8 @@ async def test_starts_stops_and_cancellations_leave_nothing(
     check_flat(found["warm again"], found["cancellations"], cancellations)
     ended = found["cancellations"]["ended"]
     assert sum(ended.values()) == cancellations + cancellations // 10
-    if cancellations >= 500:  # of few, all of one kind may come too late
-        assert {f"{call} cancelled" for call in ("start", "stop", "request", "send")} <= set(ended)
+    in_time = sum(count for how, count in ended.items() if how.endswith(" cancelled"))
+    assert in_time > cancellations / 5, f"most had ended before they were cancelled: {ended}"
 
 
 async def run(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
