@@ -98,7 +98,7 @@ class TransportConfig:
     outbox_messages: int = 10_000
     """The most messages that may wait to be sent."""
     outbox_bytes: int = 64 * 2**20
-    """The most bytes that may wait to be sent. As many, but 256 KiB at least, may be unconfirmed."""
+    """The most bytes that may wait to be sent; as many, or 256 KiB, may be unconfirmed."""
     unknown_outcome_after: float = 30.0
     """After a recovery: when requests whose answer may be lost give up."""
     handler_timeout: float = 1500.0
