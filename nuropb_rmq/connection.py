@@ -269,9 +269,9 @@ class BrokerConnection(RobustConnection):
             if self._keeping is not None:
                 await asyncio.wait([self._keeping], timeout=CLOSE_WITHIN)
 
-    def _abort(self) -> None:
+    def _abort(self, reason: str = "closed") -> None:
         if self._factory.router is not None:
-            self._factory.router.abort("closed")
+            self._factory.router.abort(reason)
 
     def settled(self) -> None:
         """The session is ready: the next loss starts from short pauses again."""
@@ -296,7 +296,7 @@ class BrokerConnection(RobustConnection):
         if now - self._refused_since >= REFUSED_FOR:
             return True
         logger.warning("the token is refused, another one is asked for: %s", error)
-        self._abort()  # it may have been refused for less than the login
+        self._abort(f"{error}")  # it may have been refused for less than the login
         return False
 
     def _lost(self, reason: ConnectionLostError) -> None:

@@ -43,8 +43,6 @@ _ACK_OVERDUE = "delivery acknowledgement on channel"
 """Said when a delivery was not settled within the broker's consumer_timeout."""
 _AT_A_LIMIT = "is reached"
 """How RabbitMQ ends what it says of a limit of its own, whatever the code: an operator's matter."""
-_EXPIRED = "expired"
-"""Said of a token: the next login brings another."""
 
 
 def about_tls(error: BaseException | None) -> bool:
@@ -116,9 +114,9 @@ def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
             return ServiceNotConfigured(
                 f"{what} exists with other properties: {text}{advice}", None, error
             )
-        case ChannelAccessRefused() if _EXPIRED not in text:
+        case ChannelAccessRefused():
             return BrokerAuthenticationError(f"{what}: permission refused: {text}", None, error)
-        case _:  # a limit, a token, or what is there and cannot be had now: its node is down, say
+        case _:  # a limit, or what is there and cannot be had now: its node is down, say
             return ConnectionLostError(f"{what}: {text or type(error).__name__}")
 
 
@@ -141,7 +139,7 @@ def refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
 
 def ending(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
     """The end of a session that was ready: a permission that is gone, or a loss to recover from."""
-    if lost.code == _ACCESS_REFUSED and _EXPIRED not in lost.text:
+    if lost.code == _ACCESS_REFUSED:
         return BrokerAuthenticationError(f"{broker}: permission refused: {lost.text}", None, lost)
     if lost.code == _PRECONDITION_FAILED and _ACK_OVERDUE in lost.text:
         advice = "keep handler_timeout below the broker's consumer_timeout"

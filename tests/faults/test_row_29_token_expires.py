@@ -7,10 +7,12 @@ really lives, it only makes a test shorter.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,6 +20,7 @@ import pytest
 from nuropb_rmq import (
     AccessToken,
     BrokerAuthenticationError,
+    NuropbOutcomeUnknownError,
     ServiceNotConfigured,
     State,
     TokenProviderError,
@@ -213,6 +216,22 @@ async def test_row_29_a_token_that_permits_too_little(
     await works(client, 10)
     await watch.recovered()
     assert len(await pids(world) & before) == 2  # the consuming one has logged in anew
+
+
+async def test_row_29_a_life_that_is_not_known(mesh: Mesh, world: World, ear: Ear) -> None:
+    """The broker ends it or, before 4.x, refuses what is new: the next login asks again."""
+    give = tokens(world.trusted, ear, lives=2.5)
+    provider = Provider(lambda: dataclasses.replace(give(), expires_in=None))
+    service = await mesh.service(Recorder(), token_provider=provider)
+    client = await mesh.client(token_provider=Provider(tokens(world.trusted, ear, lives=60)))
+    watch = Watch(service)
+    await asyncio.sleep(provider.asked[-1] + 2.5 - time.monotonic())
+    provider.give = tokens(world.trusted, ear, lives=60)
+    with suppress(NuropbOutcomeUnknownError):
+        await service.send(event("orders.late", 1))
+    await watch.left()
+    await works(client, 10)
+    await watch.recovered()
 
 
 async def test_row_29_refused_for_good(
