@@ -72,7 +72,6 @@ async def test_an_answer_or_call_again_whose_headers_do_not_fit_harms_nothing(
     assert service.state is State.READY
 
 
-@pytest.mark.long  # fails on one of the brokers since the merge: to be mended
 async def test_headers_that_the_broker_has_made_larger_than_a_frame_are_read(mesh: Mesh) -> None:
     """Dead-lettered into the service's queue, as delayed retries are, a message has x-death too."""
     service, client = await mesh.service(recorder := Recorder()), await mesh.client()
