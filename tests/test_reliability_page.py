@@ -1,4 +1,7 @@
-"""docs/reliability.md: a row for each fault, with a test that is there and is named after it."""
+"""docs/reliability.md: a row for each fault, with a test that is there and is named after it.
+
+And every test that any page names is there.
+"""
 
 from __future__ import annotations
 
@@ -38,3 +41,9 @@ def test_every_file_is_named_on_the_page() -> None:
     there = {f"tests/faults/{each.name}" for each in (ROOT / "tests/faults").glob("test_row_*.py")}
     named = {each for files in ROWS.values() for each in files}
     assert there == named
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=str)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    for each in set(re.findall(r"\b(?:tests|scripts|examples)/[\w./-]*\w", page.read_text())):
+        assert (ROOT / each).exists(), f"{page.name} names {each}"
