@@ -41,6 +41,8 @@ _PRECONDITION_FAILED = 406
 """Reply codes (AMQP 0-9-1, 1.2)."""
 _ACK_OVERDUE = "delivery acknowledgement on channel"
 """Said when a delivery was not settled within the broker's consumer_timeout."""
+_OF_A_TOPIC = "access to topic"
+"""Said when one message may not be published, while messages of other topics may."""
 _AT_A_LIMIT = "is reached"
 """How RabbitMQ ends what it says of a limit of its own, whatever the code: an operator's matter."""
 
@@ -139,7 +141,7 @@ def refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
 
 def ending(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
     """The end of a session that was ready: a permission that is gone, or a loss to recover from."""
-    if lost.code == _ACCESS_REFUSED:
+    if lost.code == _ACCESS_REFUSED and _OF_A_TOPIC not in lost.text:
         return BrokerAuthenticationError(f"{broker}: permission refused: {lost.text}", None, lost)
     if lost.code == _PRECONDITION_FAILED and _ACK_OVERDUE in lost.text:
         advice = "keep handler_timeout below the broker's consumer_timeout"

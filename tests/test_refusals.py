@@ -95,6 +95,7 @@ def test_of_a_login(code: int, text: str, error: type[NuropbTransportError]) -> 
     ("code", "text", "final"),
     [
         (403, "ACCESS_REFUSED - write access to exchange 'x' refused", FOR_GOOD),
+        (403, "ACCESS_REFUSED - write access to topic 'a.b' in exchange 'x' refused", FOR_NOW),
         (404, "NOT_FOUND - no exchange 'x'", FOR_NOW),  # the next session looks for it
         (406, "PRECONDITION_FAILED - unknown delivery tag 1", FOR_NOW),
         (541, "INTERNAL_ERROR", FOR_NOW),

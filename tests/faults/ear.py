@@ -9,7 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeGuard
 from urllib.parse import quote
 
 _OUR_TOOLS = frozenset({"pika", "hypothesis"})
@@ -79,6 +79,7 @@ class Ear(logging.Handler):
     def seen(self) -> list[str]:
         """Every object of ours, of all that there are, whose repr() or str() tells a secret."""
         told = []
+        gc.collect()  # what an earlier test has left half made has no repr
         for each in gc.get_objects():
             if str(type(each).__module__).partition(".")[0] != "nuropb_rmq":
                 continue
@@ -103,9 +104,12 @@ class Ear(logging.Handler):
 
     def __enter__(self) -> Self:
         self._root = logging.getLogger()
-        self._level = self._root.level
+        # Some program that was imported may have silenced a logger; it is to be heard, too.
+        loggers = [each for each in self._root.manager.loggerDict.values() if _has_level(each)]
+        self._levels = [(each, each.level) for each in (self._root, *loggers)]
+        for each, _ in self._levels:
+            each.setLevel(1)
         self._root.addHandler(self)
-        self._root.setLevel(1)
         return self
 
     def __exit__(
@@ -115,7 +119,12 @@ class Ear(logging.Handler):
         tb: TracebackType | None,
     ) -> None:
         self._root.removeHandler(self)
-        self._root.setLevel(self._level)
+        for each, level in self._levels:
+            each.setLevel(level)
+
+
+def _has_level(each: object) -> TypeGuard[logging.Logger]:
+    return isinstance(each, logging.Logger) and each.level > logging.NOTSET
 
 
 def with_credentials(url: str, username: str, password: str) -> str:
