@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
 from .broker import AmqpUrl, Broker, typed
 from .config import TransportConfig
-from .management import ManagementAPI
 from .protocol import (
     DEFAULT_DL_EXCHANGE,
     DEFAULT_EVENTS_EXCHANGE,
@@ -191,12 +190,12 @@ def create_virtual_host(api_url: str, vhost_url: AmqpUrl) -> None:
 
     Raises what ManagementAPI raises, a NuropbTransportError or NuropbConfigurationError.
     """
-    _blocking(_with_vhost(api_url, vhost_url, ManagementAPI.create_vhost))
+    _blocking(_with_vhost(api_url, vhost_url, "create_vhost"))
 
 
 def delete_virtual_host(api_url: str, vhost_url: AmqpUrl) -> None:
     """Delete the virtual host of `vhost_url`, and all that is in it. Raises as for creating it."""
-    _blocking(_with_vhost(api_url, vhost_url, ManagementAPI.delete_vhost))
+    _blocking(_with_vhost(api_url, vhost_url, "delete_vhost"))
 
 
 def configure_nuropb_rmq(
@@ -228,8 +227,10 @@ def configure_nuropb_rmq(
 async def _with_vhost(
     api_url: str,
     vhost_url: AmqpUrl,
-    call: Callable[[ManagementAPI, str], Coroutine[Any, Any, None]],
+    call: Literal["create_vhost", "delete_vhost"],
 ) -> None:
+    from .management import ManagementAPI  # noqa: PLC0415 - brings httpx, as in setup
+
     broker = Broker.parse(vhost_url, field="vhost_url")
     own = "@" in api_url  # else the broker's user is asked for, as everywhere
     async with ManagementAPI(
@@ -238,7 +239,7 @@ async def _with_vhost(
         password=None if own else broker.password,
         verify=True if broker.tls is None else broker.tls.context(),
     ) as api:
-        await call(api, broker.vhost)
+        await getattr(api, call)(broker.vhost)
 
 
 def _credentials(username: str | None, password: str | None) -> str:

@@ -22,7 +22,6 @@ from .exceptions import (
     NuropbTransportError,
     ServiceNotConfigured,
 )
-from .management import ManagementAPI
 from .refusals import translated
 from .topology import Binding, Exchange, Queue, Topology
 
@@ -110,6 +109,9 @@ async def _in_time(config: TransportConfig) -> AsyncIterator[None]:
 
 async def _create_vhost(config: TransportConfig, api_url: str | None) -> None:
     """Make the virtual host; what stands in the way is told together with what is missing."""
+    # Few programs come here, and httpx would be a third of what importing nuropb_rmq takes.
+    from .management import ManagementAPI  # noqa: PLC0415
+
     broker = config.broker
     missing = f"virtual host {broker.vhost!r} does not exist, and cannot be made"
     own = api_url is None or "@" not in api_url
