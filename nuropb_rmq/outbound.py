@@ -54,6 +54,7 @@ class Outbound:
         awaited: bool = False,
         deadline: float | None = None,
         reply_to: str | None = None,
+        resend: bool = False,
     ) -> Outgoing:
         """A checked and identified payload as a message that can be published.
 
@@ -97,7 +98,7 @@ class Outbound:
             body,
             on_done,
             deadline=deadline,
-            resend=kind is RESPONSE,
+            resend=resend,
             expiration=expiration,
         )
 
@@ -139,6 +140,7 @@ class Outbound:
             encrypted=encrypted,
             deadline=None if ttl is None else self._loop.time() + ttl / 1000,
             reply_to=reply_to,
+            resend=True,
         )
 
     def event(self, payload: Mapping[str, Any]) -> Outgoing:

@@ -81,6 +81,7 @@ class Outgoing:
         if left > 0:
             end = len(self.properties) - 1 - len(str(self.expiration))
             self.properties = self.properties[:end] + frames.shortstr(str(left))
+            self.expiration, self.waits_since = left, 0.0
         return left <= 0
 
     def redirect(self, old: bytes, new: bytes) -> None:

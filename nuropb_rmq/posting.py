@@ -112,7 +112,7 @@ class Gate:
             self._publisher.publish(message)
         elif self._closed is not None:
             raise self._closed
-        elif len(self._held) >= self._max_messages:
+        elif len(self._held) >= self._max_messages or self._publisher.overfull:
             raise OutboxFullError("too many requests wait for the connection (outbox_messages)")
         elif self._bytes + message.size > self._max_bytes:
             raise OutboxFullError("requests that wait for the connection exceed outbox_bytes")
@@ -136,7 +136,7 @@ class Gate:
         while self._held and self._open:
             message = self._pop()
             try:
-                self._publisher.publish(message)
+                self._publisher.publish(message, admitted=True)
             except NuropbException as e:
                 message.finish(e)
 

@@ -72,12 +72,18 @@ class Publisher:
         channels = self._channel, self._retired
         return sum(len(each.unconfirmed) for each in channels if each is not None)
 
-    def publish(self, message: Outgoing) -> None:
+    @property
+    def overfull(self) -> bool:
+        """More waits than may, for it was admitted elsewhere."""
+        return len(self._outbox) > self._max_messages or self._bytes > self._max_bytes
+
+    def publish(self, message: Outgoing, *, admitted: bool = False) -> None:
         """Write the message now, or as soon as there is a channel with room.
 
-        Raises OutboxFullError when it would have to wait and there is no room to; a message
-        with `resend` is always taken, its number is bounded by the prefetch count. Raises what
-        `close` was given when the publisher is closed.
+        Raises OutboxFullError when it would have to wait and there is no room to. That is not
+        asked of a message that is `admitted`, for it has waited elsewhere within a bound, nor of
+        one with `resend`, for their number is bounded by the prefetch count. Raises what `close`
+        was given when the publisher is closed.
         """
         channel = self._channel
         if channel is not None and not self._outbox and channel.room > 0 and channel.port.writable:
@@ -85,7 +91,7 @@ class Publisher:
             return
         if self._closed is not None:
             raise self._closed
-        if not message.resend:
+        if not (admitted or message.resend):
             self._check_room(message)
         self._outbox.append(message)
         self._waits(message)

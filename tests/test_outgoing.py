@@ -45,6 +45,19 @@ def test_what_is_left_is_written(expiration: int, waited: float, left: int) -> N
     assert replace(after, expiration=before.expiration) == before
 
 
+def test_it_may_wait_again() -> None:
+    """The channel that it was written to has ended."""
+    waiting = message(10_000)
+    before = properties_of(waiting)
+    for left in (9_500, 500):
+        waiting.wait()
+        waiting.waits_since -= int(properties_of(waiting).expiration or 0) / 1000 - left / 1000
+        assert not waiting.expired()
+        after = properties_of(waiting)
+        assert left - 200 < int(after.expiration or 0) <= left
+        assert replace(after, expiration=before.expiration) == before
+
+
 def test_nothing_is_left() -> None:
     waiting = message(1_000)
     waiting.wait()

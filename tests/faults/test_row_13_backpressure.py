@@ -70,6 +70,38 @@ async def test_row_13_requests_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -
     assert [result_of(each)["n"] for each in await asyncio.gather(*calls)] == [0, 1, 2]
 
 
+async def test_row_13_requests_that_were_taken_are_sent_whatever_waits_beside_them(
+    mesh: Mesh, proxy: Proxy
+) -> None:
+    """Both bounds are reached; when the connection is back nothing is refused of what was taken."""
+    await mesh.service(Recorder())
+    client = await mesh.client(amqp_url=proxy.url, outbox_messages=3)
+    await lose(client, proxy)
+    calls = [asyncio.create_task(client.request(request(n=n))) for n in range(3)]
+    await eventually(lambda: len(client._gate._held) == 3)
+    posts = await post_until_full(client)
+    assert len(posts) == 3
+    client._gate.set(True)  # the consuming connection was quicker
+    assert (client._publisher.waiting, client._publisher.overfull) == (6, True)
+    client._gate.set(False)
+    with pytest.raises(OutboxFullError, match="outbox_messages"):
+        await client.request(request(n=3))
+    proxy.set(Wire.PASS)
+    await asyncio.gather(*posts)
+    assert [result_of(each)["n"] for each in await asyncio.gather(*calls)] == [0, 1, 2]
+
+
+async def test_row_13_responses_that_a_program_posts_are_bounded(mesh: Mesh, proxy: Proxy) -> None:
+    """Only a service's own answers are always taken: the prefetch count bounds those."""
+    client = await mesh.client(amqp_url=proxy.url, outbox_messages=3)
+    await lose(client, proxy)
+    response = {"tag": "response", "result": 1, "error": None, "correlation_id": "c-1"}
+    for _ in range(3):
+        client.post({**response, "reply_to": "nuropb-nobody-rq"})
+    with pytest.raises(OutboxFullError, match="outbox_messages"):
+        client.post({**response, "reply_to": "nuropb-nobody-rq"})
+
+
 async def test_row_13_what_is_not_confirmed_is_bounded(mesh: Mesh, proxy: Proxy) -> None:
     """A broker that reads and confirms nothing: so much is written, and the rest waits."""
     recorder = Recorder()
