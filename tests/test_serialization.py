@@ -10,15 +10,18 @@ import json
 import time
 import uuid
 from collections import namedtuple
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nuropb_rmq import serialization
 from nuropb_rmq.exceptions import MalformedMessageError, NuropbSerializationError
 from nuropb_rmq.serialization import decode, encode
 
@@ -67,6 +70,17 @@ class Refusing:
 class Shown:
     def __str__(self) -> str:
         return "shown"
+
+
+@pytest.fixture(params=["json", "orjson"], autouse=True, scope="module")
+def _codec(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of it holds with orjson, and without."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "json":
+            patch.setattr(serialization, "orjson", None)
+        else:
+            assert serialization.__dict__["orjson"] is orjson
+        yield
 
 
 def roundtrip(value: Any) -> Any:
@@ -134,6 +148,30 @@ def test_captured_bodies_are_read_and_written_with_equal_values() -> None:
         payload = decode(body, max_depth=100)
         assert payload == json.loads(body)
         assert decode(encode(payload), max_depth=100) == payload
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"v": None, "w": float("nan")},
+        {"v": [float("nan")], "w": None},
+        {"v": {"w": None}},
+        {"v": "null"},
+        {"v": 2**64, "w": -(2**63) - 1},
+        {"v": 1e22, "w": -0.0, "x": 5e-324},
+        {"v": [Colour.RED], "w": Level.LOW, "x": Kind.A},
+        {"v": uuid.UUID(int=1), "w": datetime.date(2026, 1, 2)},
+        {"v": {1: "x"}},
+        {"v": "\x7f\u2028\ud800"},
+        {"v": '/\b\f\n\r\t\x1f"\\'},
+    ],
+)
+def test_a_payload_says_the_same_with_and_without_orjson(
+    payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = encode(payload)
+    monkeypatch.setattr(serialization, "orjson", None)
+    assert repr(decode(body, max_depth=9)) == repr(decode(encode(payload), max_depth=9))
 
 
 def circular() -> dict[str, Any]:
