@@ -44,6 +44,7 @@ from .message import (
 from .origins import report
 from .outbound import Outbound
 from .protocol import REQUEST, RESPONSE
+from .runner import Runner
 from .sealing import Sealing, whole_body
 from .wire.frames import Content
 
@@ -69,7 +70,7 @@ def plain(handler: Handler) -> Taker:
 
 
 class Dispatcher:
-    """The receiver of the service queue. Handlers run in tasks of their own.
+    """The receiver of the service queue. Handlers run all at once, as a Runner runs them.
 
     They are not cancelled when a channel dies: the reply is sent, and the ack, which would mean
     nothing on another channel, is dropped.
@@ -93,7 +94,7 @@ class Dispatcher:
         self._max_depth = config.max_json_depth
         self._names = frozenset((config.service_name, *config.rpc_bindings))
         self._reply_to_pattern = re.compile(config.reply_to_pattern)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._runner = Runner(self._dispatch, name="nuropb-handler", on_end=self._wake)
         self._deadlines = Deadlines[Delivery](self._overdue)
         self._slow_after = config.handler_timeout * SLOW_SHARE
         self._over_after = config.handler_timeout - self._slow_after
@@ -110,10 +111,10 @@ class Dispatcher:
             return None  # the end of the channel gives it back
         self._unsettled += 1
         work = Delivery(self.settled, consumer, content, self._settler)
-        self._tasks.add(self._loop.create_task(self._dispatch(work)))
+        self._runner.run(work)
         limit = self._config.prefetch_count
-        if limit and len(self._tasks) >= limit:
-            return self._until(lambda: len(self._tasks) < limit)
+        if limit and len(self._runner) >= limit:
+            return self._until(lambda: len(self._runner) < limit)
         return None
 
     def stop_taking(self) -> None:
@@ -122,19 +123,15 @@ class Dispatcher:
 
     async def drained(self) -> None:
         """Wait until every delivery that was begun is settled, and every handler has ended."""
-        await self._until(lambda: self._unsettled == 0 and not self._tasks)
+        await self._until(lambda: self._unsettled == 0 and not self._runner)
 
     async def cancel(self) -> None:
         """Cancel the handlers that still run; their messages go back to the queue."""
         self._taking = False
         self._deadlines.clear()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            _, stubborn = await asyncio.wait(tuple(self._tasks), timeout=CANCEL_WITHIN)
-            self._tasks.clear()  # one that had not begun could not take itself out
-            if stubborn:
-                logger.error("%d handlers ignore their cancellation; they are left", len(stubborn))
+        stubborn = await self._runner.cancel(CANCEL_WITHIN)
+        if stubborn:
+            logger.error("%d handlers ignore their cancellation; they are left", stubborn)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -143,6 +140,8 @@ class Dispatcher:
             await waiter
 
     def _wake(self) -> None:
+        if not self._waiters:
+            return
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -151,14 +150,11 @@ class Dispatcher:
     def settled(self) -> None:
         """A delivery has come to its end."""
         self._unsettled -= 1
-        if self._waiters:
-            self._wake()
+        self._wake()
 
     # -- one delivery, top to bottom --------------------------------------------------------
 
     async def _dispatch(self, work: Delivery) -> None:
-        task = asyncio.current_task(self._loop)
-        assert task is not None  # noqa: S101 - this runs in one
         try:
             if work.stale:
                 work.settle(None)
@@ -181,7 +177,7 @@ class Dispatcher:
                 self._refuse(work, head, e)
                 return
             try:
-                outcome, messages = await self._handle(task, work, message, head)
+                outcome, messages = await self._handle(work, message, head)
                 if not work.concluded:
                     self._conclude(work, head, message, outcome, messages)
             finally:
@@ -194,10 +190,6 @@ class Dispatcher:
         except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
             report(logger, logging.ERROR, e, _UNHANDLED)
             work.settle(REJECT)
-        finally:
-            self._tasks.discard(task)  # here, for a done callback is a further turn of the loop
-            if self._waiters:
-                self._wake()
 
     def _body(self, work: Delivery, head: Head) -> bytes:
         """What may be opened. Raises MalformedMessageError."""
@@ -208,9 +200,11 @@ class Dispatcher:
         return whole_body(work.content)
 
     async def _handle(
-        self, task: asyncio.Task[None], work: Delivery, message: Message, head: Head
+        self, work: Delivery, message: Message, head: Head
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - this runs in one
         work.task = task
         self._deadlines.add(work, self._slow_after)
         try:

@@ -70,7 +70,7 @@ async def test_nothing_is_left_behind(meshes: Meshes, count: int) -> None:
             "keys of the client": client._caller._encryptor.calls_remembered,
             "keys of the service": service._caller._encryptor.calls_remembered,
             "descriptions": len(client._caller.discovery._fetching),
-            "handlers": len(getattr(service.transport._dispatcher, "_tasks", ())),
+            "handlers": len(getattr(service.transport._dispatcher, "_runner", ())),
         }
         return {name: value for name, value in found.items() if value}
 

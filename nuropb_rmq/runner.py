@@ -1,0 +1,132 @@
+"""Runs coroutines: a task for each one that waits, and none for those that never do.
+
+A task costs more than what most handlers do. So the first step of each coroutine is taken in a
+task that several share; the one that has to wait keeps that task to its end, as its own, and the
+others get another. Python 3.12 has eager tasks for this, 3.11 has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from types import coroutine
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+Body = Coroutine[Any, Any, None]
+
+
+class Runner(Generic[T]):
+    """Runs `body` with each thing that it is given: all at once, each in a context of its own.
+
+    To a body it is as if it had a task of its own: asyncio.current_task() is the same from its
+    first step to its last. `on_end` is called whenever one has ended; it must not raise.
+    """
+
+    def __init__(self, body: Callable[[T], Body], *, name: str, on_end: Callable[[], None]) -> None:
+        self._body = body
+        self._name = name
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._given: deque[T] = deque()
+        self._begun = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starting = False
+        """There is a task that takes first steps, or will in the next turn of the loop."""
+
+    def __len__(self) -> int:
+        """How many have not ended."""
+        return len(self._given) + self._begun
+
+    def run(self, thing: T) -> None:
+        """Begin with it in the next turn of the loop."""
+        self._given.append(thing)
+        if not self._starting:
+            self._start()
+
+    def _start(self) -> None:
+        self._starting = True
+        self._tasks.add(self._loop.create_task(self._work(), name=self._name))
+
+    async def _work(self) -> None:
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - this runs in one
+        try:
+            begun = self._take_first_steps(task)
+            if begun is not None:
+                try:
+                    await _rest(*begun)
+                finally:
+                    self._end()
+        finally:
+            self._tasks.discard(task)  # here, for a done callback is a further turn of the loop
+
+    def _take_first_steps(self, task: asyncio.Task[None]) -> tuple[Body, Context, Any] | None:
+        """Run those that do not wait; returns the first one that does, and what it waits for."""
+        given = self._given
+        try:
+            while given and not task.cancelling():  # else it would be the next one that is hit
+                body = self._body(given.popleft())
+                context = copy_context()
+                self._begun += 1
+                try:
+                    awaited = context.run(body.send, None)
+                except StopIteration:
+                    self._end()
+                except BaseException:
+                    self._end()
+                    raise
+                else:
+                    return body, context, awaited
+            return None
+        finally:
+            if given:
+                self._start()
+            else:
+                self._starting = False
+
+    def _end(self) -> None:
+        self._begun -= 1
+        self._on_end()
+
+    async def cancel(self, within: float) -> int:
+        """Cancel all, and wait for `within` seconds; how many go on all the same.
+
+        What was not begun never is. Nothing may be run after this.
+        """
+        self._given.clear()
+        for task in self._tasks:
+            task.cancel()
+        if not self._tasks:
+            return 0
+        _, stubborn = await asyncio.wait(tuple(self._tasks), timeout=within)
+        self._tasks.clear()  # one that had not begun could not take itself out
+        return len(stubborn)
+
+
+@coroutine
+def _rest(body: Body, context: Context, awaited: Any) -> Generator[Any, Any, None]:
+    """All steps of a coroutine but the first, which has yielded `awaited` (PEP 380, in a context).
+
+    Whatever awaits this sees what it would see from the coroutine itself.
+    """
+    while True:
+        try:
+            given = yield awaited
+        except GeneratorExit:
+            context.run(body.close)
+            raise
+        except BaseException as e:  # noqa: BLE001 - a cancellation, or what it waited for: the body's
+            step: Callable[[Any], Any] = body.throw
+            given = e
+        else:
+            step = body.send
+        try:
+            awaited = context.run(step, given)
+        except StopIteration:
+            return
+        finally:
+            del given  # an error holds this frame
