@@ -2,7 +2,8 @@
 
 The properties are read first, so that a message whose headers or body are bad can still be
 answered. The headers of one kind of message from one kind of peer differ in the trace id alone:
-all others are decoded once, and looked up by their bytes from then on.
+all others are decoded once, and looked up by their bytes from then on. Where the trace id is the
+last of them, as with us, so is all that stands before it (`Start`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ _LENGTH: Final = Struct(">I")
 _TRACE_ID: Final = frames.shortstr(HEADER_TRACE_ID) + b"S"
 _BEHIND_MESSAGE_ID: Final = 0x007C
 """Flags of the properties that stand behind the message id, and mean nothing here."""
+_USUAL: Final = (
+    frames.HAS_CONTENT_TYPE
+    | frames.HAS_HEADERS
+    | frames.HAS_DELIVERY_MODE
+    | frames.HAS_CORRELATION_ID
+    | frames.HAS_MESSAGE_ID
+)
+_OPTIONAL: Final = frames.HAS_REPLY_TO | frames.HAS_EXPIRATION
 _MOST_SHAPES: Final = 256
 _LONGEST_SHAPE: Final = 1024  # bytes
 
@@ -48,6 +57,17 @@ class Shape:
     problem: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What properties say that begin with certain bytes, up to the trace id."""
+
+    length: bytes
+    """Of the trace id, with which the headers end."""
+    reply_to: bool
+    expiration: bool
+    shape: Shape
+
+
 class Head:
     """What properties and headers of an incoming message say; `problem` when they are bad.
 
@@ -60,9 +80,51 @@ class Head:
         "kind", "problem", "reply_to", "shape", "trace_id",
     )  # fmt: skip
 
+    trace_id: str | None
+    """None, too, when it is nothing that an answer could carry."""
+
     def __init__(self, content: Content) -> None:
         self.content = content
         self._clear()
+        self.problem: MalformedMessageError | None = None
+        if not self._read_known(content.raw_properties):
+            self._read(content)
+
+    def _read_known(self, raw: bytes) -> bool:
+        """Read properties whose start is known (half of the time); False when they are not so."""
+        before, _, rest = raw.partition(_TRACE_ID)
+        start = _starts.get(before)
+        if start is None or rest[:4] != start.length:
+            return False
+        try:
+            at = 4 + _LENGTH.unpack_from(rest)[0]
+            trace_id = rest[4:at].decode()
+            # The delivery mode is one byte, and then there are strings.
+            end = at + 2 + rest[at + 1]
+            correlation_id = rest[at + 2 : end].decode()
+            reply_to, expiration = "", b""
+            if start.reply_to:
+                at, end = end + 1, end + 1 + rest[end]
+                reply_to = rest[at:end].decode()
+            if start.expiration:
+                at, end = end + 1, end + 1 + rest[end]
+                expiration = rest[at:end]
+            end += 1 + rest[end]
+        except (IndexError, UnicodeDecodeError):
+            return False
+        if end != len(rest) or not correlation_id or not correlation_id.isprintable():
+            return False
+        shape = self.shape = start.shape
+        self.kind = shape.kind
+        self.encrypted = shape.encrypted
+        self.call_again_count = shape.call_again_count
+        self.trace_id = trace_id
+        self.correlation_id = correlation_id
+        self.reply_to = reply_to
+        self._expiration = expiration
+        return True
+
+    def _read(self, content: Content) -> None:
         try:
             table = self._read_properties(content.raw_properties)
         except (AMQPProtocolError, IndexError, error) as e:
@@ -71,13 +133,15 @@ class Head:
             problem: str | None = str(e) if ours else "message properties end too early"
         else:
             problem = "no headers" if table is None else self._read_headers(table)
-        self.problem = None if problem is None else MalformedMessageError(problem)
+            if problem is None:
+                _remember_start(content.raw_properties, self.shape)
+        if problem is not None:
+            self.problem = MalformedMessageError(problem)
 
     def _clear(self) -> None:
         self.correlation_id = ""
         self.reply_to = ""
-        self.trace_id: str | None = None
-        """None, too, when it is nothing that an answer could carry."""
+        self.trace_id = None
         self.kind = REQUEST
         self.encrypted = False
         """Whether the body is. Old peers may mark events so, and never encrypt them."""
@@ -214,6 +278,34 @@ def _remember(before: bytes, behind: bytes) -> Shape | None:
             _shapes.clear()
         _shapes[before, behind] = shape
     return shape
+
+
+_starts: dict[bytes, Start] = {}
+
+
+def _remember_start(raw: bytes, shape: Shape) -> None:
+    """Keep how properties begin that were read in full, when they are of the usual form.
+
+    That is: with headers that end in the trace id, and nothing but strings behind the delivery
+    mode.
+    """
+    flags = raw[0] << 8 | raw[1]
+    if flags & ~_OPTIONAL != _USUAL:
+        return
+    table = 3 + raw[2]
+    end = table + 4 + _LENGTH.unpack_from(raw, table)[0]
+    before, mark, rest = raw.partition(_TRACE_ID)
+    size = end - len(before) - len(mark) - 4
+    if len(before) > _LONGEST_SHAPE or not 0 <= size <= MAX_TRACE_ID:
+        return
+    length = _LENGTH.pack(size)
+    # The mark may occur within some other value: what stands before it must be whole entries.
+    if rest[:4] != length or _shapes.get((before[table + 4 :], b"")) is not shape:
+        return
+    if len(_starts) >= _MOST_SHAPES:
+        _starts.clear()
+    reply_to, expiration = bool(flags & frames.HAS_REPLY_TO), bool(flags & frames.HAS_EXPIRATION)
+    _starts[before] = Start(length, reply_to, expiration, shape)
 
 
 def _shape_of(headers: dict[str, Any]) -> Shape:

@@ -58,6 +58,7 @@ LAYERS: tuple[str, ...] = (
     "link",
     # flow
     "deadlines",
+    "runner",
     "sealing",  # not pure: a private key's work leaves the event loop
     "outbound",
     "message",  # pure as well, but it belongs to handlers

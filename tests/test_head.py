@@ -1,0 +1,126 @@
+"""Properties whose start is known are read in another way: what they say is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nuropb_rmq import envelope, head
+from nuropb_rmq.head import Head
+from nuropb_rmq.protocol import HEADER_TRACE_ID, HEADER_TYPE, MessageType
+from nuropb_rmq.wire import frames
+from nuropb_rmq.wire.frames import Content
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+MARK = frames.shortstr(HEADER_TRACE_ID) + b"S"
+
+
+def packed(
+    correlation_id: str = "c-1234",
+    trace_id: str | None = "t-1234",
+    reply_to: str | None = "nuropb-a-rq",
+    expiration: int | None = 30_000,
+    kind: MessageType = MessageType.REQUEST,
+) -> bytes:
+    """As ours are sent, the message id behind them."""
+    properties = envelope.pack_properties(
+        kind, correlation_id, trace_id=trace_id, reply_to=reply_to, expiration=expiration
+    )
+    return properties + frames.shortstr("m-1")
+
+
+def said(raw: bytes) -> dict[str, Any]:
+    """All that a head says."""
+    one = Head(Content(1, False, b"\x01e\x01k", raw_properties=raw))
+    names = ("kind", "correlation_id", "reply_to", "trace_id", "encrypted", "ttl", "headers")
+    return {
+        **{name: getattr(one, name) for name in names},
+        "call_again_count": one.call_again_count,
+        "problem": str(one.problem),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known() -> Iterator[None]:
+    head._starts.clear()
+    yield
+    head._starts.clear()
+
+
+def test_a_start_is_known_from_the_second_message_on() -> None:
+    first, second = said(packed()), said(packed("c-5678", "t-5678"))
+    assert len(head._starts) == 1
+    assert second == {
+        **first,
+        "correlation_id": "c-5678",
+        "trace_id": "t-5678",
+        "headers": {**first["headers"], HEADER_TRACE_ID: "t-5678"},
+    }
+    assert (first["ttl"], first["problem"]) == (30_000, "None")
+
+
+@pytest.mark.parametrize("kind", MessageType)
+@pytest.mark.parametrize("reply_to", [None, "nuropb-a-rq"])
+@pytest.mark.parametrize("expiration", [None, 1])
+def test_each_kind_has_its_own(
+    kind: MessageType, reply_to: str | None, expiration: int | None
+) -> None:
+    raw = packed(kind=kind, reply_to=reply_to, expiration=expiration)
+    said(packed())
+    first = said(raw)
+    assert said(raw) == first
+    assert first["problem"] == "None"
+
+
+def test_a_trace_id_of_another_length_has_another_start() -> None:
+    for trace_id in ("t-1234", "t-12345", "", "t-1234"):
+        assert said(packed(trace_id=trace_id))["trace_id"] == trace_id
+    assert len(head._starts) == 3
+
+
+@given(TEXT, TEXT, TEXT, st.none() | st.integers(0, 2**32 - 1), st.data())
+def test_the_same_is_read_whether_the_start_is_known_or_not(
+    correlation_id: str, trace_id: str, reply_to: str, expiration: int | None, data: st.DataObject
+) -> None:
+    """Whole messages, and such as were cut off, or of which a byte is another."""
+    raw = packed(correlation_id, trace_id, reply_to, expiration)
+    spoilt = bytearray(raw[: data.draw(st.integers(2, len(raw)))])
+    at = data.draw(st.integers(0, len(spoilt) - 1))
+    spoilt[at] = data.draw(st.integers(0, 255))
+    for each in (raw, bytes(spoilt)):
+        head._starts.clear()
+        alone = said(each)
+        head._starts.clear()
+        same_length = "x" * len(trace_id.encode())
+        said(packed("c", same_length, reply_to or "r", expiration))
+        said(packed("c", same_length, None, expiration))
+        assert said(each) == alone
+
+
+def test_a_mark_within_another_value_is_no_trace_id() -> None:
+    entry = frames.table_entry
+    value = (MARK + b"\x00\x00\x00\x03abc").decode("latin-1")
+    table = entry("nuropb_protocol", "0.1.1") + entry(HEADER_TYPE, "request") + entry("x", value)
+    raw = frames.encode_properties(
+        frames.Properties(
+            content_type="application/json",
+            headers=table,
+            delivery_mode=1,
+            correlation_id="c-1",
+            message_id="m-1",
+        )
+    )
+    first = said(raw)
+    assert (first["trace_id"], first["headers"]["x"]) == (None, value)
+    assert head._starts == {}
+    assert said(raw) == first
+
+
+def test_no_more_are_kept_than_a_bound() -> None:
+    for size in range(300):
+        said(packed(trace_id="t" * size))
+    assert len(head._starts) <= 256
