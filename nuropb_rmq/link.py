@@ -215,10 +215,23 @@ class Link:
         return SUSPECT_AFTER * 2**self._tries if unsettled else math.inf
 
     def _pause(self, lived: float) -> float:
-        """Seconds until the next try: doubling while sessions end soon after they began."""
+        """Seconds until the next try: doubling while sessions end soon after they began.
+
+        The last try for a locked response queue is when the patience for it ends, not later.
+        """
         self._tries = 0 if lived > SETTLED_AFTER else min(self._tries + 1, 8)
         pause: float = min(SETUP_PAUSE * 2**self._tries, self._config.reconnect_cap)
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        jittered = pause * random.uniform(0.5, 1.0)  # noqa: S311 - it is no secret
+        return min(jittered, self._patience_left())
+
+    def _patience_left(self) -> float:
+        """Seconds for which a locked response queue is waited for yet."""
+        if self._locked_since is None:
+            return math.inf
+        patience = self._config.instance_retry
+        if self._was_ready:
+            patience = max(patience, LOCKED_HEARTBEATS * self._config.heartbeat)
+        return self._locked_since + patience - asyncio.get_running_loop().time()
 
     async def _set_up(self, session: Session, connection: BrokerConnection) -> None:
         timeout = self._config.connect_timeout
@@ -246,13 +259,9 @@ class Link:
         both; only our history tells them apart.
         """
         if isinstance(error, InstanceInUseError):
-            now = asyncio.get_running_loop().time()
             if self._locked_since is None:
-                self._locked_since = now
-            patience = self._config.instance_retry
-            if self._was_ready:
-                patience = max(patience, LOCKED_HEARTBEATS * self._config.heartbeat)
-            return now - self._locked_since > patience
+                self._locked_since = asyncio.get_running_loop().time()
+            return self._patience_left() <= 0
         self._locked_since = None
         if not self._was_ready:
             return True

@@ -15,6 +15,7 @@ import pytest
 from _pytest.logging import LogCaptureHandler
 
 from nuropb_rmq import TransportConfig, configure
+from nuropb_rmq.posting import Ignorable
 from nuropb_rmq.testing import RabbitMQNode
 
 from .support import Mesh, eventually
@@ -31,12 +32,18 @@ def _sockets_and_files() -> dict[str, str]:
 
 
 class _Futures:
-    """Every future that a loop makes from now on, as long as somebody holds it."""
+    """Every future that a loop makes, and every Ignorable, from now on, while somebody holds it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, patch: pytest.MonkeyPatch) -> None:
         self._made: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
         self._create = loop.create_future
         loop.create_future = self._tracked  # type: ignore[method-assign]
+
+        def begin(future: Ignorable[Any], *, loop: asyncio.AbstractEventLoop) -> None:
+            asyncio.Future.__init__(future, loop=loop)
+            self._made.add(future)
+
+        patch.setattr(Ignorable, "__init__", begin)
 
     def _tracked(self) -> asyncio.Future[Any]:
         future = self._create()
@@ -85,9 +92,10 @@ async def nothing_left_behind(
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(str(context)))
     files = _sockets_and_files()
-    futures = _Futures(loop)
     tasks = asyncio.all_tasks()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        futures = _Futures(loop, patch)
+        yield
     mine = asyncio.current_task()
 
     def left() -> list[object]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
 from nuropb_rmq import InstanceInUseError, State, Transport, TransportClosedError
@@ -19,9 +22,17 @@ def cut(client: Transport) -> None:
 
 
 async def test_row_09_our_own_lost_connection_is_waited_for(mesh: Mesh, proxy: Proxy) -> None:
-    """Our side of it is gone; the broker takes two to three heartbeats to notice."""
+    """Our side of it is gone; the broker takes two to three heartbeats to notice.
+
+    With an instance_id the queue's name stays what it is: nothing helps but to wait.
+    """
     await mesh.service(Recorder())
-    client = await mesh.client(amqp_url=proxy.url, heartbeat=1, reconnect_cap=0.5)
+    client = await mesh.client(
+        amqp_url=proxy.url, instance_id="one", heartbeat=1, instance_retry=0, reconnect_cap=0.5
+    )
+    # The broker looks once a heartbeat, from the login on: if this were cut right behind the login,
+    # the queue would be free only just before the patience ends.
+    await asyncio.sleep(0.5)
     proxy.set(Wire.HOLE)
     cut(client)
     proxy.abandon()
@@ -42,8 +53,10 @@ async def test_row_09_it_is_not_waited_for_for_ever(mesh: Mesh, proxy: Proxy) ->
     other = mesh.transport("client", instance_id="one")
     await other.start()
     proxy.set(Wire.PASS)
+    began = time.monotonic()
     with within(3 * 1 + 3), pytest.raises(TransportClosedError, match="same instance_id"):
         await client.wait_for(State.STOPPED)
+    assert time.monotonic() - began > 2.5 * 1, "about 3 heartbeats"
     assert client.state is State.FAILED
     assert isinstance(client.error, InstanceInUseError)
     assert other.state is State.READY

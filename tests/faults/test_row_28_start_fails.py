@@ -27,7 +27,8 @@ async def refused(
 ) -> NuropbTransportError:
     service = mesh.transport("orders", Recorder(), **settings)
     with pytest.raises(error, match=match) as caught:
-        await service.start()
+        async with asyncio.timeout(service.config.connect_timeout + 5):
+            await service.start()
     assert service.state is State.STOPPED
     assert service.error is caught.value
     return caught.value
@@ -51,8 +52,7 @@ async def test_row_28_accepted_and_silent(mesh: Mesh) -> None:
     silent = await asyncio.start_server(_say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     url = f"amqp://127.0.0.1:{port}/"
-    async with asyncio.timeout(5):
-        await refused(mesh, BrokerUnreachableError, "no answer", amqp_url=url, connect_timeout=0.5)
+    await refused(mesh, BrokerUnreachableError, "no answer", amqp_url=url, connect_timeout=0.5)
     silent.close()
     await silent.wait_closed()
 

@@ -99,18 +99,18 @@ async def test_row_40_whatever_runs_on_the_loop_is_warned_of(
     meshes: Meshes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether a method or the whole Mesh was told to; handlers of events, too."""
-    monkeypatch.setattr(serving, "BLOCKED_FOR", 0.1)
+    monkeypatch.setattr(serving, "BLOCKED_FOR", 0.5)
     orders = Orders()
     service = await meshes.serve(orders)
     client = await meshes.client()
     for method in ("block", "block_here"):
-        assert await client.request("orders", method, {"seconds": 0.15}) == "done"
+        assert await client.request("orders", method, {"seconds": 0.6}) == "done"
     assert [said_of(record) for record in warnings(caplog)] == ["orders.block_here"]
     await service.stop()
     caplog.clear()
     orders = Orders()
     await meshes.serve(orders, sync_in_threads=False)
-    for seconds in (0.0, 0.15):
+    for seconds in (0.0, 0.6):
         assert await client.request("orders", "block", {"seconds": seconds}) == "done"
         await client.publish_event("orders.made", seconds)
     await eventually(lambda: orders.heard == 2)
