@@ -190,9 +190,9 @@ class PublishNackedError(NuropbTransportError):
 
 
 class NuropbOutcomeUnknownError(NuropbTransportError):
-    """Written to the broker, and then the answer was lost: it may or may not have been done.
+    """Written, and then the connection was lost, or the deadline passed without a confirm.
 
-    It is never sent again by us; its author knows whether it may be.
+    It may or may not have been done. It is never sent again by us; its author knows whether it may be.
     """
 
 

@@ -37,8 +37,9 @@ SUSPECT_AFTER = 1.0
 """Seconds after which it has, where the operating system tells it, and has other leaders."""
 LOCKED_FOR = 2.0
 """Seconds for which our own response queue may stay locked before it gets another name."""
-LOCKED_HEARTBEATS = 3
-"""Heartbeats for which our own response queue may stay locked by a connection that was lost."""
+LOCKED_HEARTBEATS = 3.5
+"""Heartbeats for which our own response queue may stay locked by a connection that was lost: the
+broker gives that up after two to three."""
 
 
 class Link:
