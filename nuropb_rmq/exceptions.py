@@ -192,7 +192,8 @@ class PublishNackedError(NuropbTransportError):
 class NuropbOutcomeUnknownError(NuropbTransportError):
     """Written, and then the connection was lost, or the deadline passed without a confirm.
 
-    It may or may not have been done. It is never sent again by us; its author knows whether it may be.
+    It may or may not have been done. It is never sent again by us; its author knows whether it
+    may be.
     """
 
 
