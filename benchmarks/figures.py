@@ -39,6 +39,7 @@ NEEDED_AT_IMPORT: Final = frozenset(
         "cryptography",
         "_cffi_backend",
         "_openssl",
+        "orjson",  # where the extra `speed` is installed, as here
         "_cython_3_3_0",  # yarl's and multidict's own
         "cython_runtime",
     )
