@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 from .broker import AmqpUrl, Broker, typed
@@ -22,6 +22,9 @@ from .protocol import (
 )
 from .rmq_api import RMQAPI
 from .setup import configure
+
+if TYPE_CHECKING:
+    from .management import ManagementAPI
 
 __all__ = [
     "MeshService",
@@ -190,12 +193,12 @@ def create_virtual_host(api_url: str, vhost_url: AmqpUrl) -> None:
 
     Raises what ManagementAPI raises, a NuropbTransportError or NuropbConfigurationError.
     """
-    _blocking(_with_vhost(api_url, vhost_url, "create_vhost"))
+    _blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.create_vhost(vhost)))
 
 
 def delete_virtual_host(api_url: str, vhost_url: AmqpUrl) -> None:
     """Delete the virtual host of `vhost_url`, and all that is in it. Raises as for creating it."""
-    _blocking(_with_vhost(api_url, vhost_url, "delete_vhost"))
+    _blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.delete_vhost(vhost)))
 
 
 def configure_nuropb_rmq(
@@ -227,7 +230,7 @@ def configure_nuropb_rmq(
 async def _with_vhost(
     api_url: str,
     vhost_url: AmqpUrl,
-    call: Literal["create_vhost", "delete_vhost"],
+    call: Callable[[ManagementAPI, str], Coroutine[Any, Any, None]],
 ) -> None:
     from .management import ManagementAPI  # noqa: PLC0415 - brings httpx, as in setup
 
@@ -239,7 +242,7 @@ async def _with_vhost(
         password=None if own else broker.password,
         verify=True if broker.tls is None else broker.tls.context(),
     ) as api:
-        await getattr(api, call)(broker.vhost)
+        await call(api, broker.vhost)
 
 
 def _credentials(username: str | None, password: str | None) -> str:

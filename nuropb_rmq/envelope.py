@@ -18,7 +18,7 @@ from .exceptions import (
     NuropbSerializationError,
     NuropbValidationError,
 )
-from .head import MAX_TRACE_ID, Head, short, type_of
+from .head import MAX_TRACE_ID, USUAL_FLAGS, Head, short, type_of
 from .protocol import (
     CONTENT_TYPE,
     HEADER_CALL_AGAIN_COUNT,
@@ -45,13 +45,6 @@ MAX_SECONDS: Final = _MAX_EXPIRATION // 1000
 _TRACE_ID: Final = frames.shortstr(HEADER_TRACE_ID) + b"S"
 _LENGTH: Final = Struct(">I")
 _SHORT: Final = Struct(">H")
-_FLAGS: Final = (
-    frames.HAS_CONTENT_TYPE
-    | frames.HAS_HEADERS
-    | frames.HAS_DELIVERY_MODE
-    | frames.HAS_CORRELATION_ID
-    | frames.HAS_MESSAGE_ID
-)
 
 # Tuples: isinstance with `dict | None` makes the union anew each time.
 _DICT_OR_NONE: Final = (dict, type(None))
@@ -190,7 +183,7 @@ def _constant_parts(  # noqa: PLR0917 - together they are the key of a cache
     Few messages of one program differ in any of these. The table's part ends where the trace id
     goes.
     """
-    flags = _FLAGS
+    flags = USUAL_FLAGS
     mode = b"\x02" if persistent else b"\x01"
     if priority is not None:
         flags |= frames.HAS_PRIORITY

@@ -34,13 +34,14 @@ _LENGTH: Final = Struct(">I")
 _TRACE_ID: Final = frames.shortstr(HEADER_TRACE_ID) + b"S"
 _BEHIND_MESSAGE_ID: Final = 0x007C
 """Flags of the properties that stand behind the message id, and mean nothing here."""
-_USUAL: Final = (
+USUAL_FLAGS: Final = (
     frames.HAS_CONTENT_TYPE
     | frames.HAS_HEADERS
     | frames.HAS_DELIVERY_MODE
     | frames.HAS_CORRELATION_ID
     | frames.HAS_MESSAGE_ID
 )
+"""Of the properties that every message of ours has."""
 _OPTIONAL: Final = frames.HAS_REPLY_TO | frames.HAS_EXPIRATION
 _MOST_SHAPES: Final = 256
 _LONGEST_SHAPE: Final = 1024  # bytes
@@ -290,7 +291,7 @@ def _remember_start(raw: bytes, shape: Shape) -> None:
     mode.
     """
     flags = raw[0] << 8 | raw[1]
-    if flags & ~_OPTIONAL != _USUAL:
+    if flags & ~_OPTIONAL != USUAL_FLAGS:
         return
     table = 3 + raw[2]
     end = table + 4 + _LENGTH.unpack_from(raw, table)[0]

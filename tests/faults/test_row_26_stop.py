@@ -71,7 +71,7 @@ async def test_row_26_what_is_begun_is_finished_and_the_rest_goes_back(mesh: Mes
     second.let.set()
     second.all.set()
     await mesh.service(second, instance_id="two")
-    await eventually(lambda: sorted(second.done) == list(range(4, 20)), within=grace)
+    await eventually(lambda: sorted(second.done) == list(range(4, 20)), within=GRACE)
     assert not stopping.done()
     first.let.set()  # two of the four can end; the others are given back after the grace period
     print(f"stop(): {(took := await stopping):.2f} s, with handlers that do not end")

@@ -52,7 +52,8 @@ async def test_row_28_accepted_and_silent(mesh: Mesh) -> None:
     silent = await asyncio.start_server(_say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     url = f"amqp://127.0.0.1:{port}/"
-    await refused(mesh, BrokerUnreachableError, "no answer", amqp_url=url, connect_timeout=0.5)
+    async with asyncio.timeout(5):
+        await refused(mesh, BrokerUnreachableError, "no answer", amqp_url=url, connect_timeout=0.5)
     silent.close()
     await silent.wait_closed()
 

@@ -17,6 +17,9 @@ from ..rmq_api.conftest import Apis
 from ..support import Watch, eventually
 from .console import connections
 
+ROUNDED = 0.05
+"""Seconds by which a warning may round up."""
+
 
 class Orders:
     _service_name = "orders"
@@ -85,12 +88,14 @@ async def test_row_40_on_the_loop_it_is_warned_of(
     await apis.connect(Orders())
     client = await apis.connect()
     for seconds in (0.2, 1.1):
+        began = time.monotonic()
         params = {"seconds": seconds}
         assert await client.request("orders", "block", params, context={}) == "done"
+    took = time.monotonic() - began
     (record,) = warnings(caplog)
     text = record.getMessage()
     assert said_of(record) == "orders.block"
-    assert seconds_of(record) >= 1.1
+    assert 1.1 <= seconds_of(record) <= took + ROUNDED
     assert "make it async, or let it run in a thread" in text
     assert "sync_in_threads" in text
 
@@ -150,12 +155,13 @@ async def test_row_40_on_the_loop_for_more_than_three_heartbeats(
     began = time.monotonic()
     answer: Any = await client.request("orders", "block_once", {"seconds": 4}, timeout=30)
     assert answer == 1, "the reply of the one that blocked"
-    assert time.monotonic() - began < 14, "back within 10 s"
+    took = time.monotonic() - began
+    assert took < 14, "back within 10 s"
     await watch.recovered()
     await eventually(lambda: orders.runs == 2)
     (record,) = warnings(caplog)
     assert said_of(record) == "orders.block_once"
-    assert seconds_of(record) >= 4.0
+    assert 4.0 <= seconds_of(record) <= took + ROUNDED
     after = await asyncio.to_thread(connections, rabbitmq_node, meshes.url)
     assert len(after - before) == 2, "both of the service's are new ones"
     assert await client.request("orders", "echo", {"number": 7}) == 7
