@@ -85,14 +85,16 @@ class Delivery:
         return self._called_again
 
     def published(self) -> None:
-        """Everything is on its way."""
-        self._count_down()
+        """Everything is on its way; or one more of it is confirmed."""
+        self._outstanding -= 1
+        if self._outstanding == 0:
+            self.settle(self.settlement)
 
     def _sent(self, error: NuropbException | None) -> None:
         if error is not None:
             # The work is done: doing it again because its answer got lost would be worse.
             logger.warning("an answer or event could not be delivered: %s", error)
-        self._count_down()
+        self.published()
 
     def _called_again(self, error: NuropbException | None) -> None:
         match error:
@@ -103,11 +105,6 @@ class Delivery:
                 self.settle(Settlement.REJECT)
             case _:
                 self.settle(Settlement.REQUEUE)
-
-    def _count_down(self) -> None:
-        self._outstanding -= 1
-        if self._outstanding == 0:
-            self.settle(self.settlement)
 
     def settle(self, settlement: Settlement | None) -> None:
         """Settle now; None leaves it to the channel's end, which gives it back to the queue."""

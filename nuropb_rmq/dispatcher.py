@@ -64,6 +64,10 @@ Taker = Callable[[Delivery, Message, Conclude], Awaitable[Any]]
 """A handler that knows its delivery, and may end it before it ends itself."""
 
 
+def _is_response(payload: Mapping[str, Any]) -> bool:
+    return payload.get("tag") == "response"
+
+
 def plain(handler: Handler) -> Taker:
     """A handler that only sees messages."""
     return lambda _, message, __: handler(message)
@@ -319,15 +323,17 @@ class Dispatcher:
 
     def _publish(self, work: Delivery, head: Head, messages: Sequence[Mapping[str, Any]]) -> None:
         """Pack everything before anything is sent: then all of it goes, or nothing."""
-        reply_to = self._reply_to(head)
-        # Events first: the key that a request came with serves one answer, and none goes plain.
-        packed = [self._outbound.event(each) for each in messages if each.get("tag") != "response"]
+        if len(messages) > 1:
+            # Events first: the key that a request came with serves one answer, and none goes plain.
+            messages = sorted(messages, key=_is_response)
+        packed = []
         sealed = work.decrypted
         for payload in messages:
-            if payload.get("tag") != "response" or reply_to is None or work.decrypted is not sealed:
-                continue
-            packed.append(self._outbound.reply(head, payload, reply_to, encrypted=sealed))
-            work.decrypted = False
+            if not _is_response(payload):
+                packed.append(self._outbound.event(payload))
+            elif work.decrypted is sealed and (reply_to := self._reply_to(head)) is not None:
+                packed.append(self._outbound.reply(head, payload, reply_to, encrypted=sealed))
+                work.decrypted = False
         work.sent = len(packed)
         for each in packed:
             on_done = work.expect()

@@ -13,11 +13,9 @@ tag, correlation id and service with those of the envelope.
 from __future__ import annotations
 
 import binascii
-import hashlib
 import json
 import threading
 import time
-from base64 import b64decode, b64encode
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
@@ -219,7 +217,7 @@ class Encryptor:
         with self._lock:
             if correlation_id is not None and correlation_id in self._sent:
                 return False
-            return _digest(wrapped) not in self._unwrapped
+            return wrapped not in self._unwrapped
 
     def forget(self, correlation_id: str, *, sent: bool = True, received: bool = True) -> None:
         """Drop what is remembered of a call that gets no response, as `sent` or as `received`.
@@ -262,16 +260,15 @@ class Encryptor:
     def _wrap(self, public_key: rsa.RSAPublicKey) -> _Key:
         secret = self.new_symmetric_key()
         try:
-            wrapped = b64encode(public_key.encrypt(secret, _OAEP))
+            wrapped = binascii.b2a_base64(public_key.encrypt(secret, _OAEP), newline=False)
         except ValueError as error:
             raise EncryptionError("the service's RSA key is too short: use 2048 bits") from error
         return _Key(Fernet(secret), wrapped, to_self=public_key == self._own_public_key)
 
     def _unwrap(self, wrapped: bytes) -> _Key:
         """The key in these bytes, remembered or decrypted with our private key."""
-        digest = _digest(wrapped)
         with self._lock:
-            known = self._unwrapped.use(digest)
+            known = self._unwrapped.use(wrapped)
         if known is not None:
             return known
         if self._private_key is None:
@@ -280,7 +277,9 @@ class Encryptor:
                 "is no private key to read it as a request"
             )
         try:
-            secret = self._private_key.decrypt(b64decode(wrapped, validate=True), _OAEP)
+            secret = self._private_key.decrypt(
+                binascii.a2b_base64(wrapped, strict_mode=True), _OAEP
+            )
             key = _Key(Fernet(secret), wrapped)
         except ValueError as error:  # binascii.Error and OAEP's refusal are ValueErrors
             raise EncryptionError(
@@ -288,7 +287,7 @@ class Encryptor:
                 "sender may have an old public key"
             ) from error
         with self._lock:
-            self._unwrapped.put(digest, key)
+            self._unwrapped.put(wrapped, key)
         return key
 
     def _settle(self, correlation_id: str, sent: _Key, wrapped: bytes, plain: bytes) -> None:
@@ -346,18 +345,14 @@ def _public_key(service_name: str, given: rsa.RSAPublicKey | str | bytes) -> rsa
     return key
 
 
-def _digest(wrapped: bytes) -> bytes:
-    return hashlib.sha256(wrapped).digest()
-
-
 def _seal(key: _Key, payload: bytes) -> bytes:
-    return key.wrapped + b"." + b64encode(key.fernet.encrypt(payload))
+    return b"%b.%b" % (key.wrapped, binascii.b2a_base64(key.fernet.encrypt(payload), newline=False))
 
 
 def _open(key: _Key, token: bytes) -> bytes | None:
     """The payload, or None when it was not encrypted with this key (Fernet authenticates)."""
     try:
-        return key.fernet.decrypt(b64decode(token, validate=True))
+        return key.fernet.decrypt(binascii.a2b_base64(token, strict_mode=True))
     except (InvalidToken, binascii.Error):
         return None
 

@@ -48,17 +48,20 @@ _SHORT: Final = Struct(">H")
 
 # Tuples: isinstance with `dict | None` makes the union anew each time.
 _DICT_OR_NONE: Final = (dict, type(None))
-_TEXT_OR_NONE: Final = (str, type(None))
+_MAPPING_OR_NONE: Final = (dict, type(None), Mapping)  # the quick answers first
+_MISSING: Final = object()
+_CALL: Final = (("service", str), ("method", str), ("params", dict)), ""
 _REQUIRED: Final = {
-    MessageType.REQUEST: (("service", str), ("method", str), ("params", dict)),
-    MessageType.COMMAND: (("service", str), ("method", str), ("params", dict)),
-    MessageType.EVENT: (("topic", str), ("event", object)),
-    MessageType.RESPONSE: (("result", object), ("error", (dict, type(None)))),
+    MessageType.REQUEST: _CALL,
+    MessageType.COMMAND: _CALL,
+    MessageType.EVENT: ((("topic", str),), "event"),
+    MessageType.RESPONSE: ((("error", _DICT_OR_NONE),), "result"),
 }
+"""The fields that a kind of payload has, with their types; and one that may be anything."""
 _NEEDED: Final[dict[object, str]] = {
     str: "text is needed",
     dict: "a dict is needed",
-    (dict, type(None)): "a dict or None is needed",
+    _DICT_OR_NONE: "a dict or None is needed",
 }
 
 
@@ -76,30 +79,42 @@ def check_outgoing(payload: Mapping[str, Any], encoding: str = "json") -> Messag
     if kind is None:
         known = ", ".join(KINDS)
         raise NuropbValidationError(f"payload field 'tag': {short(tag)}, use one of {known}")
-    for name, types in _REQUIRED[kind]:
-        if name not in payload:
-            raise NuropbValidationError(f"payload field {name!r}: missing, a {tag} needs it")
-        if not isinstance(payload[name], types):
+    fields, other = _REQUIRED[kind]
+    for name, types in fields:
+        if not isinstance(payload.get(name, _MISSING), types):
+            if name not in payload:
+                raise _missing(name, kind)
             raise NuropbValidationError(
                 f"payload field {name!r}: {type_of(payload[name])}, {_NEEDED[types]}"
             )
-    for name in ("correlation_id", "trace_id"):
-        if not isinstance(payload.get(name), _TEXT_OR_NONE):
-            raise NuropbValidationError(
-                f"payload field {name!r}: {type_of(payload[name])}, text is needed"
-            )
-    context = payload.get("context")
-    if not isinstance(context, _DICT_OR_NONE) and not isinstance(context, Mapping):
-        raise NuropbValidationError("payload field 'context': a mapping is needed")
-    if not (payload.get("correlation_id") or "").isprintable():
-        raise NuropbValidationError(  # as _head_problem: nobody would accept it
+    if other and other not in payload:
+        raise _missing(other, kind)
+    if "correlation_id" in payload and not _text(payload, "correlation_id").isprintable():
+        raise NuropbValidationError(  # as in Head: nobody would accept it
             "payload field 'correlation_id': it has characters that are not printable"
         )
-    if len(payload.get("trace_id") or "") > MAX_TRACE_ID:
+    if "trace_id" in payload and len(_text(payload, "trace_id")) > MAX_TRACE_ID:
         raise NuropbValidationError(
             f"payload field 'trace_id': longer than {MAX_TRACE_ID} characters"
         )
+    if "context" in payload and not isinstance(payload["context"], _MAPPING_OR_NONE):
+        raise NuropbValidationError("payload field 'context': a mapping is needed")
     return kind
+
+
+def _missing(name: str, kind: MessageType) -> NuropbValidationError:
+    problem = f"payload field {name!r}: missing, a {kind.value} needs it"
+    return NuropbValidationError(problem)
+
+
+def _text(payload: Mapping[str, Any], name: str) -> str:
+    """The text of a field that may also be None."""
+    value = payload[name]
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    raise NuropbValidationError(f"payload field {name!r}: {type_of(value)}, text is needed")
 
 
 def milliseconds(ttl: float) -> int:
@@ -142,46 +157,38 @@ def pack_properties(
     """
     if priority is not None and (type(priority) is not int or not 0 <= priority <= 255):
         raise NuropbSerializationError(f"priority: {priority!r} is outside 0…255, an integer")
-    start, headers, mode, end = _constant_parts(
-        kind, reply_to, expiration, priority, persistent, encrypted
-    )
-    size = len(headers)
-    length = text = b""
     if trace_id is None:
-        headers = headers[: -len(_TRACE_ID)]
-        size = len(headers)
+        trace = b""
+    elif trace_id.isascii():
+        trace = trace_id.encode()
     else:
-        ascii_only = trace_id.isascii()
-        text = trace_id.encode() if ascii_only else _field("trace_id", frames.utf8, trace_id)
-        length = _LENGTH.pack(len(text))
-        size += 4 + len(text)
-    return b"".join(
-        (
-            start,
-            _LENGTH.pack(size),
-            headers,
-            length,
-            text,
-            mode,
-            _field("correlation_id", frames.shortstr, correlation_id),
-            end,
-        )
+        trace = _field("trace_id", frames.utf8, trace_id)
+    correlation = _field("correlation_id", frames.shortstr, correlation_id)
+    start, mode, end = _constant_parts(
+        kind,
+        None if trace_id is None else len(trace),
+        reply_to,
+        expiration,
+        priority,
+        persistent,
+        encrypted,
     )
+    return b"".join((start, trace, mode, correlation, end))
 
 
 @lru_cache(maxsize=1024)
 def _constant_parts(  # noqa: PLR0917 - together they are the key of a cache
     kind: MessageType,
+    trace_size: int | None,
     reply_to: str | None,
     expiration: int | None,
     priority: int | None,
     persistent: bool,
     encrypted: bool,
-) -> tuple[bytes, bytes, bytes, bytes]:
-    """What stands before the header table, in it, between it and the correlation id, and behind.
+) -> tuple[bytes, bytes, bytes]:
+    """What stands before the trace id, between it and the correlation id, and behind that.
 
-    Few messages of one program differ in any of these. The table's part ends where the trace id
-    goes.
+    Few messages of one program differ in any of these.
     """
     flags = USUAL_FLAGS
     mode = b"\x02" if persistent else b"\x01"
@@ -200,15 +207,19 @@ def _constant_parts(  # noqa: PLR0917 - together they are the key of a cache
         flags |= frames.HAS_EXPIRATION
         end += frames.shortstr(str(expiration))
     entry = frames.table_entry
-    headers = (
-        entry(HEADER_ENCRYPTED, "yes" if encrypted else ""),
-        entry(HEADER_PROTOCOL, NUROPB_PROTOCOL_VERSION),
-        entry(HEADER_TYPE, kind.value),
-        entry(HEADER_VERSION, NUROPB_VERSION),
-        _TRACE_ID,
+    headers = b"".join(
+        (
+            entry(HEADER_ENCRYPTED, "yes" if encrypted else ""),
+            entry(HEADER_PROTOCOL, NUROPB_PROTOCOL_VERSION),
+            entry(HEADER_TYPE, kind.value),
+            entry(HEADER_VERSION, NUROPB_VERSION),
+        )
     )
-    start = _SHORT.pack(flags) + frames.shortstr(CONTENT_TYPE)
-    return start, b"".join(headers), mode, end
+    if trace_size is not None:
+        headers += _TRACE_ID + _LENGTH.pack(trace_size)
+    table_size = _LENGTH.pack(len(headers) + (trace_size or 0))
+    start = _SHORT.pack(flags) + frames.shortstr(CONTENT_TYPE) + table_size + headers
+    return start, mode, end
 
 
 def _field(name: str, encode: Callable[[str], bytes], value: str) -> bytes:
@@ -269,17 +280,21 @@ def read_payload(
     payload = serialization.decode(body, max_depth=max_depth)
     if not isinstance(payload, dict):
         raise MalformedMessageError(f"body is {type_of(payload)}, an object is needed")
-    for name, types in _REQUIRED[kind]:
-        if name not in payload:
+    get = payload.get
+    fields, other = _REQUIRED[kind]
+    for name, types in fields:
+        if not isinstance(get(name, _MISSING), types):
+            if name in payload:
+                raise MalformedMessageError(f"field {name!r} is {type_of(payload[name])}")
             raise MalformedMessageError(f"{kind.value} without field {name!r}")
-        if not isinstance(payload[name], types):
-            raise MalformedMessageError(f"field {name!r} is {type_of(payload[name])}")
-    if not isinstance(payload.get("context"), _DICT_OR_NONE):
+    if other and other not in payload:
+        raise MalformedMessageError(f"{kind.value} without field {other!r}")
+    if not isinstance(get("context"), _DICT_OR_NONE):
         raise MalformedMessageError(f"field 'context' is {type_of(payload['context'])}")
     correlation_id = head.correlation_id
-    if payload.get("tag", None if decrypted else kind) != kind:
+    if get("tag", None if decrypted else kind) != kind:
         raise MalformedMessageError("field 'tag' does not belong to this envelope")
-    if payload.get("correlation_id", None if decrypted else correlation_id) != correlation_id:
+    if get("correlation_id", None if decrypted else correlation_id) != correlation_id:
         raise MalformedMessageError("field 'correlation_id' does not belong to this envelope")
     if decrypted and kind is not RESPONSE:
         own = head.call_again_count > 0 and payload["service"] in services

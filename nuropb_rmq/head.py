@@ -64,6 +64,8 @@ class Start:
 
     length: bytes
     """Of the trace id, with which the headers end."""
+    trace_id_end: int
+    """Where it ends, behind its length."""
     reply_to: bool
     expiration: bool
     shape: Shape
@@ -83,12 +85,16 @@ class Head:
 
     trace_id: str | None
     """None, too, when it is nothing that an answer could carry."""
+    encrypted: bool
+    """Whether the body is. Old peers may mark events so, and never encrypt them."""
+    call_again_count: int
+    """How often it was called again already."""
 
     def __init__(self, content: Content) -> None:
         self.content = content
-        self._clear()
         self.problem: MalformedMessageError | None = None
         if not self._read_known(content.raw_properties):
+            self._clear()
             self._read(content)
 
     def _read_known(self, raw: bytes) -> bool:
@@ -98,7 +104,7 @@ class Head:
         if start is None or rest[:4] != start.length:
             return False
         try:
-            at = 4 + _LENGTH.unpack_from(rest)[0]
+            at = start.trace_id_end
             trace_id = rest[4:at].decode()
             # The delivery mode is one byte, and then there are strings.
             end = at + 2 + rest[at + 1]
@@ -145,9 +151,7 @@ class Head:
         self.trace_id = None
         self.kind = REQUEST
         self.encrypted = False
-        """Whether the body is. Old peers may mark events so, and never encrypt them."""
         self.call_again_count = 0
-        """How often it was called again already."""
         self._expiration = b""
         self.shape = _NOTHING
 
@@ -306,7 +310,7 @@ def _remember_start(raw: bytes, shape: Shape) -> None:
     if len(_starts) >= _MOST_SHAPES:
         _starts.clear()
     reply_to, expiration = bool(flags & frames.HAS_REPLY_TO), bool(flags & frames.HAS_EXPIRATION)
-    _starts[before] = Start(length, reply_to, expiration, shape)
+    _starts[before] = Start(length, 4 + size, reply_to, expiration, shape)
 
 
 def _shape_of(headers: dict[str, Any]) -> Shape:

@@ -109,7 +109,7 @@ def _plain(hint: Any) -> Check | None:
     if origin in (Union, types.UnionType):
         return _union(arguments)
     if hint is list or origin is list:
-        return _list(_plain(arguments[0]) if arguments else None)
+        return _list(*arguments)
     if hint is dict or origin is dict:
         keys, values = arguments or (str, Any)
         # Keys are text in JSON: what makes them something else is the method's own doing.
@@ -130,11 +130,14 @@ def _scalar(hint: Any) -> Check:
     return check
 
 
-def _list(items: Check | None) -> Check:
+def _list(hint: Any = Any) -> Check:
+    items = _plain(hint)
+    accepted = frozenset(_SCALARS.get(hint, ()) if _hashable(hint) else ())
+
     def check(value: Any) -> Any:
         if type(value) is not list:
             raise _mismatch(value, "a list")
-        if items is not None:
+        if items is not None and not accepted.issuperset(map(type, value)):
             for index, item in enumerate(value):
                 try:
                     items(item)

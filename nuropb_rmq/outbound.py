@@ -32,6 +32,8 @@ class Outbound:
         sealing: Sealing,
     ) -> None:
         self._config = config
+        self._max_body = config.max_body_bytes
+        self._persistent = config.persistent
         self.topology = topology
         self._publisher = publisher
         self._sealing = sealing
@@ -72,10 +74,9 @@ class Outbound:
             )
         body = serialization.encode(payload)
         size = len(body) * 16 // 9 if encrypted else len(body)  # base64, twice
-        if size > self._config.max_body_bytes:
+        if size > self._max_body:
             raise NuropbSerializationError(
-                f"the body of {size} bytes is larger than max_body_bytes "
-                f"({self._config.max_body_bytes})"
+                f"the body of {size} bytes is larger than max_body_bytes ({self._max_body})"
             )
         expiration = None if ttl is None else envelope.milliseconds(ttl)
         properties = envelope.pack_properties(
@@ -85,7 +86,7 @@ class Outbound:
             reply_to=sender,
             expiration=expiration,
             priority=priority,
-            persistent=kind in self._config.persistent,
+            persistent=kind in self._persistent,
             encrypted=encrypted,
         )
         method = envelope.publish_method(exchange, routing_key, bool(sender))

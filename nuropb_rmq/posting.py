@@ -159,6 +159,8 @@ _EXPIRING = (COMMAND, REQUEST)
 
 def seconds(name: str, value: object) -> float:
     """A time in seconds. Raises NuropbValidationError, calling it `name`."""
+    if type(value) is float and 0 < value <= envelope.MAX_SECONDS:  # at once, as in most calls
+        return value
     return _time(name, value, "seconds", 1)
 
 

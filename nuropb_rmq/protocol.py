@@ -161,12 +161,16 @@ if hasattr(os, "register_at_fork"):  # a forked worker would repeat its parent's
 def new_id() -> str:
     """A new correlation or instance id: the hex form of a UUID 4 (RFC 9562), without the object.
 
-    Random bytes are drawn for many at once: a system call costs more than all the rest.
+    Many are made at once: a system call costs more than all the rest.
     """
     try:
-        digits = _drawn.pop()
+        return _drawn.pop()
     except IndexError:
-        many = os.urandom(16 * 64).hex()
-        _drawn.extend(many[at : at + 32] for at in range(32, len(many), 32))
-        digits = many[:32]
-    return f"{digits[:12]}4{digits[13:16]}{'89ab'[int(digits[16], 16) & 3]}{digits[17:]}"
+        digits = os.urandom(16 * 64).hex()
+        made = [
+            f"{digits[at : at + 12]}4{digits[at + 13 : at + 16]}"
+            f"{'89ab'[int(digits[at + 16], 16) & 3]}{digits[at + 17 : at + 32]}"
+            for at in range(0, len(digits), 32)
+        ]
+        _drawn.extend(made[1:])
+        return made[0]

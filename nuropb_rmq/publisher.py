@@ -13,7 +13,8 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import takewhile
 
 from .exceptions import (
     AMQPProtocolError,
@@ -34,8 +35,8 @@ from .wire.router import HIGH_WATER
 
 logger = logging.getLogger(__name__)
 
-HEADER_OVERHEAD = 8 + 12 + 1
-"""Bytes of a header frame beside its properties and message id (AMQP 0-9-1, 4.2.6.1)."""
+HEADER_OVERHEAD = 8 + 12
+"""Bytes of a header frame beside its properties (AMQP 0-9-1, 4.2.6.1)."""
 
 RETIRED_WITHIN = 5.0
 """Seconds in which what a retired channel has written must be confirmed."""
@@ -259,8 +260,8 @@ class PublisherChannel:
     """
 
     __slots__ = (
-        "_on_end", "_prefix", "_publisher", "_retirement", "_suspect_from", "_tag", "port", "room",
-        "unconfirmed",
+        "_id_start", "_on_end", "_prefix", "_publisher", "_retirement", "_suspect_from", "_tag",
+        "port", "room", "unconfirmed",
     )  # fmt: skip
 
     port: ChannelPort
@@ -279,6 +280,8 @@ class PublisherChannel:
         self._suspect_from = suspect_from
         self._retirement: asyncio.TimerHandle | None = None
         self._prefix = os.urandom(8).hex().encode() + b"-"
+        self._id_start = b"%c%b" % (len(self._prefix) + 12, self._prefix)
+        """How a message id is packed, up to the delivery tag in twelve hexadecimal digits."""
         self._tag = 0
         self.unconfirmed: dict[int, Outgoing] = {}
 
@@ -288,25 +291,20 @@ class PublisherChannel:
             message.finish(NuropbTimeoutError("never sent: it expired while it waited"))
             return
         port = self.port
+        frame_max = port.frame_max
         tag = self._tag + 1
-        message_id = b"%s%x" % (self._prefix, tag)
-        if len(message.properties) + len(message_id) + HEADER_OVERHEAD > port.frame_max:
+        properties = b"%b%b%012x" % (message.properties, self._id_start, tag)
+        if len(properties) + HEADER_OVERHEAD > frame_max:
             # The header frame cannot be split; a larger one would cost the connection (501).
             message.finish(
                 NuropbSerializationError(
-                    f"headers and properties of {len(message.properties)} bytes do not fit into "
-                    f"one frame of {port.frame_max} bytes: is the trace_id that long?"
+                    f"headers and properties of {len(properties)} bytes do not fit into one frame "
+                    f"of {frame_max} bytes: is the trace_id that long?"
                 )
             )
             return
         port.write(
-            frames.pack_content(
-                port.number,
-                message.method,
-                b"%s%c%s" % (message.properties, len(message_id), message_id),
-                message.body,
-                port.frame_max,
-            )
+            frames.pack_content(port.number, message.method, properties, message.body, frame_max)
         )
         self._tag = tag
         self.room -= message.size + PER_MESSAGE
@@ -336,19 +334,12 @@ class PublisherChannel:
         """Basic.Ack or Basic.Nack (https://www.rabbitmq.com/docs/confirms)."""
         unconfirmed = self.unconfirmed
         error = None if acked else PublishNackedError("the broker refused the message (Basic.Nack)")
-        if not multiple:
-            message = unconfirmed.pop(tag, None)
+        tags: Iterable[int] = (tag,)
+        if multiple:  # tags are in their order; 0 stands for all
+            tags = tuple(takewhile(tag.__ge__, unconfirmed) if tag else unconfirmed)
+        for each in tags:
+            message = unconfirmed.pop(each, None)
             if message is not None:
-                self.room += message.size + PER_MESSAGE
-                message.finish(error)
-        else:
-            settled = []
-            for each in unconfirmed:  # in the order of their tags
-                if tag and each > tag:
-                    break
-                settled.append(each)
-            for each in settled:
-                message = unconfirmed.pop(each)
                 self.room += message.size + PER_MESSAGE
                 message.finish(error)
         if error is not None or self._retirement is not None:

@@ -75,11 +75,7 @@ class Awaited(Pending):
 
     __slots__ = ("future",)
 
-    def __init__(
-        self, correlation_id: str, future: asyncio.Future[dict[str, Any]], timeout: float
-    ) -> None:
-        super().__init__(correlation_id, timeout)
-        self.future = future
+    future: asyncio.Future[dict[str, Any]]
 
     def answer(self, _: Head, payload: dict[str, Any]) -> None:
         """End the waiting with the response."""
@@ -120,7 +116,8 @@ class Replies:
 
         Raises NuropbValidationError when a request with this id waits already.
         """
-        pending = Awaited(correlation_id, self._loop.create_future(), timeout)
+        pending = Awaited(correlation_id, timeout)
+        pending.future = self._loop.create_future()
         self.add(pending)
         return pending
 

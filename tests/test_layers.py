@@ -40,6 +40,7 @@ LAYERS: tuple[str, ...] = (
     "head",
     "envelope",
     # wire: what comes off the socket, by channel
+    "wire.deliveries",
     "wire.port",
     "wire.liveness",
     "wire.router",

@@ -46,7 +46,6 @@ FRAME_START: Final = Struct(">BHI")
 METHOD_ID: Final = Struct(">I")
 DELIVERY_TAG: Final = Struct(">Q")
 CONTENT_HEADER: Final = Struct(">HHQ")
-HEADER_FRAME_START: Final = Struct(">BHIHHQ")
 
 _SHORT = Struct(">H")
 _LONG = Struct(">I")
@@ -60,9 +59,8 @@ _FIXED: Final = {
     for kind in kinds
 }
 TABLE_DEPTH: Final = 32  # tables and arrays within each other; the broker's own x-death is 3
-# The end of one frame and the start of the next are packed in one go.
-_METHOD_TO_HEADER = Struct(">BBHIHHQ")
-_TO_BODY = Struct(">BBHI")
+_HEADER = Struct(">IHHQ")
+_TO_BODY = Struct(">BBHI")  # the end of one frame and the start of the next in one go
 _TAG_METHOD = Struct(">BHIIQBB")
 
 # Property flags (4.2.6.1), of those that envelopes are packed with.
@@ -284,28 +282,30 @@ def publish_method(exchange: str, routing_key: str, *, mandatory: bool) -> bytes
     return METHOD_ID.pack(BASIC_PUBLISH) + b"\x00\x00" + names + (b"\x01" if mandatory else b"\x00")
 
 
+@lru_cache(maxsize=1024)
+def _up_to_header(channel: int, method: bytes) -> bytes:
+    """A method frame, and how the header frame behind it begins; constant for a destination."""
+    number = channel.to_bytes(2, "big")
+    start = FRAME_START.pack(FRAME_METHOD, channel, len(method))
+    return b"%b%b%c%c%b" % (start, method, FRAME_END, FRAME_HEADER, number)
+
+
 def pack_content(
     channel: int, method: bytes, properties: bytes, body: bytes, frame_max: int
 ) -> bytes:
     """A whole message: its method frame, its header frame, and as many body frames as it needs."""
     size = len(body)
-    parts = [
-        FRAME_START.pack(FRAME_METHOD, channel, len(method)),
-        method,
-        _METHOD_TO_HEADER.pack(FRAME_END, FRAME_HEADER, channel, 12 + len(properties), 60, 0, size),
-        properties,
-    ]
+    start = _up_to_header(channel, method)
+    header = _HEADER.pack(12 + len(properties), 60, 0, size)
     room = frame_max - FRAME_OVERHEAD
     if 0 < size <= room:
-        parts.append(_TO_BODY.pack(FRAME_END, FRAME_BODY, channel, size))
-        parts.append(body)
-    else:
-        for start in range(0, size, room):
-            chunk = body[start : start + room]
-            parts.append(_TO_BODY.pack(FRAME_END, FRAME_BODY, channel, len(chunk)))
-            parts.append(chunk)
-    parts.append(b"\xce")
-    return b"".join(parts)
+        to_body = _TO_BODY.pack(FRAME_END, FRAME_BODY, channel, size)
+        return b"".join((start, header, properties, to_body, body, b"\xce"))
+    parts = [start, header, properties]
+    for at in range(0, size, room):
+        chunk = body[at : at + room]
+        parts += (_TO_BODY.pack(FRAME_END, FRAME_BODY, channel, len(chunk)), chunk)
+    return b"".join((*parts, b"\xce"))
 
 
 def pack_ack(channel: int, delivery_tag: int, *, multiple: bool = False) -> bytes:

@@ -11,13 +11,9 @@ from typing import Protocol
 
 from ..exceptions import AMQPProtocolError, ConnectionLostError
 from . import frames
+from .deliveries import Deliveries
 from .frames import Content
 
-_SMALLEST_CONTENT = 8 + 14 + 8
-"""Bytes of a header frame without properties, and of a body frame without a body."""
-_FRAME_START = frames.FRAME_START.unpack_from
-_HEADER_START = frames.HEADER_FRAME_START.unpack_from
-_DELIVER = frames.METHOD_ID.pack(frames.BASIC_DELIVER)
 _HEADER_DUE = -1
 """Stands for what remains of a body whose size is not known yet."""
 
@@ -46,9 +42,7 @@ class PortOwner(Protocol):
 
     frame_max: int
 
-    @property
-    def writable(self) -> bool:
-        """Whether there is room to write."""
+    writable: bool
 
     def write(self, data: bytes) -> None:
         """Put whole frames in line."""
@@ -64,8 +58,8 @@ class ChannelPort:
     """The data plane of one channel: written to by its owner, ended by the router."""
 
     __slots__ = (
-        "_cancelling", "_chunks", "_content", "_listener", "_max_body", "_owner", "_remaining",
-        "number", "open",
+        "_cancelling", "_chunks", "_content", "_deliveries", "_listener", "_max_body", "_owner",
+        "_remaining", "number", "open", "write",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +74,12 @@ class ChannelPort:
         self._content: Content | None = None
         self._remaining = 0
         self._chunks: list[bytes] = []
+        self._deliveries: Deliveries | None = None
+        self.write: Callable[[bytes], None] = owner.write
+        """Write whole frames of this channel, in this tick or with the next.
+
+        Raises ConnectionLostError when the channel has ended.
+        """
 
     # -- for the channel's owner ------------------------------------------------------------
 
@@ -93,14 +93,8 @@ class ChannelPort:
         """False while buffers are full, the broker blocks, or the channel has ended."""
         return self.open and self._owner.writable
 
-    def write(self, data: bytes) -> None:
-        """Write whole frames of this channel, in this tick or with the next.
-
-        Raises ConnectionLostError when the channel has ended.
-        """
-        if not self.open:
-            raise ConnectionLostError(f"channel {self.number} has ended")
-        self._owner.write(data)
+    def _has_ended(self, _: bytes) -> None:
+        raise ConnectionLostError(f"channel {self.number} has ended")
 
     def at_flush(self, call: Callable[[], None]) -> None:
         """Call it, once, when this tick's frames are about to leave: it may write more of them."""
@@ -128,19 +122,20 @@ class ChannelPort:
     def tell_closed(self, reason: ConnectionLostError) -> None:
         """The registration has ended."""
         self.open = False
+        self.write = self._has_ended
         self._listener.on_closed(reason)
 
     def take(self, kind: int, data: bytes, at: int, stop: int, end: int) -> int:
         """Take a frame of this channel: the offset behind what was taken; 0 leaves it to aiormq.
 
-        Its payload begins at `at`, the next frame at `stop`, and the data ends at `end`. A
-        delivery that is here as a whole is taken at once. Raises AMQPProtocolError, IndexError or
+        Its payload begins at `at`, the next frame at `stop`, and the data ends at `end`. Deliveries
+        that are here as a whole are taken at once. Raises AMQPProtocolError, IndexError or
         struct.error for a frame that breaks the protocol.
         """
         if kind == frames.FRAME_METHOD:
-            if data[at : at + 4] == _DELIVER:
-                behind = self._take_delivery(data, at, stop, end)
-                if behind:
+            if self._deliveries is not None and self._content is None:
+                behind = self._take_deliveries(self._deliveries, data, at - 7, end)
+                if behind >= stop:
                     return behind
             return stop if self._take_method(data[at : stop - 1]) else 0
         if kind == frames.FRAME_BODY:
@@ -151,36 +146,16 @@ class ChannelPort:
             raise AMQPProtocolError(f"frame of unknown type {kind} on channel {self.number}")
         return stop
 
-    def _take_delivery(self, data: bytes, at: int, stop: int, end: int) -> int:
-        """The plain case in one pass: header frame and one body frame follow, and are complete.
-
-        Whatever else it is (several body frames, none, or a mistake) is left to the other way.
-        """
-        if end - stop < _SMALLEST_CONTENT or self._content is not None:
-            return 0
-        number, room = self.number, self._owner.frame_max - frames.FRAME_OVERHEAD
-        kind, channel, size, _, _, body_size = _HEADER_START(data, stop)
-        body = stop + size + 8
-        if kind != frames.FRAME_HEADER or channel != number or size > room or body + 8 > end:
-            return 0
-        kind, channel, chunk = _FRAME_START(data, body)
-        behind: int = body + chunk + 8
-        if (
-            kind != frames.FRAME_BODY
-            or channel != number
-            or not 0 < chunk == body_size <= self._max_body
-            or chunk > room
-            or behind > end
-            or data[body - 1] != frames.FRAME_END
-            or data[behind - 1] != frames.FRAME_END
-        ):
-            return 0
-        content = frames.read_deliver(data[at : stop - 1])
-        content.raw_properties = data[stop + 19 : body - 1]
-        content.body_size = chunk
-        content.body = data[body + 7 : behind - 1]
-        self._listener.on_content(content)
-        return behind
+    def _take_deliveries(self, deliveries: Deliveries, data: bytes, at: int, end: int) -> int:
+        """Take as many as come one after another; the offset behind the last one."""
+        on_content = self._listener.on_content
+        most = min(self._max_body, self._owner.frame_max - frames.FRAME_OVERHEAD)
+        for content, behind in deliveries.read(data, at, end, most):
+            at = behind
+            on_content(content)
+            if not self.open:
+                break
+        return at
 
     def _take_method(self, payload: bytes) -> bool:
         (method,) = frames.METHOD_ID.unpack_from(payload)
@@ -188,6 +163,8 @@ class ChannelPort:
         match method:
             case frames.BASIC_DELIVER:
                 self._begin(frames.read_deliver, payload)
+                if self._deliveries is None:
+                    self._deliveries = Deliveries(self.number, payload)
             case frames.BASIC_ACK | frames.BASIC_NACK:
                 (tag,) = frames.DELIVERY_TAG.unpack_from(payload, 4)
                 multiple = payload[12] & 1 == 1

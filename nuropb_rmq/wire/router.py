@@ -75,6 +75,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._flush_due = False
         self._full = False
         self._held = False
+        self.writable = True
+        """False while buffers are full, the broker blocks us, or the connection has ended."""
         self._liveness = Liveness(loop, show=reader.feed_data, lost=self.abort)
         self._secret_ok: asyncio.Future[None] | None = None
         self.frame_max = UNTUNED_FRAME_MAX
@@ -114,17 +116,13 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
 
     # -- writing ----------------------------------------------------------------------------
 
-    @property
-    def writable(self) -> bool:
-        """False while buffers are full, the broker blocks us, or the connection has ended."""
-        return not (self._full or self._held or self.blocked is not None or self.lost is not None)
-
     def write(self, data: bytes) -> None:
         """Put whole frames in line; all that one tick brings leaves in one write."""
         self._out.append(data)
         self._out_size += len(data)
         if self._out_size > HIGH_WATER:
             self._full = True
+            self.writable = False
         if not self._flush_due:
             self._flush_due = True
             self._event_loop.call_soon(self._flush)
@@ -161,22 +159,25 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             self._out_transport.write(data)
         if self._full:
             self._full = False
-            if tell:
-                self._tell_writable()
+            self._judge_writable(tell=tell)
 
     def pause_writing(self) -> None:
         """The transport's buffer is above its high-water mark."""
         super().pause_writing()
         self._held = True
+        self._judge_writable()
 
     def resume_writing(self) -> None:
         """The transport's buffer has drained."""
         super().resume_writing()
         self._held = False
-        self._tell_writable()
+        self._judge_writable()
 
-    def _tell_writable(self) -> None:
-        if self.writable:
+    def _judge_writable(self, *, tell: bool = True) -> None:
+        self.writable = not (
+            self._full or self._held or self.blocked is not None or self.lost is not None
+        )
+        if self.writable and tell:
             for port in tuple(self._ports.values()):
                 port.tell_writable()
 
@@ -231,6 +232,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             return
         self._flush(tell=False)
         self.lost = reason
+        self._judge_writable()
         self._answered()
         self._liveness.end()
         if self._secret_ok is not None and not self._secret_ok.done():
@@ -359,11 +361,12 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                 self.frame_max = agreed
             case frames.CONNECTION_BLOCKED:
                 self.blocked = frames.read_shortstr(payload, 4)[0]
+                self._judge_writable()
                 self._on_blocked(self.blocked)
             case frames.CONNECTION_UNBLOCKED:
                 self.blocked = None
                 self._on_blocked(None)
-                self._tell_writable()
+                self._judge_writable()
             case frames.CONNECTION_UPDATE_SECRET_OK if self._secret_ok is not None:
                 if not self._secret_ok.done():
                     self._secret_ok.set_result(None)
