@@ -98,7 +98,9 @@ class Dispatcher:
         self._max_depth = config.max_json_depth
         self._names = frozenset((config.service_name, *config.rpc_bindings))
         self._reply_to_pattern = re.compile(config.reply_to_pattern)
-        self._runner = Runner(self._dispatch, name="nuropb-handler", on_end=self._wake)
+        self._runner = Runner(
+            self._dispatch, name="nuropb-handler", on_wait=self._waits, on_end=self._wake
+        )
         self._deadlines = Deadlines[Delivery](self._overdue)
         self._slow_after = config.handler_timeout * SLOW_SHARE
         self._over_after = config.handler_timeout - self._slow_after
@@ -207,10 +209,9 @@ class Dispatcher:
         self, work: Delivery, message: Message, head: Head
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
-        task = asyncio.current_task(self._loop)
-        assert task is not None  # noqa: S101 - this runs in one
-        work.task = task
-        self._deadlines.add(work, self._slow_after)
+        work.pace = IN_TIME
+        if work.task is not None:  # the message was unsealed elsewhere
+            self._deadlines.add(work, self._slow_after)
         try:
             value = await self._taker(work, message, self.conclude)
         except NuropbSuccess as success:
@@ -218,6 +219,8 @@ class Dispatcher:
         except NuropbCallAgain:
             return Outcome.CALL_AGAIN, ()
         except BaseException as raised:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - this runs in one
             if work.pace is Pace.OVERDUE:
                 task.uncancel()
                 late = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
@@ -228,12 +231,19 @@ class Dispatcher:
                 raise asyncio.CancelledError from raised
             return self._failed(message, head, raised)
         finally:
-            self._deadlines.remove(work, self._slow_after)
-            if work.pace is not IN_TIME:
-                self._deadlines.remove(work, self._over_after)
+            if work.task is not None:
+                self._deadlines.remove(work, self._slow_after)
+                if work.pace is not IN_TIME:
+                    self._deadlines.remove(work, self._over_after)
         if isinstance(value, Completion):
             return value.outcome, value.messages
-        return DONE, [response_to(message, head, value)]
+        return DONE, [response_to(message, head, value)] if head.kind is REQUEST else ()
+
+    def _waits(self, work: Delivery, task: asyncio.Task[None]) -> None:
+        """It waits for something. A handler that never does needs no deadline: it could not act."""
+        work.task = task
+        if work.pace is IN_TIME:
+            self._deadlines.add(work, self._slow_after)
 
     def _succeeded(
         self, message: Message, head: Head, success: NuropbSuccess
@@ -247,7 +257,7 @@ class Dispatcher:
 
     def _overdue(self, work: Delivery) -> None:
         """Most of its time is over, which is told; or all of it."""
-        if work.pace is not IN_TIME:
+        if work.pace is Pace.SLOW and work.task is not None:
             work.pace = Pace.OVERDUE
             work.task.cancel()
             return

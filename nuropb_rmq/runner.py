@@ -23,12 +23,21 @@ class Runner(Generic[T]):
     """Runs `body` with each thing that it is given: all at once, each in a context of its own.
 
     To a body it is as if it had a task of its own: asyncio.current_task() is the same from its
-    first step to its last. `on_end` is called whenever one has ended; it must not raise.
+    first step to its last. `on_wait` is called when one waits for the first time, with the task that
+    is its own from then on, and `on_end` whenever one has ended; they must not raise.
     """
 
-    def __init__(self, body: Callable[[T], Body], *, name: str, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        body: Callable[[T], Body],
+        *,
+        name: str,
+        on_wait: Callable[[T, asyncio.Task[None]], None],
+        on_end: Callable[[], None],
+    ) -> None:
         self._body = body
         self._name = name
+        self._on_wait = on_wait
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._given: deque[T] = deque()
@@ -69,7 +78,8 @@ class Runner(Generic[T]):
         given = self._given
         try:
             while given and not task.cancelling():  # else it would be the next one that is hit
-                body = self._body(given.popleft())
+                thing = given.popleft()
+                body = self._body(thing)
                 context = copy_context()
                 self._begun += 1
                 try:
@@ -80,6 +90,7 @@ class Runner(Generic[T]):
                     self._end()
                     raise
                 else:
+                    self._on_wait(thing, task)
                     return body, context, awaited
             return None
         finally:

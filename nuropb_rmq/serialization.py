@@ -131,7 +131,13 @@ def decode(body: bytes, *, max_depth: int) -> Any:
     if most > max(max_depth, _SAFE_DEPTH) and not _shallow(body, max_depth):
         raise MalformedMessageError(f"body is nested deeper than {max_depth} levels")
     try:
-        value = _decoded(body.decode("utf-8"))
+        text = body.decode()
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:  # no value at the very start
+            end = -1
+        if end != len(text):  # nobody sends it so: something stands around the value
+            value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         problem = f"body is not UTF-8: byte {error.start}"
     except json.JSONDecodeError as error:
@@ -145,17 +151,6 @@ def decode(body: bytes, *, max_depth: int) -> Any:
             return value
         problem = f"body is nested deeper than {max_depth} levels"
     raise MalformedMessageError(problem)
-
-
-def _decoded(text: str) -> Any:
-    """The one value of a text."""
-    try:
-        value, end = _scan(text, 0)
-    except StopIteration:  # no value at the very start
-        end = -1
-    if end == len(text):  # as all peers send it: nothing around the value
-        return value
-    return _DECODER.decode(text)
 
 
 def _deeper(value: Any, max_depth: int) -> bool:

@@ -24,11 +24,17 @@ class Jobs:
     def __init__(self) -> None:
         self.ended = 0
         self.tasks: list[asyncio.Task[object] | None] = []
-        self.runner: Runner[Job] = Runner(self._run, name="job", on_end=self._end)
+        self.waiting: list[tuple[Job, asyncio.Task[None]]] = []
+        self.runner: Runner[Job] = Runner(
+            self._run, name="job", on_wait=self._wait, on_end=self._end
+        )
 
     async def _run(self, job: Job) -> None:
         self.tasks.append(asyncio.current_task())
         await job()
+
+    def _wait(self, job: Job, task: asyncio.Task[None]) -> None:
+        self.waiting.append((job, task))
 
     def _end(self) -> None:
         self.ended += 1
@@ -74,6 +80,7 @@ async def test_one_that_waits_has_a_task_of_its_own() -> None:
     assert first is second
     assert len({id(task) for task in jobs.tasks}) == 4
     assert rest[0] is rest[1], "the quick one, and the next that waits"
+    assert jobs.waiting == [(waits, jobs.tasks[at]) for at in (1, 3, 4)]
 
 
 async def test_nobody_waits_for_one_that_waits() -> None:
