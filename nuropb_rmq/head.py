@@ -3,11 +3,13 @@
 The properties are read first, so that a message whose headers or body are bad can still be
 answered. The headers of one kind of message from one kind of peer differ in the trace id alone:
 all others are decoded once, and looked up by their bytes from then on. Where the trace id is the
-last of them, as with us, so is all that stands before it (`Start`).
+last of them, as with us, a message whose properties are as long as those of one before is taken
+apart at the same places, if what lies between them is the same (`Layout`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct, error
 from typing import Any, Final
@@ -44,6 +46,7 @@ USUAL_FLAGS: Final = (
 """Of the properties that every message of ours has."""
 _OPTIONAL: Final = frames.HAS_REPLY_TO | frames.HAS_EXPIRATION
 _MOST_SHAPES: Final = 256
+_MOST_OF_A_LENGTH: Final = 4
 _LONGEST_SHAPE: Final = 1024  # bytes
 
 
@@ -59,13 +62,14 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """What properties say that begin with certain bytes, up to the trace id."""
+class Layout:
+    """Where the values of properties are that have a certain length."""
 
-    length: bytes
-    """Of the trace id, with which the headers end."""
-    trace_id_end: int
-    """Where it ends, behind its length."""
+    unpack: Callable[[bytes], tuple[bytes, ...]]
+    """Into what is the same in each, and what is not, in turns: trace id, correlation id, reply_to
+    and expiration (where they are), message id."""
+    between: tuple[bytes, ...]
+    """What is the same: the headers, and how long each value is."""
     reply_to: bool
     expiration: bool
     shape: Shape
@@ -98,37 +102,29 @@ class Head:
             self._read(content)
 
     def _read_known(self, raw: bytes) -> bool:
-        """Read properties whose start is known (half of the time); False when they are not so."""
-        before, _, rest = raw.partition(_TRACE_ID)
-        start = _starts.get(before)
-        if start is None or rest[:4] != start.length:
+        """Read properties of a known layout (a third of the time); False when theirs is another."""
+        for layout in _layouts.get(len(raw), ()):
+            parts = layout.unpack(raw)
+            if parts[::2] == layout.between:
+                break
+        else:
             return False
         try:
-            at = start.trace_id_end
-            trace_id = rest[4:at].decode()
-            # The delivery mode is one byte, and then there are strings.
-            end = at + 2 + rest[at + 1]
-            correlation_id = rest[at + 2 : end].decode()
-            reply_to, expiration = "", b""
-            if start.reply_to:
-                at, end = end + 1, end + 1 + rest[end]
-                reply_to = rest[at:end].decode()
-            if start.expiration:
-                at, end = end + 1, end + 1 + rest[end]
-                expiration = rest[at:end]
-            end += 1 + rest[end]
-        except (IndexError, UnicodeDecodeError):
+            trace_id = parts[1].decode()
+            correlation_id = parts[3].decode()
+            reply_to = parts[5].decode() if layout.reply_to else ""
+        except UnicodeDecodeError:
             return False
-        if end != len(rest) or not correlation_id or not correlation_id.isprintable():
+        if not correlation_id.isprintable():
             return False
-        shape = self.shape = start.shape
+        shape = self.shape = layout.shape
         self.kind = shape.kind
         self.encrypted = shape.encrypted
         self.call_again_count = shape.call_again_count
         self.trace_id = trace_id
         self.correlation_id = correlation_id
         self.reply_to = reply_to
-        self._expiration = expiration
+        self._expiration = parts[-3] if layout.expiration else b""
         return True
 
     def _read(self, content: Content) -> None:
@@ -141,7 +137,7 @@ class Head:
         else:
             problem = "no headers" if table is None else self._read_headers(table)
             if problem is None:
-                _remember_start(content.raw_properties, self.shape)
+                _remember_layout(content.raw_properties, self.shape)
         if problem is not None:
             self.problem = MalformedMessageError(problem)
 
@@ -285,11 +281,11 @@ def _remember(before: bytes, behind: bytes) -> Shape | None:
     return shape
 
 
-_starts: dict[bytes, Start] = {}
+_layouts: dict[int, list[Layout]] = {}
 
 
-def _remember_start(raw: bytes, shape: Shape) -> None:
-    """Keep how properties begin that were read in full, when they are of the usual form.
+def _remember_layout(raw: bytes, shape: Shape) -> None:
+    """Keep the layout of properties that were read in full, when it is the usual one.
 
     That is: with headers that end in the trace id, and nothing but strings behind the delivery
     mode.
@@ -300,17 +296,27 @@ def _remember_start(raw: bytes, shape: Shape) -> None:
     table = 3 + raw[2]
     end = table + 4 + _LENGTH.unpack_from(raw, table)[0]
     before, mark, rest = raw.partition(_TRACE_ID)
-    size = end - len(before) - len(mark) - 4
+    start = len(before) + len(mark) + 4
+    size = end - start
     if len(before) > _LONGEST_SHAPE or not 0 <= size <= MAX_TRACE_ID:
         return
-    length = _LENGTH.pack(size)
     # The mark may occur within some other value: what stands before it must be whole entries.
-    if rest[:4] != length or _shapes.get((before[table + 4 :], b"")) is not shape:
+    if rest[:4] != _LENGTH.pack(size) or _shapes.get((before[table + 4 :], b"")) is not shape:
         return
-    if len(_starts) >= _MOST_SHAPES:
-        _starts.clear()
-    reply_to, expiration = bool(flags & frames.HAS_REPLY_TO), bool(flags & frames.HAS_EXPIRATION)
-    _starts[before] = Start(length, 4 + size, reply_to, expiration, shape)
+    sizes = [start, size, 2, raw[end + 1]]
+    while (at := sum(sizes)) < len(raw):
+        sizes += (1, raw[at])
+    unpack = Struct("".join(f"{size}s" for size in sizes)).unpack
+    layout = Layout(
+        unpack,
+        unpack(raw)[::2],
+        bool(flags & frames.HAS_REPLY_TO),
+        bool(flags & frames.HAS_EXPIRATION),
+        shape,
+    )
+    if len(_layouts) >= _MOST_SHAPES:
+        _layouts.clear()
+    _layouts[len(raw)] = [layout, *_layouts.get(len(raw), ())][:_MOST_OF_A_LENGTH]
 
 
 def _shape_of(headers: dict[str, Any]) -> Shape:

@@ -23,8 +23,8 @@ class Runner(Generic[T]):
     """Runs `body` with each thing that it is given: all at once, each in a context of its own.
 
     To a body it is as if it had a task of its own: asyncio.current_task() is the same from its
-    first step to its last. `on_wait` is called when one waits for the first time, with the task that
-    is its own from then on, and `on_end` whenever one has ended; they must not raise.
+    first step to its last. `on_wait` is called when one waits for the first time, with the task
+    that is its own from then on, and `on_end` whenever one has ended; they must not raise.
     """
 
     def __init__(

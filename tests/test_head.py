@@ -1,4 +1,4 @@
-"""Properties whose start is known are read in another way: what they say is the same."""
+"""Properties of a known layout are read in another way: what they say is the same."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def packed(
     return properties + frames.shortstr("m-1")
 
 
+def like(text: str) -> str:
+    """Another text that is as long."""
+    return "x" * len(text.encode())
+
+
 def said(raw: bytes) -> dict[str, Any]:
     """All that a head says."""
     one = Head(Content(1, False, b"\x01e\x01k", raw_properties=raw))
@@ -46,14 +51,14 @@ def said(raw: bytes) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> Iterator[None]:
-    head._starts.clear()
+    head._layouts.clear()
     yield
-    head._starts.clear()
+    head._layouts.clear()
 
 
-def test_a_start_is_known_from_the_second_message_on() -> None:
+def test_a_layout_is_known_from_the_second_message_on() -> None:
     first, second = said(packed()), said(packed("c-5678", "t-5678"))
-    assert len(head._starts) == 1
+    assert len(head._layouts) == 1
     assert second == {
         **first,
         "correlation_id": "c-5678",
@@ -76,14 +81,14 @@ def test_each_kind_has_its_own(
     assert first["problem"] == "None"
 
 
-def test_a_trace_id_of_another_length_has_another_start() -> None:
+def test_a_trace_id_of_another_length_has_another_layout() -> None:
     for trace_id in ("t-1234", "t-12345", "", "t-1234"):
         assert said(packed(trace_id=trace_id))["trace_id"] == trace_id
-    assert len(head._starts) == 3
+    assert len(head._layouts) == 3
 
 
 @given(TEXT, TEXT, TEXT, st.none() | st.integers(0, 2**32 - 1), st.data())
-def test_the_same_is_read_whether_the_start_is_known_or_not(
+def test_the_same_is_read_whether_the_layout_is_known_or_not(
     correlation_id: str, trace_id: str, reply_to: str, expiration: int | None, data: st.DataObject
 ) -> None:
     """Whole messages, and such as were cut off, or of which a byte is another."""
@@ -92,12 +97,11 @@ def test_the_same_is_read_whether_the_start_is_known_or_not(
     at = data.draw(st.integers(0, len(spoilt) - 1))
     spoilt[at] = data.draw(st.integers(0, 255))
     for each in (raw, bytes(spoilt)):
-        head._starts.clear()
+        head._layouts.clear()
         alone = said(each)
-        head._starts.clear()
-        same_length = "x" * len(trace_id.encode())
-        said(packed("c", same_length, reply_to or "r", expiration))
-        said(packed("c", same_length, None, expiration))
+        head._layouts.clear()
+        said(packed(like(correlation_id or "c"), like(trace_id), like(reply_to), expiration))
+        said(packed(like(correlation_id or "c"), like(trace_id), None, expiration))
         assert said(each) == alone
 
 
@@ -116,11 +120,11 @@ def test_a_mark_within_another_value_is_no_trace_id() -> None:
     )
     first = said(raw)
     assert (first["trace_id"], first["headers"]["x"]) == (None, value)
-    assert head._starts == {}
+    assert head._layouts == {}
     assert said(raw) == first
 
 
 def test_no_more_are_kept_than_a_bound() -> None:
     for size in range(300):
         said(packed(trace_id="t" * size))
-    assert len(head._starts) <= 256
+    assert len(head._layouts) <= 256
