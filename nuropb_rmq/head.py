@@ -102,7 +102,7 @@ class Head:
             self._read(content)
 
     def _read_known(self, raw: bytes) -> bool:
-        """Read properties of a known layout (a third of the time); False when theirs is another."""
+        """Read properties of a known layout, in two fifths of the time; False when it is not."""
         for layout in _layouts.get(len(raw), ()):
             parts = layout.unpack(raw)
             if parts[::2] == layout.between:
