@@ -33,8 +33,8 @@ class Pace(Enum):
 
 
 # For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11).
-NOT_BEGUN: Final = Pace.NOT_BEGUN
 IN_TIME: Final = Pace.IN_TIME
+_NOT_BEGUN: Final = Pace.NOT_BEGUN
 
 
 class Delivery:
@@ -68,7 +68,7 @@ class Delivery:
         """What becomes of it is decided; it is settled when its messages are confirmed."""
         self.sent = 0
         """Messages that were sent for it."""
-        self.pace = NOT_BEGUN
+        self.pace = _NOT_BEGUN
         self.task: asyncio.Task[None] | None = None
         """Its own, once it has waited for something."""
 

@@ -46,7 +46,8 @@ USUAL_FLAGS: Final = (
 """Of the properties that every message of ours has."""
 _OPTIONAL: Final = frames.HAS_REPLY_TO | frames.HAS_EXPIRATION
 _MOST_SHAPES: Final = 256
-_MOST_OF_A_LENGTH: Final = 4
+_MOST_OF_A_LENGTH: Final = 8
+"""Layouts that are kept of properties that are equally long; others are read in full."""
 _LONGEST_SHAPE: Final = 1024  # bytes
 
 
@@ -303,20 +304,20 @@ def _remember_layout(raw: bytes, shape: Shape) -> None:
     # The mark may occur within some other value: what stands before it must be whole entries.
     if rest[:4] != _LENGTH.pack(size) or _shapes.get((before[table + 4 :], b"")) is not shape:
         return
+    known = _layouts.get(len(raw), [])
+    if len(known) >= _MOST_OF_A_LENGTH:
+        return
     sizes = [start, size, 2, raw[end + 1]]
     while (at := sum(sizes)) < len(raw):
         sizes += (1, raw[at])
     unpack = Struct("".join(f"{size}s" for size in sizes)).unpack
-    layout = Layout(
-        unpack,
-        unpack(raw)[::2],
-        bool(flags & frames.HAS_REPLY_TO),
-        bool(flags & frames.HAS_EXPIRATION),
-        shape,
-    )
-    if len(_layouts) >= _MOST_SHAPES:
+    between = unpack(raw)[::2]
+    if any(each.between == between for each in known):
+        return  # it is one of those: its values are no text
+    reply_to, expiration = bool(flags & frames.HAS_REPLY_TO), bool(flags & frames.HAS_EXPIRATION)
+    if not known and len(_layouts) >= _MOST_SHAPES:
         _layouts.clear()
-    _layouts[len(raw)] = [layout, *_layouts.get(len(raw), ())][:_MOST_OF_A_LENGTH]
+    _layouts[len(raw)] = [*known, Layout(unpack, between, reply_to, expiration, shape)]
 
 
 def _shape_of(headers: dict[str, Any]) -> Shape:

@@ -109,7 +109,7 @@ def _plain(hint: Any) -> Check | None:
     if origin in (Union, types.UnionType):
         return _union(arguments)
     if hint is list or origin is list:
-        return _list(*arguments)
+        return _list(*arguments[:1])
     if hint is dict or origin is dict:
         keys, values = arguments or (str, Any)
         # Keys are text in JSON: what makes them something else is the method's own doing.

@@ -159,7 +159,7 @@ _EXPIRING = (COMMAND, REQUEST)
 
 def seconds(name: str, value: object) -> float:
     """A time in seconds. Raises NuropbValidationError, calling it `name`."""
-    if type(value) is float and 0 < value <= envelope.MAX_SECONDS:  # at once, as in most calls
+    if type(value) is float and 0 < value <= envelope.MAX_SECONDS:  # needs no more words
         return value
     return _time(name, value, "seconds", 1)
 

@@ -126,7 +126,8 @@ def decode(body: bytes, *, max_depth: int) -> Any:
     MalformedMessageError when it is not UTF-8, not JSON, or nested deeper than `max_depth` levels
     of arrays and objects. Its text and chain hold nothing of the body.
     """
-    # replace() looks for a byte with memchr: for long text it takes a twentieth of count()'s time.
+    # replace() looks for a byte with memchr: 256 KB of text take a twentieth to a quarter of what
+    # count() takes, and as many brackets, which no peer sends, five times as long (1 to 3 ms).
     most = 2 * len(body) - len(body.replace(b"[", b"")) - len(body.replace(b"{", b""))
     if most > max(max_depth, _SAFE_DEPTH) and not _shallow(body, max_depth):
         raise MalformedMessageError(f"body is nested deeper than {max_depth} levels")

@@ -106,6 +106,16 @@ async def test_no_answer_to_an_encrypted_request_is_plain(mesh: Mesh, pair: Pair
     assert b"worthless" not in wire.heard
 
 
+async def test_a_handler_has_its_deadline_when_unsealing_was_waited_for(pair: Pair) -> None:
+    async def never(_: Message) -> None:
+        await asyncio.Event().wait()
+
+    await pair.start(never, handler_timeout=0.2)
+    for _ in range(2):  # the first needs the private key, in a thread; the second does not
+        response = await pair.call()
+        assert "handler_timeout" in response["error"]["description"]
+
+
 async def test_a_body_is_a_wrapped_key_and_a_token(tap: Tap, pair: Pair) -> None:
     await asyncio.to_thread(tap.bind, "orders")
     await pair.start(Recorder())

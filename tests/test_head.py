@@ -128,3 +128,24 @@ def test_no_more_are_kept_than_a_bound() -> None:
     for size in range(300):
         said(packed(trace_id="t" * size))
     assert len(head._layouts) <= 256
+
+
+def test_no_more_of_one_length_are_kept_than_a_bound_and_none_twice() -> None:
+    for size in range(1, 20):
+        for _ in range(2):
+            said(packed("c" * size, "t" * (20 - size)))
+    (kept,) = head._layouts.values()
+    assert len(kept) == len({each.between for each in kept}) == head._MOST_OF_A_LENGTH
+    no_text = packed("c" * 3, "t" * 9).replace(b"ccc", b"\xff\xff\xff")
+    first = said(no_text)
+    assert "UTF-8" in first["problem"]
+    assert said(no_text) == first
+
+
+def test_values_that_are_no_text_add_no_layout() -> None:
+    said(packed(reply_to="r" * 9))
+    spoilt = packed(reply_to="r" * 9).replace(b"r" * 9, b"\xff" * 9)
+    first = said(spoilt)
+    for _ in range(9):
+        assert said(spoilt) == first
+    assert [len(each) for each in head._layouts.values()] == [1]

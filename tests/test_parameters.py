@@ -69,6 +69,7 @@ PLAIN: list[tuple[Any, list[Any], list[Any]]] = [
     (Annotated[int, "a comment"], [1], ["1"]),
     (dict[str, Any], [{"a": object}], [[]]),
     (list[Any], [[object]], [{}]),
+    (list[int, str], [[1]], [["a"], [True]]),  # type: ignore[misc]
 ]
 # Any other hint lets everything pass.
 OPEN: list[Any] = [

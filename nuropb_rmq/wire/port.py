@@ -43,6 +43,7 @@ class PortOwner(Protocol):
     frame_max: int
 
     writable: bool
+    """Whether there is room to write."""
 
     def write(self, data: bytes) -> None:
         """Put whole frames in line."""

@@ -365,6 +365,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                 self._on_blocked(self.blocked)
             case frames.CONNECTION_UNBLOCKED:
                 self.blocked = None
+                self._judge_writable(tell=False)
                 self._on_blocked(None)
                 self._judge_writable()
             case frames.CONNECTION_UPDATE_SECRET_OK if self._secret_ok is not None:
