@@ -218,10 +218,8 @@ class Dispatcher:
             return self._succeeded(message, head, success)
         except NuropbCallAgain:
             return Outcome.CALL_AGAIN, ()
-        except GeneratorExit:  # nothing can be sent any more: its loop is gone
-            raise
         except BaseException as raised:
-            task = asyncio.current_task()
+            task = work.task or asyncio.current_task()
             assert task is not None  # noqa: S101 - this runs in one
             if work.pace is Pace.OVERDUE:
                 task.uncancel()
