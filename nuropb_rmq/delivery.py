@@ -87,7 +87,7 @@ class Delivery:
         return self._called_again
 
     def published(self) -> None:
-        """Everything is on its way; or one more of it is confirmed."""
+        """One thing less to wait for: that everything is on its way, or a confirm of it."""
         self._outstanding -= 1
         if self._outstanding == 0:
             self.settle(self.settlement)

@@ -79,16 +79,12 @@ def check_outgoing(payload: Mapping[str, Any], encoding: str = "json") -> Messag
     if kind is None:
         known = ", ".join(KINDS)
         raise NuropbValidationError(f"payload field 'tag': {short(tag)}, use one of {known}")
-    fields, other = _REQUIRED[kind]
-    for name, types in fields:
-        if not isinstance(payload.get(name, _MISSING), types):
-            if name not in payload:
-                raise _missing(name, kind)
-            raise NuropbValidationError(
-                f"payload field {name!r}: {type_of(payload[name])}, {_NEEDED[types]}"
-            )
-    if other and other not in payload:
-        raise _missing(other, kind)
+    name = _unfit(payload, kind)
+    if name is not None:
+        if name not in payload:
+            raise NuropbValidationError(f"payload field {name!r}: missing, a {tag} needs it")
+        needed = _NEEDED[dict(_REQUIRED[kind][0])[name]]
+        raise NuropbValidationError(f"payload field {name!r}: {type_of(payload[name])}, {needed}")
     if "correlation_id" in payload and not _text(payload, "correlation_id").isprintable():
         raise NuropbValidationError(  # as in Head: nobody would accept it
             "payload field 'correlation_id': it has characters that are not printable"
@@ -102,9 +98,13 @@ def check_outgoing(payload: Mapping[str, Any], encoding: str = "json") -> Messag
     return kind
 
 
-def _missing(name: str, kind: MessageType) -> NuropbValidationError:
-    problem = f"payload field {name!r}: missing, a {kind.value} needs it"
-    return NuropbValidationError(problem)
+def _unfit(payload: Mapping[str, Any], kind: MessageType) -> str | None:
+    """The first field that this kind needs and that is missing, or of another type."""
+    fields, other = _REQUIRED[kind]
+    for name, types in fields:
+        if not isinstance(payload.get(name, _MISSING), types):
+            return name
+    return other if other and other not in payload else None
 
 
 def _text(payload: Mapping[str, Any], name: str) -> str:
@@ -280,15 +280,12 @@ def read_payload(
     payload = serialization.decode(body, max_depth=max_depth)
     if not isinstance(payload, dict):
         raise MalformedMessageError(f"body is {type_of(payload)}, an object is needed")
+    name = _unfit(payload, kind)
+    if name is not None:
+        if name in payload:
+            raise MalformedMessageError(f"field {name!r} is {type_of(payload[name])}")
+        raise MalformedMessageError(f"{kind.value} without field {name!r}")
     get = payload.get
-    fields, other = _REQUIRED[kind]
-    for name, types in fields:
-        if not isinstance(get(name, _MISSING), types):
-            if name in payload:
-                raise MalformedMessageError(f"field {name!r} is {type_of(payload[name])}")
-            raise MalformedMessageError(f"{kind.value} without field {name!r}")
-    if other and other not in payload:
-        raise MalformedMessageError(f"{kind.value} without field {other!r}")
     if not isinstance(get("context"), _DICT_OR_NONE):
         raise MalformedMessageError(f"field 'context' is {type_of(payload['context'])}")
     correlation_id = head.correlation_id

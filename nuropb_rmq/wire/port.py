@@ -55,6 +55,15 @@ class PortOwner(Protocol):
         """Write out what is packed, then end the registration."""
 
 
+def _refusing(number: int) -> Callable[[bytes], None]:
+    """What stands for the write of a channel that has ended; it holds nothing of the channel."""
+
+    def write(_: bytes) -> None:
+        raise ConnectionLostError(f"channel {number} has ended")
+
+    return write
+
+
 class ChannelPort:
     """The data plane of one channel: written to by its owner, ended by the router."""
 
@@ -94,9 +103,6 @@ class ChannelPort:
         """False while buffers are full, the broker blocks, or the channel has ended."""
         return self.open and self._owner.writable
 
-    def _has_ended(self, _: bytes) -> None:
-        raise ConnectionLostError(f"channel {self.number} has ended")
-
     def at_flush(self, call: Callable[[], None]) -> None:
         """Call it, once, when this tick's frames are about to leave: it may write more of them."""
         self._owner.at_flush(call)
@@ -123,7 +129,7 @@ class ChannelPort:
     def tell_closed(self, reason: ConnectionLostError) -> None:
         """The registration has ended."""
         self.open = False
-        self.write = self._has_ended
+        self.write = _refusing(self.number)
         self._listener.on_closed(reason)
 
     def take(self, kind: int, data: bytes, at: int, stop: int, end: int) -> int:
