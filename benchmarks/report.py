@@ -25,6 +25,8 @@ TITLES = {
     "body[16]": "RPC, bodies of 16 KB both ways, 32 concurrent",
     "body[256]": "RPC, bodies of 256 KB both ways, 32 concurrent",
     "encrypted": "RPC, encrypted, 32 concurrent",
+    "beside[keys]": "Plain calls, one at a time, beside encrypted ones, each with a key of its own",
+    "beside[bodies]": "Plain calls, one at a time, beside encrypted ones of 300 KB both ways",
     "published": "Events published, 1,000 outstanding, into a durable queue",
     "awaited[1]": "Events published, each awaited singly",
     "awaited[10]": "Events published, 10 awaited together",

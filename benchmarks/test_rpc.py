@@ -11,7 +11,11 @@ from .peers import (
     MESH,
     MESH_SPEED,
     NUROPB,
+    OPENED_IN_PLACE,
+    OPENED_IN_THREAD,
     OTHERS,
+    RSA_IN_PLACE,
+    RSA_IN_THREAD,
     SPEED,
     TRANSPORT,
 )
@@ -45,4 +49,16 @@ def test_encrypted(scenario: Scenario, sides: Sides) -> None:
         scenario.start(sides, (MESH, MESH_SPEED, NUROPB), "rpc"),
         lambda side, calls: side.run("rpc", calls=calls, concurrency=32, encrypted=True),
         step=32,
+    )
+
+
+@pytest.mark.parametrize(
+    ("load", "kilobytes"), [("keys", 0), ("bodies", 300)], ids=["keys", "bodies"]
+)
+def test_beside(scenario: Scenario, sides: Sides, load: str, kilobytes: int) -> None:
+    """Plain calls beside four encrypted ones: each with a key of its own, or with large bodies."""
+    by_keys, by_bodies = (RSA_IN_THREAD, RSA_IN_PLACE), (OPENED_IN_THREAD, OPENED_IN_PLACE)
+    scenario.in_turn(
+        scenario.start(sides, by_keys if load == "keys" else by_bodies, "rpc"),
+        lambda side, calls: side.run("beside", calls=calls, load=4, size=kilobytes * 1024),
     )

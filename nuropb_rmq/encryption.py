@@ -29,7 +29,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from .exceptions import EncryptionError, NuropbConfigurationError
 from .protocol import MessageType
 
-__all__ = ["Encryptor"]
+__all__ = ["KEY_LIFETIME", "KEY_USES", "Encryptor"]
+
+KEY_USES: Final = 1000
+"""Messages to one service that are encrypted with one key."""
+KEY_LIFETIME: Final = 300.0
+"""Seconds for which one key is used."""
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -103,8 +108,8 @@ class Encryptor:
         service_name: str | None = None,
         private_key: rsa.RSAPrivateKey | None = None,
         *,
-        key_lifetime: float = 300.0,
-        key_uses: int = 1000,
+        key_lifetime: float = KEY_LIFETIME,
+        key_uses: int = KEY_USES,
         unwrapped_keys: int = 1024,
         calls_remembered: int = 100_000,
     ) -> None:
@@ -113,10 +118,14 @@ class Encryptor:
             ("unwrapped_keys", unwrapped_keys),
             ("calls_remembered", calls_remembered),
         ):
-            if bound < 1:
-                raise NuropbConfigurationError(name, f"must be at least 1, not {bound}")
-        if not key_lifetime >= 0:
-            raise NuropbConfigurationError("key_lifetime", "must be seconds, 0 or more")
+            if type(bound) is not int or bound < 1:
+                raise NuropbConfigurationError(
+                    name, f"must be 1 or more, an integer, not {bound!r}"
+                )
+        if not isinstance(key_lifetime, int | float) or not key_lifetime >= 0:
+            raise NuropbConfigurationError(
+                "key_lifetime", f"must be seconds, 0 or more, not {key_lifetime!r}"
+            )
         self._service_name = service_name
         self._private_key = private_key
         self._own_public_key = None if private_key is None else private_key.public_key()

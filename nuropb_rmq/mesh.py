@@ -13,7 +13,7 @@ from .broker import AmqpUrl
 from .calling import Caller
 from .config import TransportConfig
 from .discovery import DESCRIBE_WITHIN
-from .encryption import Encryptor
+from .encryption import KEY_LIFETIME, KEY_USES, Encryptor
 from .exceptions import (
     NuropbConfigurationError,
     NuropbTransportError,
@@ -50,6 +50,8 @@ class Mesh:
         dead-letter queue, and, where the user may, the virtual host. management_url: for that
         last one; derived from amqp_url when it is None.
     sync_in_threads: False runs synchronous methods on the event loop; see publish_to_mesh for one.
+    key_uses, key_lifetime: how many messages to one service are encrypted with one key (1000), and
+        for how many seconds (300); with key_uses=1 each has its own, and costs an RSA operation.
 
     It is made without an event loop, at import time say; `async with`, or start() and stop(), run
     it. Raises NuropbConfigurationError.
@@ -68,6 +70,8 @@ class Mesh:
         configure: bool = True,
         management_url: str | None = None,
         sync_in_threads: bool = True,
+        key_uses: int = KEY_USES,
+        key_lifetime: float = KEY_LIFETIME,
     ) -> None:
         given = {
             "service_name": service_name,
@@ -94,7 +98,9 @@ class Mesh:
             self._serving = Serving(published, threads=self._threads, checks=True)
         elif event_bindings:
             raise NuropbConfigurationError("event_bindings", "are of no use without a service")
-        encryptor = Encryptor(self._config.service_name, private_key)
+        encryptor = Encryptor(
+            self._config.service_name, private_key, key_uses=key_uses, key_lifetime=key_lifetime
+        )
         handler = None if self._serving is None else self._serving.handle
         self._transport = Transport(self._config, handler, encryptor=encryptor)
         self._transport.on_state_change(self._state_changed)

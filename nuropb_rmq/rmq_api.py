@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_TTL: Final = 60 * 60 * 1000
 """Milliseconds until a request or command expires."""
 _DESCRIBE_WITHIN: Final = 60.0
+_KEY_BOUNDS: Final = ("key_uses", "key_lifetime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class RMQAPI(NuropbInterface):
     """Requests, commands, events, and a service object, as a NuroPb program has them.
 
     service_name and service_instance make a service; without them it is a client, named
-    {vhost}-client. transport_settings are the options of RMQTransport, and default_ttl.
+    {vhost}-client. transport_settings are the options of RMQTransport, default_ttl, and Encryptor's
+    key_uses and key_lifetime.
 
     Methods of the service run on the event loop, as they do in nuropb, and parameters are not
     checked; hide_method, requires_encryption and authorize_func are enforced. Raises
@@ -96,7 +98,8 @@ class RMQAPI(NuropbInterface):
             bindings = settings.get("event_bindings") or ()
             settings["event_bindings"] = [*bindings, *published.topics]
         private_key = None if published is None else published.private_key
-        self._encryptor = Encryptor(service_name, private_key)
+        bounds = {each: settings.pop(each) for each in _KEY_BOUNDS if each in settings}
+        self._encryptor = Encryptor(service_name, private_key, **bounds)
         settings.update(
             service_name=service_name,
             instance_id=self._instance_id,

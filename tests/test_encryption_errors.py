@@ -103,7 +103,15 @@ def test_public_keys_that_are_none() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"key_uses": 0}, {"unwrapped_keys": 0}, {"calls_remembered": 0}, {"key_lifetime": -1.0}],
+    [
+        {"key_uses": 0},
+        {"key_uses": "1000"},
+        {"unwrapped_keys": 0},
+        {"calls_remembered": 0},
+        {"key_lifetime": -1.0},
+        {"key_lifetime": float("nan")},
+        {"key_lifetime": "300"},
+    ],
 )
 def test_bounds_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(NuropbConfigurationError, match=next(iter(settings))):

@@ -159,6 +159,23 @@ async def rpc(
     return {**figures, "operations": calls, "p50": median(latencies), "p99": late}
 
 
+async def beside(side: Side, calls: int, load: int, size: int = 0) -> dict[str, float]:
+    """Plain calls, one at a time, while `load` encrypted ones are under way all the time."""
+    given, heavy = params(), params(size)
+    going = True
+
+    async def keep_busy() -> None:
+        while going:
+            await side.call_encrypted(heavy)
+
+    busy = [asyncio.ensure_future(keep_busy()) for _ in range(load)]
+    await side.call(given)
+    figures = await rpc(side, calls, 1)
+    going = False
+    await asyncio.gather(*busy)
+    return figures
+
+
 async def publish(side: Side, events: int, outstanding: int) -> dict[str, float]:
     """So many events into a queue that nobody consumes."""
     event = params()
@@ -236,6 +253,7 @@ def resident() -> int:
 
 RUNS: Mapping[str, Callable[..., Awaitable[dict[str, float]]]] = {
     "rpc": rpc,
+    "beside": beside,
     "publish": publish,
     "deliver": deliver,
     "backlog": backlog,

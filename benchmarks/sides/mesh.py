@@ -1,4 +1,8 @@
-"""Our Mesh with the default settings: async methods, parameters checked."""
+"""Our Mesh with the default settings: async methods, parameters checked.
+
+Options: `speed`, as for the Transport; `single` (each encrypted call has a key of its own),
+`in_place` (nothing is decrypted in a thread).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,12 @@ if "speed" in sys.argv:
 else:
     sys.modules["orjson"] = None  # type: ignore[assignment]
 
-from nuropb_rmq import Mesh, TransportConfig, mesh_event
+from nuropb_rmq import Mesh, TransportConfig, mesh_event, sealing
+from nuropb_rmq.encryption import KEY_USES, Encryptor
+
+if "in_place" in sys.argv:
+    sealing.OFFLOAD_BYTES = sys.maxsize
+    Encryptor.needs_private_key = lambda *_: False  # type: ignore[method-assign]
 
 
 class Service:
@@ -56,7 +65,7 @@ class MeshSide(Side):
 
     async def start_publisher(self) -> None:
         """A client."""
-        self.client = Mesh(self.url)
+        self.client = Mesh(self.url, key_uses=1 if "single" in self.options else KEY_USES)
         self.subscribers = []
         await self.client.start()
 

@@ -129,6 +129,24 @@ async def test_encrypted_true_just_works(meshes: Meshes) -> None:
     assert [encrypted for _, encrypted, _ in seen] == [False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("bounds", "keys"), [({}, 1), ({"key_uses": 2}, 2), ({"key_lifetime": 0.0}, 3)]
+)
+async def test_how_long_a_key_is_used_again_is_configured(
+    meshes: Meshes, bounds: dict[str, Any], keys: int
+) -> None:
+    await meshes.serve(Vault())
+    client = await meshes.client(**bounds)
+    tap = await tap_on(meshes, "vault")
+    for pin in ("1", "2", "3"):
+        assert await client.request("vault", "open", {"pin": pin}) == f"opened with {pin}"
+    seen = await asyncio.to_thread(seen_by, tap, 4)
+    await asyncio.to_thread(tap.close)
+    wrapped = [body.partition(b".")[0] for _, encrypted, body in seen if encrypted]
+    assert len(wrapped) == 3
+    assert len(set(wrapped)) == keys
+
+
 async def test_a_service_without_a_key_cannot_be_called_encrypted(meshes: Meshes) -> None:
     await meshes.serve(Keyless())
     client = await meshes.client()

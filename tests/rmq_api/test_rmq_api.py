@@ -386,6 +386,23 @@ def test_settings_that_make_no_sense() -> None:
         RMQAPI("localhost")
     with pytest.raises(ValueError, match="prefetch_count"):
         RMQAPI(url, transport_settings={"prefetch_count": -1})
+    for bound in ("key_uses", "key_lifetime"):
+        with pytest.raises(ValueError, match=bound):
+            RMQAPI(url, transport_settings={bound: -1})
+
+
+def test_how_long_a_key_is_used_again_is_a_transport_setting() -> None:
+    key = private_key("orders").public_key()
+
+    def wrapped(**bounds: Any) -> set[bytes]:
+        encryptor = RMQAPI("amqp://localhost/", transport_settings=bounds)._encryptor
+        encryptor.add_public_key("orders", key)
+        bodies = [encryptor.encrypt_payload(b"{}", str(n), "orders") for n in range(3)]
+        return {body.partition(b".")[0] for body in bodies}
+
+    assert [len(wrapped(**bounds)) for bounds in ({}, {"key_uses": 1}, {"key_lifetime": 0})] == [
+        1, 3, 3,
+    ]  # fmt: skip
 
 
 def test_settings_are_not_changed_and_exchanges_are_found_in_both_places() -> None:
