@@ -216,7 +216,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
     _cpu("RMQTransport, RPC 32: CPU of Transport's", 1.1, "rpc[32]", ADAPTER, TRANSPORT),
 )
 
-BESIDE: Final[tuple[tuple[str, Callable[[Results], float]], ...]] = (
+UNBOUNDED: Final[tuple[tuple[str, Callable[[Results], float]], ...]] = (
     ("RPC, 32: CPU of the batched floor's", lambda all_: all_.cpu("rpc[32]", TRANSPORT, BATCHED)),
     ("RPC, 256: CPU of the batched floor's", lambda all_: all_.cpu("rpc[256]", TRANSPORT, BATCHED)),
     (

@@ -35,12 +35,16 @@ TRANSIENT: Final = Peer("Transport, transient", "transport", ("transient",))
 POSTED: Final = Peer("Transport, post()", "transport", ("post",))
 MESH: Final = Peer("Mesh", "mesh")
 MESH_SPEED: Final = Peer("Mesh, speed", "mesh", ("speed",))
-RSA_IN_THREAD: Final = Peer("unwrapped in a thread", "mesh", ("single",))
-RSA_IN_PLACE: Final = Peer("unwrapped in place", "mesh", ("single", "in_place"))
-OPENED_IN_THREAD: Final = Peer("opened in a thread", "mesh")
-OPENED_IN_PLACE: Final = Peer("opened in place", "mesh", ("in_place",))
 ADAPTER: Final = Peer("RMQTransport", "adapter")
 NUROPB: Final = Peer("nuropb 0.1.8", "nuropb_0_1_8", python=PEER)
+BESIDE_KEYS: Final = (
+    Peer("unwrapped in a thread", "mesh", ("single",)),
+    Peer("unwrapped in place", "mesh", ("single", "in_place")),
+)
+BESIDE_BODIES: Final = (
+    Peer("opened in a thread", "mesh"),
+    Peer("opened in place", "mesh", ("in_place",)),
+)
 AIO_PIKA: Final = Peer("aio-pika RPC", "aio_pika_rpc", python=BENCH)
 FASTSTREAM: Final = Peer("FastStream", "faststream_rabbit", python=BENCH)
 NUROPB_RMQ: Final = Peer("nuropb-rmq 1.0.0", "nuropb_rmq_1_0", python=BENCH)

@@ -16,7 +16,7 @@ from statistics import median
 
 from . import peers
 from .chart import THEMES, Bar, Panel, draw
-from .figures import BESIDE, FIGURES, Results, Scenario
+from .figures import FIGURES, UNBOUNDED, Results, Scenario
 
 TITLES = {
     "rpc[1]": "RPC, 1 at a time",
@@ -43,6 +43,7 @@ TITLES = {
 }
 OURS = {each.label for each in (peers.TRANSPORT, peers.SPEED, peers.TRANSIENT, peers.POSTED)}
 OURS |= {each.label for each in (peers.MESH, peers.MESH_SPEED, peers.ADAPTER)}
+OURS |= {each.label for each in (*peers.BESIDE_KEYS, *peers.BESIDE_BODIES)}
 FLOORS = {each.label for each in peers.FLOORS}
 
 
@@ -62,7 +63,7 @@ def verdict(results: Results) -> tuple[list[list[str]], int]:
         told = f"{shown}{figure.unit}"
         bound = f"{figure.kind} {figure.bound:,g}{figure.unit}"
         rows.append([figure.text, bound, told, "held" if held else "MISSED"])
-    for text, value_of in BESIDE:
+    for text, value_of in UNBOUNDED:
         try:
             rows.append([text, "", f"{value_of(results):,.2f} times", ""])
         except KeyError:
@@ -94,7 +95,13 @@ def scenario_table(kept: Scenario) -> str:
     latency = any("p50" in run for runs in kept.sides.values() for run in runs)
     rows = [list(_row(kept, label, latency)) for label, runs in kept.sides.items() if runs]
     head = ["", "each second", "from - to", "µs CPU each", "µs of the broker's"]
-    return markdown([*head, "ms median", "ms p99"] if latency else head, rows)
+    if latency:
+        head += ["ms median", "ms p99"]
+    if kept.name.startswith("beside"):
+        head.append("encrypted, each second")
+        for row, label in zip(rows, kept.sides, strict=True):
+            row.append(f"{kept.median(label, 'load'):,.0f}")
+    return markdown(head, rows)
 
 
 def _row(kept: Scenario, label: str, latency: bool) -> Iterator[str]:

@@ -7,17 +7,16 @@ import pytest
 from .conftest import Scenario, Sides
 from .peers import (
     ADAPTER,
+    BESIDE_BODIES,
+    BESIDE_KEYS,
     FLOORS,
     MESH,
     MESH_SPEED,
     NUROPB,
-    OPENED_IN_PLACE,
-    OPENED_IN_THREAD,
     OTHERS,
-    RSA_IN_PLACE,
-    RSA_IN_THREAD,
     SPEED,
     TRANSPORT,
+    Peer,
 )
 
 ALL = (TRANSPORT, SPEED, MESH, ADAPTER, *OTHERS, *FLOORS)
@@ -53,12 +52,12 @@ def test_encrypted(scenario: Scenario, sides: Sides) -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "kilobytes"), [("keys", 0), ("bodies", 300)], ids=["keys", "bodies"]
+    ("peers", "kilobytes"), [(BESIDE_KEYS, 0), (BESIDE_BODIES, 300)], ids=["keys", "bodies"]
 )
-def test_beside(scenario: Scenario, sides: Sides, load: str, kilobytes: int) -> None:
+def test_beside(scenario: Scenario, sides: Sides, peers: tuple[Peer, ...], kilobytes: int) -> None:
     """Plain calls beside four encrypted ones: each with a key of its own, or with large bodies."""
-    by_keys, by_bodies = (RSA_IN_THREAD, RSA_IN_PLACE), (OPENED_IN_THREAD, OPENED_IN_PLACE)
     scenario.in_turn(
-        scenario.start(sides, by_keys if load == "keys" else by_bodies, "rpc"),
+        scenario.start(sides, peers, "rpc"),
         lambda side, calls: side.run("beside", calls=calls, load=4, size=kilobytes * 1024),
+        step=40,
     )

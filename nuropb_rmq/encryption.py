@@ -35,6 +35,8 @@ KEY_USES: Final = 1000
 """Messages to one service that are encrypted with one key."""
 KEY_LIFETIME: Final = 300.0
 """Seconds for which one key is used."""
+_MOST: Final = 2**31
+_LONGEST: Final = 4_294_967  # seconds, 49 days, as for all other settings
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -118,13 +120,11 @@ class Encryptor:
             ("unwrapped_keys", unwrapped_keys),
             ("calls_remembered", calls_remembered),
         ):
-            if type(bound) is not int or bound < 1:
-                raise NuropbConfigurationError(
-                    name, f"must be 1 or more, an integer, not {bound!r}"
-                )
-        if not isinstance(key_lifetime, int | float) or not key_lifetime >= 0:
+            if type(bound) is not int or not 1 <= bound <= _MOST:
+                raise NuropbConfigurationError(name, f"must be an integer from 1 to {_MOST}")
+        if type(key_lifetime) not in (int, float) or not 0 <= key_lifetime <= _LONGEST:
             raise NuropbConfigurationError(
-                "key_lifetime", f"must be seconds, 0 or more, not {key_lifetime!r}"
+                "key_lifetime", f"must be seconds, a number from 0 to {_LONGEST}"
             )
         self._service_name = service_name
         self._private_key = private_key

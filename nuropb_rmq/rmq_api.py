@@ -98,8 +98,9 @@ class RMQAPI(NuropbInterface):
             bindings = settings.get("event_bindings") or ()
             settings["event_bindings"] = [*bindings, *published.topics]
         private_key = None if published is None else published.private_key
-        bounds = {each: settings.pop(each) for each in _KEY_BOUNDS if each in settings}
-        self._encryptor = Encryptor(service_name, private_key, **bounds)
+        bounds = {each: settings.pop(each, None) for each in _KEY_BOUNDS}
+        given = {each: bound for each, bound in bounds.items() if bound is not None}
+        self._encryptor = Encryptor(service_name, private_key, **given)
         settings.update(
             service_name=service_name,
             instance_id=self._instance_id,

@@ -19,7 +19,7 @@ from .wire.frames import Content
 __all__ = ["OFFLOAD_BYTES", "PayloadEncryptor", "Sealing", "whole_body"]
 
 OFFLOAD_BYTES = 256 * 1024
-"""Bodies from this size on are unsealed in a thread."""
+"""Requests and commands from this size on, as they come in, are unsealed in a thread."""
 
 _NO_ENCRYPTOR = "the message is encrypted, and this transport has no encryptor"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -104,14 +105,15 @@ def test_public_keys_that_are_none() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"key_uses": 0},
-        {"key_uses": "1000"},
+        *({"key_uses": wrong} for wrong in (0, "1000", 1.5, True, None, 10**5000, -(10**5000))),
         {"unwrapped_keys": 0},
         {"calls_remembered": 0},
-        {"key_lifetime": -1.0},
-        {"key_lifetime": float("nan")},
-        {"key_lifetime": "300"},
+        *(
+            {"key_lifetime": wrong}
+            for wrong in (-1.0, math.nan, math.inf, "300", True, None, 10**400, -(10**5000))
+        ),
     ],
+    ids=lambda settings: next(iter(settings)),
 )
 def test_bounds_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(NuropbConfigurationError, match=next(iter(settings))):

@@ -161,18 +161,25 @@ async def rpc(
 
 async def beside(side: Side, calls: int, load: int, size: int = 0) -> dict[str, float]:
     """Plain calls, one at a time, while `load` encrypted ones are under way all the time."""
-    given, heavy = params(), params(size)
-    going = True
+    heavy = params(size)
+    going, done = True, 0
 
     async def keep_busy() -> None:
+        nonlocal done
         while going:
             await side.call_encrypted(heavy)
+            done += 1
 
-    busy = [asyncio.ensure_future(keep_busy()) for _ in range(load)]
-    await side.call(given)
-    figures = await rpc(side, calls, 1)
-    going = False
-    await asyncio.gather(*busy)
+    async with asyncio.TaskGroup() as busy:
+        for _ in range(load):
+            busy.create_task(keep_busy(), name="encrypted-load")
+        try:
+            await side.call(params())
+            before = done
+            figures = await rpc(side, calls, 1)
+            figures["load"] = (done - before) / figures["seconds"]
+        finally:
+            going = False
     return figures
 
 
