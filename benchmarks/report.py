@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from statistics import median
 
@@ -92,28 +92,28 @@ def scenario_table(kept: Scenario) -> str:
             for label in kept.sides
         ]
         return markdown(["", "ms", "ms CPU"], rows)
-    latency = any("p50" in run for runs in kept.sides.values() for run in runs)
-    rows = [list(_row(kept, label, latency)) for label, runs in kept.sides.items() if runs]
+    known = {name for runs in kept.sides.values() for run in runs for name in run}
+    rows = [list(_row(kept, label, known)) for label, runs in kept.sides.items() if runs]
     head = ["", "each second", "from - to", "µs CPU each", "µs of the broker's"]
-    if latency:
+    if "p50" in known:
         head += ["ms median", "ms p99"]
-    if kept.name.startswith("beside"):
+    if "load" in known:
         head.append("encrypted, each second")
-        for row, label in zip(rows, kept.sides, strict=True):
-            row.append(f"{kept.median(label, 'load'):,.0f}")
     return markdown(head, rows)
 
 
-def _row(kept: Scenario, label: str, latency: bool) -> Iterator[str]:
+def _row(kept: Scenario, label: str, known: Set[str]) -> Iterator[str]:
     rates = kept.rates(label)
     yield f"**{label}**" if label in OURS else label
     yield f"{median(rates):,.0f}"
     yield f"{min(rates):,.0f} - {max(rates):,.0f}"
     yield f"{median(kept.each(label, 'cpu')) * 1e6:,.1f}"
     yield f"{median(kept.each(label, 'broker')) * 1e6:,.0f}"
-    if latency:
+    if "p50" in known:
         yield f"{kept.median(label, 'p50') * 1000:,.2f}"
         yield f"{kept.median(label, 'p99') * 1000:,.2f}"
+    if "load" in known:
+        yield f"{kept.median(label, 'load'):,.0f}"
 
 
 def pages(results: Results) -> Iterator[str]:

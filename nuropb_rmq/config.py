@@ -19,6 +19,7 @@ from .protocol import (
     DEFAULT_DL_EXCHANGE,
     DEFAULT_EVENTS_EXCHANGE,
     DEFAULT_RPC_EXCHANGE,
+    MAX_SECONDS,
     MessageType,
 )
 from .tokens import TokenProvider
@@ -33,7 +34,6 @@ _SHORTSTR: Final = 255  # bytes; AMQP 0-9-1, section 4.2.5.3
 _EXCHANGE_NAME: Final = 127  # AMQP 0-9-1's domain exchange-name, enforced by pamqp
 _UUID: Final = "0" * 36  # as long as an instance id that start() makes by itself can be
 _GENERATIONS: Final = 99_999  # more response queues, one after the other, nobody will have
-_MAX_SECONDS: Final = 4_294_967.0  # RabbitMQ's longest expiration: 2**32-1 ms, 49.7 days
 
 QUORUM: Final = "quorum"
 _QUEUE_TYPES: Final = ("classic", QUORUM)
@@ -206,12 +206,12 @@ class TransportConfig:
             raise NuropbConfigurationError(name, f"must be {wanted}, not {value}")
 
     def _check_seconds(self, name: str, shortest: float) -> None:
-        wanted = f"seconds, a number from {shortest:g} to {_MAX_SECONDS:.0f}"
+        wanted = f"seconds, a number from {shortest:g} to {MAX_SECONDS}"
         given = getattr(self, name)
         if type(given) is int:  # of any length; a float has an end
             given = float(max(-1, min(given, 2**64)))
         value = typed(name, given, float, wanted)
-        if not math.isfinite(value) or not shortest <= value <= _MAX_SECONDS:
+        if not math.isfinite(value) or not shortest <= value <= MAX_SECONDS:
             raise NuropbConfigurationError(name, f"must be {wanted}, not {given}")
         self._set(name, value)
 

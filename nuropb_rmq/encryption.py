@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from .exceptions import EncryptionError, NuropbConfigurationError
-from .protocol import MessageType
+from .protocol import MAX_SECONDS, MessageType
 
 __all__ = ["KEY_LIFETIME", "KEY_USES", "Encryptor"]
 
@@ -36,7 +36,6 @@ KEY_USES: Final = 1000
 KEY_LIFETIME: Final = 300.0
 """Seconds for which one key is used."""
 _MOST: Final = 2**31
-_LONGEST: Final = 4_294_967  # seconds, 49 days, as for all other settings
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -122,9 +121,9 @@ class Encryptor:
         ):
             if type(bound) is not int or not 1 <= bound <= _MOST:
                 raise NuropbConfigurationError(name, f"must be an integer from 1 to {_MOST}")
-        if type(key_lifetime) not in (int, float) or not 0 <= key_lifetime <= _LONGEST:
+        if type(key_lifetime) not in (int, float) or not 0 <= key_lifetime <= MAX_SECONDS:
             raise NuropbConfigurationError(
-                "key_lifetime", f"must be seconds, a number from 0 to {_LONGEST}"
+                "key_lifetime", f"must be seconds, a number from 0 to {MAX_SECONDS}"
             )
         self._service_name = service_name
         self._private_key = private_key

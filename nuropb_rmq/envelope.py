@@ -30,17 +30,13 @@ from .protocol import (
     HEADER_TYPE,
     HEADER_VERSION,
     KINDS,
+    MAX_EXPIRATION,
     NUROPB_PROTOCOL_VERSION,
     NUROPB_VERSION,
     RESPONSE,
     MessageType,
 )
 from .wire import frames
-
-_MAX_EXPIRATION: Final = 2**32 - 1
-"""Milliseconds; the broker refuses a larger per-message TTL with 406."""
-MAX_SECONDS: Final = _MAX_EXPIRATION // 1000
-"""The longest time that a message's expiration can say."""
 
 _TRACE_ID: Final = frames.shortstr(HEADER_TRACE_ID) + b"S"
 _LENGTH: Final = Struct(">I")
@@ -200,9 +196,9 @@ def _constant_parts(  # noqa: PLR0917 - together they are the key of a cache
         flags |= frames.HAS_REPLY_TO
         end += _field("reply_to", frames.shortstr, reply_to)
     if expiration is not None:
-        if not 0 <= expiration <= _MAX_EXPIRATION:
+        if not 0 <= expiration <= MAX_EXPIRATION:
             raise NuropbSerializationError(
-                f"expiration: {expiration} ms is outside 0…{_MAX_EXPIRATION} (49 days)"
+                f"expiration: {expiration} ms is outside 0…{MAX_EXPIRATION} (49 days)"
             )
         flags |= frames.HAS_EXPIRATION
         end += frames.shortstr(str(expiration))

@@ -20,7 +20,7 @@ from .exceptions import (
 from .head import Head
 from .outbound import Outbound, identify
 from .outgoing import DONE, WAITING, Outgoing, Stage
-from .protocol import COMMAND, REQUEST
+from .protocol import COMMAND, MAX_SECONDS, REQUEST
 from .publisher import Publisher
 from .replies import OnResponse, Pending, Replies
 
@@ -169,7 +169,7 @@ def milliseconds(name: str, value: object) -> float:
 
 
 def _time(name: str, value: object, unit: str, in_a_second: int) -> float:
-    longest = envelope.MAX_SECONDS * in_a_second
+    longest = MAX_SECONDS * in_a_second
     if isinstance(value, _NUMBERS) and not isinstance(value, bool):
         if 0 < value <= longest:
             return value / in_a_second

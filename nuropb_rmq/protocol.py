@@ -49,6 +49,11 @@ DEFAULT_RPC_EXCHANGE: Final = "nuropb-rpc-exchange"
 DEFAULT_EVENTS_EXCHANGE: Final = "nuropb-events-exchange"
 DEFAULT_DL_EXCHANGE: Final = "nuropb-dl-exchange"
 
+MAX_EXPIRATION: Final = 2**32 - 1
+"""Milliseconds; the broker refuses a larger per-message TTL with 406."""
+MAX_SECONDS: Final = MAX_EXPIRATION // 1000
+"""The longest time that a message's expiration can say (49 days), and any setting."""
+
 
 class MessageType(StrEnum):
     """The four kinds of message; the value is the header ``nuropb_type`` and the payload's tag."""
