@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -116,9 +117,11 @@ class FakeBroker:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the peer has gone, or drop() was called
         finally:
+            writer.close()
+            with suppress(ConnectionError):  # else it is logged as an error that nobody has taken
+                await writer.wait_closed()
             self._writers.discard(writer)
             self._tasks.discard(task)
-            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(8)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aiormq.connection import FrameReceiver
@@ -288,6 +290,17 @@ async def test_every_end_of_the_connection_releases_everyone_once() -> None:
             assert harness.events(number) == [("closed",)], name
             assert harness.listeners[number].reasons == [lost]
         assert harness.writes == [b"packed"], name
+
+
+async def test_the_error_of_a_lost_connection_is_not_logged_as_one_that_nobody_took() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    harness = Harness(1)
+    harness.router.connection_lost(ConnectionResetError("reset by peer"))
+    assert vars(harness.router).pop("_closed").done()  # garbage collection may take it first
+    gc.collect()
+    assert not complaints
+    assert isinstance(harness.reader.exception(), ConnectionResetError)
 
 
 async def test_connection_close_of_the_broker_is_kept_and_passed_on() -> None:
