@@ -214,8 +214,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         """The socket is closed: everyone who waits on it is released."""
         self._end(ConnectionLostError(f"connection lost: {exc or 'closed'}"))
         super().connection_lost(exc)
-        # Else asyncio may log it as never retrieved: garbage collection has no order.
-        self._closed.exception()  # type: ignore[attr-defined]
+        if not (closed := self._closed).cancelled():  # type: ignore[attr-defined]
+            closed.exception()  # else asyncio may log it: garbage collection has no order
 
     def eof_received(self) -> bool:
         """The broker closed its side; half-open connections have no use in AMQP."""

@@ -202,7 +202,7 @@ async def test_a_coroutine_function_is_a_callback_too(programs: Programs) -> Non
         client.send_message(request())
     await eventually(lambda: len(got) == 3)
     assert got == ["slept"] * 3
-    assert not client._callbacks._tasks
+    await eventually(lambda: not client._callbacks._tasks)
 
 
 async def test_many_messages_at_once(programs: Programs) -> None:

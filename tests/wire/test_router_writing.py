@@ -303,6 +303,13 @@ async def test_the_error_of_a_lost_connection_is_not_logged_as_one_that_nobody_t
     assert isinstance(harness.reader.exception(), ConnectionResetError)
 
 
+async def test_a_connection_is_lost_whose_close_nobody_waits_for_any_more() -> None:
+    harness = Harness(1)
+    vars(harness.router)["_closed"].cancel()  # as a cancelled StreamWriter.wait_closed() does
+    harness.router.connection_lost(None)
+    assert [str(each) for each in harness.lost] == ["connection lost: closed"]
+
+
 async def test_connection_close_of_the_broker_is_kept_and_passed_on() -> None:
     harness = Harness(1)
     close = method(0, commands.Connection.Close(320, "CONNECTION_FORCED - shutdown", 0, 0))
