@@ -3,7 +3,7 @@
 It cuts the byte stream into frames. Content frames and publisher confirms of channels that are
 registered with it are kept and go to that channel's listener; everything else goes on to aiormq
 byte for byte and in order. Writes of ours share the socket with aiormq's, whole messages at a
-time, joined once per event-loop tick.
+time, joined as far as one event-loop tick or WRITE_SIZE brings them.
 
 The end of a channel is decided here, synchronously with the byte stream: what is packed is
 written out before aiormq can answer Channel.Close, and nothing of ours is written after it.
@@ -25,7 +25,9 @@ from .port import ChannelListener, ChannelPort
 logger = logging.getLogger(__name__)
 
 HIGH_WATER = 256 * 1024
-"""Bytes that may wait in our buffers before publishers are asked to pause."""
+"""Bytes that may wait to be written before publishers are asked to pause."""
+WRITE_SIZE = 64 * 1024
+"""Bytes that are written before their tick ends: the broker begins while we pack what follows."""
 UNTUNED_FRAME_MAX = 131_072
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 FRAME_MIN_SIZE = 4096
@@ -73,7 +75,6 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._out_size = 0
         self._at_flush: list[Callable[[], None]] = []
         self._flush_due = False
-        self._full = False
         self._held = False
         self.writable = True
         """False while buffers are full, the broker blocks us, or the connection has ended."""
@@ -109,21 +110,20 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         Content that still arrives is dropped until the number is opened again: the broker sends
         some behind its own Channel.Close, too.
         """
-        self._ports.pop(port.number, None)  # first: it must not be asked for more by the flush
         self._flush()
+        self._ports.pop(port.number, None)
         self._closing.add(port.number)
         port.tell_closed(reason)
 
     # -- writing ----------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Put whole frames in line; all that one tick brings leaves in one write."""
+        """Put whole frames in line; what one tick brings leaves in one write, or in a few."""
         self._out.append(data)
         self._out_size += len(data)
-        if self._out_size > HIGH_WATER:
-            self._full = True
-            self.writable = False
-        if not self._flush_due:
+        if self._out_size > WRITE_SIZE:
+            self._write_out()
+        elif not self._flush_due:
             self._flush_due = True
             self._event_loop.call_soon(self._flush)
 
@@ -146,20 +146,19 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             self._flush_due = True
             self._event_loop.call_soon(self._flush)
 
-    def _flush(self, *, tell: bool = True) -> None:
+    def _flush(self) -> None:
         while self._at_flush:
             self._at_flush.pop()()
         self._flush_due = False
-        if not self._out:
-            return
+        if self._out:
+            self._write_out()
+
+    def _write_out(self) -> None:
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
         self._out_size = 0
         if self._out_transport is not None and self.lost is None:
             self._out_transport.write(data)
-        if self._full:
-            self._full = False
-            self._judge_writable(tell=tell)
 
     def pause_writing(self) -> None:
         """The transport's buffer is above its high-water mark."""
@@ -174,9 +173,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._judge_writable()
 
     def _judge_writable(self, *, tell: bool = True) -> None:
-        self.writable = not (
-            self._full or self._held or self.blocked is not None or self.lost is not None
-        )
+        self.writable = not (self._held or self.blocked is not None or self.lost is not None)
         if self.writable and tell:
             for port in tuple(self._ports.values()):
                 port.tell_writable()
@@ -232,7 +229,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
     def _end(self, reason: ConnectionLostError) -> None:
         if self.lost is not None:
             return
-        self._flush(tell=False)
+        self._flush()
         self.lost = reason
         self._judge_writable()
         self._answered()

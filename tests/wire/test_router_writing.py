@@ -17,7 +17,7 @@ from nuropb_rmq import ConnectionLostError
 from nuropb_rmq.exceptions import NuropbTransportError
 from nuropb_rmq.wire.frames import Content
 from nuropb_rmq.wire.port import ChannelPort
-from nuropb_rmq.wire.router import HIGH_WATER, FrameRouter
+from nuropb_rmq.wire.router import HIGH_WATER, WRITE_SIZE, FrameRouter
 
 from .harness import Harness, Listener, body_frame, deliver, header, method, tick
 
@@ -51,20 +51,32 @@ async def test_what_one_tick_brings_leaves_in_one_write_in_order() -> None:
     assert len(harness.writes) == 3
 
 
-async def test_writable_follows_the_bytes_of_one_tick() -> None:
+async def test_what_is_large_enough_leaves_before_the_tick_ends() -> None:
     harness = Harness(1, 2)
-    port = harness.ports[1]
-    assert writable(harness)
-    port.write(bytes(HIGH_WATER))
-    assert writable(harness)
-    port.write(b"!")
-    assert not writable(harness)
-    assert not writable(harness, 2)
-    port.write(b"whoever must may still write")
-    assert harness.events() == []
+    first, rest = bytes(WRITE_SIZE), b"!"
+    harness.ports[1].write(first)
+    assert harness.writes == []
+    harness.ports[2].write(rest)
+    assert harness.writes == [first + rest]
+    harness.ports[1].write(b"of the same tick")
+    assert len(harness.writes) == 1
     await tick()
-    assert writable(harness)
-    assert harness.events(1) == harness.events(2) == [("writable",)]
+    assert harness.writes == [first + rest, b"of the same tick"]
+    harness.ports[1].write(first + rest)
+    assert harness.writes[2:] == [first + rest]
+    await tick(2)
+    assert len(harness.writes) == 3
+
+
+async def test_what_is_called_at_the_flush_may_write_more_than_enough() -> None:
+    harness = Harness(1)
+    port = harness.ports[1]
+    port.at_flush(lambda: port.write(bytes(WRITE_SIZE)))
+    port.at_flush(lambda: port.write(b"ack"))
+    port.write(b"first")
+    await tick()
+    assert b"".join(harness.writes) == b"first" + b"ack" + bytes(WRITE_SIZE)
+    await tick(2)
     assert len(harness.writes) == 1
 
 
@@ -100,8 +112,6 @@ async def test_writable_waits_for_all_that_holds_it_back() -> None:
     harness = Harness(1)
     harness.feed(method(0, commands.Connection.Blocked("low on disk")))
     harness.router.pause_writing()
-    harness.ports[1].write(bytes(HIGH_WATER + 1))
-    await tick()
     harness.feed(method(0, commands.Connection.Unblocked()))
     assert not writable(harness)
     assert harness.events() == []
@@ -131,28 +141,6 @@ async def test_what_is_packed_is_written_before_aiormq_sees_channel_close() -> N
     await tick(2)
     assert len(harness.writes) == 1
     assert harness.lost == []
-
-
-async def test_nothing_is_asked_of_a_channel_while_it_ends() -> None:
-    """The last flush makes room; whoever waits for room must not write into the channel's end."""
-
-    class Eager(Listener):
-        port: ChannelPort
-
-        def on_writable(self) -> None:
-            super().on_writable()
-            self.port.write(b"more")
-
-    harness = Harness(2)
-    eager = Eager()
-    eager.port = harness.router.register(1, eager)
-    eager.port.write(bytes(HIGH_WATER + 1))
-    harness.feed(CLOSE)
-    assert [what for what, _ in harness.log] == ["write", "feed"]
-    assert eager.events == [("closed",)]
-    assert harness.events(2) == [("writable",)]
-    await tick(2)
-    assert len(harness.writes) == 1
 
 
 async def test_a_channel_that_aiormq_closed_ends_with_close_ok() -> None:
