@@ -158,6 +158,8 @@ MessageCallbackFunction = Callable[
 """A function, or a coroutine function."""
 
 
+_VERSION: Final = bytes(0x40 | byte & 0x0F for byte in range(256))
+_VARIANT: Final = bytes(0x80 | byte & 0x3F for byte in range(256))
 _drawn: list[str] = []
 if hasattr(os, "register_at_fork"):  # a forked worker would repeat its parent's ids
     os.register_at_fork(after_in_child=_drawn.clear)
@@ -171,11 +173,10 @@ def new_id() -> str:
     try:
         return _drawn.pop()
     except IndexError:
-        digits = os.urandom(16 * 64).hex()
-        made = [
-            f"{digits[at : at + 12]}4{digits[at + 13 : at + 16]}"
-            f"{'89ab'[int(digits[at + 16], 16) & 3]}{digits[at + 17 : at + 32]}"
-            for at in range(0, len(digits), 32)
-        ]
-        _drawn.extend(made[1:])
-        return made[0]
+        drawn = bytearray(os.urandom(16 * 64))
+        drawn[6::16] = drawn[6::16].translate(_VERSION)
+        drawn[8::16] = drawn[8::16].translate(_VARIANT)
+        digits = drawn.hex()
+        first, *others = (digits[at : at + 32] for at in range(0, len(digits), 32))
+        _drawn.extend(others)
+        return first

@@ -44,6 +44,24 @@ def test_what_differs_is_read_of_each() -> None:
     )
 
 
+def test_routes_and_properties_may_have_many_lengths() -> None:
+    lengths = [1, 2, 1, *range(1, 250), *range(1, 250)]
+    stream = b""
+    for tag, length in enumerate(lengths):
+        frame = commands.Basic.Deliver("ctag", tag, False, "", "k" * length)
+        for letters in (length, 250 - length):
+            properties = commands.Basic.Properties(correlation_id="c" * letters)
+            stream += b"".join(content(1, frame, b"body", properties))
+    deliveries = Deliveries(1, method(1, FIRST)[7:-1])
+    found = [each for each, _ in deliveries.read(stream, 0, len(stream), PLENTY)]
+    assert [each.tag for each in found] == [tag for tag in range(len(lengths)) for _ in range(2)]
+    assert [len(each.routing_key) for each in found] == [each for each in lengths for _ in range(2)]
+    told = [len(each.raw_properties) for each in found]
+    assert [each - told[0] for each in told[::2]] == [each - 1 for each in lengths]
+    assert [each - told[1] for each in told[1::2]] == [1 - each for each in lengths]
+    assert 0 < len(deliveries._layouts) <= 256
+
+
 @pytest.mark.parametrize("end", range(len(WHOLE)))
 def test_what_is_not_whole_is_left(end: int) -> None:
     assert read(WHOLE + WHOLE[:end]) == [(7, b"whole")]
