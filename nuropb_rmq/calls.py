@@ -193,10 +193,15 @@ def _answers(message: Message, responses: Sequence[object]) -> Sequence[Mapping[
 
     (nuropb's RMQAPI gives two when a request failed, of which the second is worthless.)
     """
+    correlation_id = message.correlation_id
+    if len(responses) == 1:  # as nearly always
+        plain = _plain(responses[0], correlation_id)
+        if plain is not None:
+            return (plain,)
     answers: list[Mapping[str, Any]] = []
     answered = False
     for number, each in enumerate(responses):
-        plain = _plain(each, message.correlation_id)
+        plain = _plain(each, correlation_id)
         if plain is not None:
             if not answered:
                 answers.append(plain)
@@ -210,11 +215,11 @@ def _answers(message: Message, responses: Sequence[object]) -> Sequence[Mapping[
                 "the tag response or event"
             )
         if tag == "event":
-            ids = {"correlation_id": message.correlation_id, "trace_id": message.trace_id}
+            ids = {"correlation_id": correlation_id, "trace_id": message.trace_id}
             payload = {**payload, **ids}
         elif answered:
             continue
-        elif payload.get("correlation_id") not in (None, "", message.correlation_id):
+        elif payload.get("correlation_id") not in (None, "", correlation_id):
             raise NuropbValidationError(
                 f"response_messages[{number}]: its correlation_id is not that of the message"
             )

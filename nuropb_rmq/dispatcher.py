@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from . import envelope
@@ -97,7 +98,8 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._max_depth = config.max_json_depth
         self._names = frozenset((config.service_name, *config.rpc_bindings))
-        self._reply_to_pattern = re.compile(config.reply_to_pattern)
+        # Few destinations are many messages': each is looked at once.
+        self._admits = lru_cache(maxsize=1024)(re.compile(config.reply_to_pattern).fullmatch)
         self._runner = Runner(
             self._dispatch, name="nuropb-handler", on_wait=self._waits, on_end=self._wake
         )
@@ -357,7 +359,7 @@ class Dispatcher:
         reply_to = head.reply_to
         if not reply_to or not head.correlation_id:
             return None
-        if self._reply_to_pattern.fullmatch(reply_to) is None:
+        if self._admits(reply_to) is None:
             if not self._refused_reply_to:
                 self._refused_reply_to = True
                 logger.warning(

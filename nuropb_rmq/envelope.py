@@ -113,6 +113,7 @@ def _text(payload: Mapping[str, Any], name: str) -> str:
     raise NuropbValidationError(f"payload field {name!r}: {type_of(value)}, text is needed")
 
 
+@lru_cache(maxsize=256)
 def milliseconds(ttl: float) -> int:
     """Seconds as a message's expiration: at least 1, for with 0 it would expire on arrival."""
     return max(1, round(ttl * 1000))
@@ -159,23 +160,28 @@ def pack_properties(
         trace = trace_id.encode()
     else:
         trace = _field("trace_id", frames.utf8, trace_id)
-    correlation = _field("correlation_id", frames.shortstr, correlation_id)
-    start, mode, end = _constant_parts(
+    if correlation_id.isascii() and len(correlation_id) < 256:
+        correlation = correlation_id.encode()
+    else:
+        correlation = _field("correlation_id", frames.shortstr, correlation_id)[1:]
+    start, middle, end = _constant_parts(
         kind,
         None if trace_id is None else len(trace),
+        len(correlation),
         reply_to,
         expiration,
         priority,
         persistent,
         encrypted,
     )
-    return b"".join((start, trace, mode, correlation, end))
+    return b"".join((start, trace, middle, correlation, end))
 
 
 @lru_cache(maxsize=1024)
 def _constant_parts(  # noqa: PLR0917 - together they are the key of a cache
     kind: MessageType,
     trace_size: int | None,
+    correlation_size: int,
     reply_to: str | None,
     expiration: int | None,
     priority: int | None,
@@ -187,10 +193,11 @@ def _constant_parts(  # noqa: PLR0917 - together they are the key of a cache
     Few messages of one program differ in any of these.
     """
     flags = USUAL_FLAGS
-    mode = b"\x02" if persistent else b"\x01"
+    middle = b"\x02" if persistent else b"\x01"
     if priority is not None:
         flags |= frames.HAS_PRIORITY
-        mode += bytes((priority,))
+        middle += bytes((priority,))
+    middle += bytes((correlation_size,))
     end = b""
     if reply_to is not None:
         flags |= frames.HAS_REPLY_TO
@@ -215,7 +222,7 @@ def _constant_parts(  # noqa: PLR0917 - together they are the key of a cache
         headers += _TRACE_ID + _LENGTH.pack(trace_size)
     table_size = _LENGTH.pack(len(headers) + (trace_size or 0))
     start = _SHORT.pack(flags) + frames.shortstr(CONTENT_TYPE) + table_size + headers
-    return start, mode, end
+    return start, middle, end
 
 
 def _field(name: str, encode: Callable[[str], bytes], value: str) -> bytes:

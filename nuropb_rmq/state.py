@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 from threading import get_ident
+from typing import Final
 
 from .exceptions import NuropbTimeoutError, NuropbTransportError, TransportClosedError
 from .origins import report
@@ -41,6 +42,9 @@ class State(Enum):
         """It takes a start() to go on from here."""
         return self in (State.STOPPED, State.FAILED)
 
+
+_READY: Final = State.READY
+"""For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11)."""
 
 StateCallback = Callable[[State, NuropbTransportError | None], None]
 
@@ -107,7 +111,7 @@ class Lifecycle:
     def check_open(self) -> None:
         """Raise a NuropbTransportError unless messages can be sent, and from this thread."""
         state = self.state
-        if state is not State.READY and (state.over or state is State.CONNECTING):
+        if state is not _READY and (state.over or state is State.CONNECTING):
             raise self.closed_error()
         if get_ident() != self._thread:
             raise NuropbTransportError(

@@ -78,9 +78,7 @@ class Deliveries:
                 return
             at = last + 1
             yield (
-                Content(
-                    tag, redelivered & 1 == 1, route, 0, "", properties, size, data[body:last]
-                ),
+                Content(tag, redelivered & 1 == 1, route, 0, "", properties, size, data[body:last]),
                 at,
             )
 
