@@ -35,7 +35,7 @@ class Pace:
     starts: int
 
 
-FULL = Pace(rounds=7, seconds=0.6, backlog=100_000, growth=200_000, starts=9)
+FULL = Pace(rounds=13, seconds=0.6, backlog=100_000, growth=200_000, starts=9)
 QUICK = Pace(rounds=3, seconds=0.12, backlog=10_000, growth=20_000, starts=3)
 
 
