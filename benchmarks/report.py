@@ -1,7 +1,4 @@
-"""From the JSON of a run to what people read: tables in Markdown, pictures, and the verdict.
-
-python -m benchmarks.report RESULTS.json FOLDER [--strict]
-"""
+"""From the JSON of a run to what people read: tables in Markdown, pictures, and the verdict."""
 
 from __future__ import annotations
 
@@ -180,25 +177,17 @@ def _panel(kept: Scenario, title: str, values: Callable[[str], list[float]]) -> 
     return Panel(title, bars)
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.report",
-        description="Tables and pictures of a run of scripts/bench, and what was asked of it.",
-    )
-    parser.add_argument("source", metavar="RESULTS.json", type=Path, help="what a run has kept")
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="where figures.md is written")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when a figure is missed")
-    asked = parser.parse_args()
-    if not asked.source.is_file():
-        parser.error(f"{asked.source} is no file; scripts/bench keeps a run in benchmarks/results")
-    return asked
-
-
 def main() -> int:
     """The command."""
-    asked = _asked()
-    folder: Path = asked.folder
-    results = Results(asked.source)
+    parser = argparse.ArgumentParser(prog="benchmarks.report", description=__doc__)
+    parser.add_argument("source", metavar="RESULTS.json", type=Path, help="what a run has kept")
+    parser.add_argument("folder", type=Path, help="where figures.md and the pictures are written")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a figure is missed")
+    given = parser.parse_args()
+    if not given.source.is_file():
+        parser.error(f"{given.source} is no file; scripts/bench keeps a run in benchmarks/results")
+    folder: Path = given.folder
+    results = Results(given.source)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "figures.md").write_text("\n".join(pages(results)), encoding="utf-8")
     for name, title, panels in pictures(results):
@@ -211,7 +200,7 @@ def main() -> int:
     if "import" in results.scenarios and results.not_needed():
         print(f"not needed at import: {', '.join(results.not_needed())}")
     print(f"{missed} missed; tables and pictures are in {folder}")
-    return 1 if asked.strict and missed else 0
+    return 1 if given.strict and missed else 0
 
 
 if __name__ == "__main__":
