@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from examples.orders.service import Orders
+
 from ..mesh.support import Meshes
 from .support import Served
 
@@ -13,17 +15,17 @@ README = Path(__file__).parents[2] / "README.md"
 URL = "amqp://guest:guest@localhost/"
 
 
-class Orders:
-    async def get(self, order_id: str) -> Any:
-        return {"order_id": order_id}
-
-
 async def test_the_lines_for_fastapi(meshes: Meshes) -> None:
-    await meshes.serve(Orders())
+    orders = Orders()
+    await meshes.serve(orders)
     (code,) = re.findall(r"```python\n([^`]*from fastapi [^`]*)```", README.read_text())
     assert URL in code
     names: dict[str, Any] = {}
     exec(compile(code.replace(URL, meshes.url), "README.md", "exec"), names)
     async with Served(names["app"]) as served:
-        assert await served.get("/orders/A-1") == (200, {"order_id": "A-1"})
+        (path,) = re.findall(r"curl -X POST 'localhost:8000(/[^']*)'", README.read_text())
+        placed = await served.http.post(path)
+        order = placed.json()
+        assert (placed.status_code, order["item"], order["count"]) == (200, "lamp", 2)
+        assert await orders.get(order["order_id"]) == order
         assert (await served.get("/readyz"))[0] == (await served.get("/livez"))[0] == 200
