@@ -63,7 +63,11 @@ class Asker:
         if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(
             getattr(called, "__call__", None)  # noqa: B004 - an object's own may be async
         ):
-            return await self._provider()  # type: ignore[misc]
+            # In a task of its own: what it does to the cancellation of its task is not ours.
+            given, error = await asyncio.ensure_future(_outcome(self._provider))
+            if error is not None:
+                raise error
+            return given
         # A call that hangs is waited for by those who ask next: threads must not pile up.
         if self._in_thread is None or self._in_thread.done():
             self._in_thread = _in_thread(self._provider)
@@ -72,6 +76,14 @@ class Asker:
         if error is not None:
             raise error
         return await given if inspect.isawaitable(given) else given
+
+
+async def _outcome(call: TokenProvider) -> _Outcome:
+    """The token; or a SystemExit, which would end the event loop if it ended the task."""
+    try:
+        return await call(), None  # type: ignore[misc]
+    except SystemExit as e:
+        return None, e
 
 
 def _in_thread(call: Callable[[], object]) -> asyncio.Future[_Outcome]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from . import envelope
+from . import envelope, handled
 from .discovery import DESCRIBE_WITHIN, Description, Discovery
 from .encryption import Encryptor
 from .exceptions import (
@@ -38,6 +38,7 @@ class Caller:
 
     def __init__(self, transport: Transport, encryptor: Encryptor) -> None:
         self._transport = transport
+        self._inherits = transport.config.inherit_deadline
         self._encryptor = encryptor
         self.discovery = Discovery(self._ask, encryptor)
 
@@ -54,6 +55,8 @@ class Caller:
         if encrypted is not False:
             description = self._described(payload, encrypted, started)
             if description is None:
+                if self._inherits:
+                    timeout = handled.bounded(timeout)
                 description = await self._describe(payload, timeout)
                 timeout = _left(timeout, started)
             if encrypted or (

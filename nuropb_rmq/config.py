@@ -37,6 +37,7 @@ _GENERATIONS: Final = 99_999  # more response queues, one after the other, nobod
 
 QUORUM: Final = "quorum"
 _QUEUE_TYPES: Final = ("classic", QUORUM)
+_BOOLEANS: Final = ("client_only", "single_active_consumer", "inherit_deadline", "log_error_text")
 _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
     "prefetch_count": (0, 65_535),
     "heartbeat": (0, 65_534),
@@ -133,6 +134,12 @@ class TransportConfig:
     """Longer bodies are refused, not parsed."""
     max_json_depth: int = 100
     """Deeper nested bodies are refused, not parsed."""
+    inherit_deadline: bool = True
+    """Whether a request made in a handler ends with the request that is being handled: its timeout
+    is at most what the caller's has left."""
+    log_error_text: bool = True
+    """Whether the log shows the texts of errors that handlers raise. False: their classes and
+    frames alone, as always for messages that came encrypted."""
     persistent: frozenset[MessageType] = frozenset({MessageType.COMMAND, MessageType.EVENT})
     """The kinds of message that the broker writes to disk."""
     reply_to_pattern: str = r"nuropb-.*-rq"
@@ -144,7 +151,7 @@ class TransportConfig:
         self._set("broker", Broker.parse(self.amqp_url))
         if self.token_provider is not None and not callable(self.token_provider):
             raise NuropbConfigurationError("token_provider", "must be a function")
-        for name in ("client_only", "single_active_consumer"):
+        for name in _BOOLEANS:
             typed(name, getattr(self, name), bool, "True or False")
         self._check_queue_type()
         for name, (low, high) in _INTEGERS.items():

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from . import decorated
 from .exceptions import NuropbAuthorizationError, NuropbValidationError
+from .handled import Handled
+from .origins import Blame, blame
 
 __all__ = [
     "AuthorizeFunc",
@@ -63,6 +65,7 @@ class NuropbContextManager:
         self._user_claims: Any = None
         self._events: list[dict[str, Any]] = []
         self._exception: BaseException | None = None
+        self._handled: Handled | None = None
         self._state: Literal["new", "entered", "left"] = "new"
 
     @property
@@ -80,6 +83,34 @@ class NuropbContextManager:
         if self._user_claims is not None:
             raise ValueError("user_claims: set already, and they are set once")
         self._user_claims = claims
+
+    def handles(self, handled: Handled | None) -> None:
+        """Note the message that this call came with."""
+        self._handled = handled
+
+    @property
+    def trace_id(self) -> str | None:
+        """Shared by all messages of one activity; None when the method was called directly."""
+        return None if self._handled is None else self._handled.trace_id
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The id of the message and of its answer; None when the method was called directly."""
+        return None if self._handled is None else self._handled.correlation_id
+
+    @property
+    def sender(self) -> str | None:
+        """The response queue of the caller, `nuropb-{service}-{instance_id}-rq`, as it says itself.
+
+        None for events, and when the method was called directly. Nobody has checked it: who may do
+        what is for authorize_func to decide.
+        """
+        return None if self._handled is None else self._handled.sender or None
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The headers of the message; empty when the method was called directly."""
+        return {} if self._handled is None else self._handled.headers
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -326,14 +357,16 @@ class Marks:
         """
         token = context.get(self.token_key, _ABSENT)
         if self.authorize is None or token is _ABSENT:
-            raise NuropbAuthorizationError(f"context[{self.token_key!r}] is missing: the token")
+            missing = NuropbAuthorizationError(f"context[{self.token_key!r}] is missing: the token")
+            raise blame(missing, Blame.SENDER)
         return self.authorize(token)
 
 
 def admitted(claims: Any) -> Any:
     """The claims. Raises NuropbAuthorizationError when they are a refusal."""
     if claims is None or claims is False:
-        raise NuropbAuthorizationError("authorize_func has refused this token")
+        refused = NuropbAuthorizationError("authorize_func has refused this token")
+        raise blame(refused, Blame.SENDER)
     return claims
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from . import handled
 from .encryption import Encryptor
 from .exceptions import (
     EncryptionError,
@@ -139,7 +140,12 @@ class Discovery:
     def _fetch(self, service: str) -> asyncio.Task[Description]:
         task = self._fetching.get(service)
         if task is None:
-            task = asyncio.create_task(self._describe(service), name=f"nuropb-describe-{service}")
+            # It serves all that wait for it: the deadline of one of them is not its own.
+            task = asyncio.create_task(
+                self._describe(service),
+                name=f"nuropb-describe-{service}",
+                context=handled.outside(),
+            )
             self._fetching[service] = task
             task.add_done_callback(lambda done: self._fetched(service, done))
         return task

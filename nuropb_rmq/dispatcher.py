@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from . import envelope
+from . import envelope, handled
 from .acknowledgement import (
     CALL_AGAIN,
     DONE,
@@ -32,6 +32,7 @@ from .exceptions import (
     NuropbSuccess,
     NuropbTransportError,
 )
+from .failures import Failures
 from .head import Head
 from .message import (
     Completion,
@@ -88,6 +89,7 @@ class Dispatcher:
         outbound: Outbound,
         sealing: Sealing,
         *,
+        shutting_down: Callable[[], bool],
         settler: Settler | None = None,
     ) -> None:
         self._config = config
@@ -106,8 +108,14 @@ class Dispatcher:
         self._deadlines = Deadlines[Delivery](self._overdue)
         self._slow_after = config.handler_timeout * SLOW_SHARE
         self._over_after = config.handler_timeout - self._slow_after
+        self._failures = Failures(
+            config.service_name, outbound.topology.instance_id, texts=config.log_error_text
+        )
         self._unsettled = 0
         self._taking = True
+        # Handlers are cancelled by us: at the end of stop(), or by asyncio.run() as it ends.
+        self._cancelling = False
+        self._shutting_down = shutting_down
         self._waiters: list[asyncio.Future[None]] = []
         self._refused_reply_to = False
 
@@ -118,7 +126,7 @@ class Dispatcher:
         if not self._taking:
             return None  # the end of the channel gives it back
         self._unsettled += 1
-        work = Delivery(self.settled, consumer, content, self._settler)
+        work = Delivery(self, consumer, content, self._settler)
         self._runner.run(work)
         limit = self._config.prefetch_count
         if limit and len(self._runner) >= limit:
@@ -136,10 +144,12 @@ class Dispatcher:
     async def cancel(self) -> None:
         """Cancel the handlers that still run; their messages go back to the queue."""
         self._taking = False
+        self._cancelling = True
         self._deadlines.clear()
         stubborn = await self._runner.cancel(CANCEL_WITHIN)
         if stubborn:
             logger.error("%d handlers ignore their cancellation; they are left", stubborn)
+        self._failures.close()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -162,12 +172,24 @@ class Dispatcher:
 
     # -- one delivery, top to bottom --------------------------------------------------------
 
+    def gives_up(self, work: Delivery) -> bool:
+        """Whether its handler is cancelled by us; any other CancelledError is its own failure.
+
+        task.cancelling() does not tell: a TaskGroup whose child has failed leaves it above 0 before
+        Python 3.13, and other code of the program may cancel a task that it knows.
+        """
+        return work.pace is Pace.OVERDUE or self._cancelling or self._shutting_down()
+
     async def _dispatch(self, work: Delivery) -> None:
         try:
             if work.stale:
                 work.settle(None)
                 return
             head = work.head = Head(work.content)
+            if work.expired():
+                work.settle(REJECT)  # as the broker does with what expires in its queue
+                return
+            handled.enter(work)
             try:
                 body = self._body(work, head)
                 if head.encrypted:
@@ -191,11 +213,11 @@ class Dispatcher:
             finally:
                 if work.decrypted:  # and no answer was encrypted
                     self._sealing.forget_received(message.correlation_id)
-        except asyncio.CancelledError:
-            if not work.concluded:
-                work.settle(None)
-            raise
-        except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
+        except (Exception, asyncio.CancelledError) as e:
+            if isinstance(e, asyncio.CancelledError) and self.gives_up(work):
+                if not work.concluded:
+                    work.settle(None)
+                raise
             report(logger, logging.ERROR, e, _UNHANDLED)
             work.settle(REJECT)
 
@@ -221,15 +243,10 @@ class Dispatcher:
         except NuropbCallAgain:
             return Outcome.CALL_AGAIN, ()
         except BaseException as raised:
-            task = work.task or asyncio.current_task()
-            assert task is not None  # noqa: S101 - this runs in one
             if work.pace is Pace.OVERDUE:
-                task.uncancel()
                 late = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
                 return self._failed(message, head, NuropbHandlingError(late))
-            if isinstance(raised, KeyboardInterrupt | SystemExit):
-                raise
-            if task.cancelling():  # by us: whatever it raised then, the message goes back
+            if self.gives_up(work):  # whatever it raised then, the message goes back
                 raise asyncio.CancelledError from raised
             return self._failed(message, head, raised)
         finally:
@@ -276,10 +293,7 @@ class Dispatcher:
     def _failed(
         self, message: Message, head: Head, error: BaseException
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
-        logger.warning(
-            "%s %s failed: %s", message.kind.value, message.correlation_id, type(error).__name__
-        )
-        report(logger, logging.DEBUG, error, "%s", message.correlation_id)
+        self._failures.failed(message, error)
         return Outcome.FAILED, [envelope.error_response(head, describe(error), context_of(message))]
 
     def conclude(
@@ -375,7 +389,7 @@ class Dispatcher:
 
         The answer is plain when the message could not be decrypted: no key is known for it.
         """
-        logger.warning("dead-lettered a message that cannot be read: %s", error)
+        self._failures.unreadable(head.correlation_id, head.trace_id, error)
         work.settlement = REJECT
         self._publish(work, head, [envelope.error_response(head, error.to_dict())])
         if work.decrypted:

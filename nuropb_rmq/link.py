@@ -103,6 +103,11 @@ class Link:
         # A task that is cancelled before its first step never runs, nor does its `finally`.
         self._start_failed(TransportClosedError("stopped before it was ready"))
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the supervisor is being cancelled: by stop(), or because the event loop ends."""
+        return self._task is not None and self._task.cancelling() > 0
+
     async def stop_consuming(self) -> None:
         """Take nothing more from the service queue; see Session.stop_consuming."""
         if self._session is not None:

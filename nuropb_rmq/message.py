@@ -17,6 +17,9 @@ MAX_DESCRIPTION = 8192
 MAX_ERROR = 65_536
 """Bytes of all that an exception's to_dict() says."""
 
+_MOST_LEAVES = 20
+"""Members of an exception group that are told."""
+
 Handler = Callable[["Message"], Awaitable[Any]]
 
 
@@ -96,12 +99,39 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 def _told(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, NuropbException):
-        return {"error": type(error).__name__, "description": _short(str(error))}
+        return {"error": type(error).__name__, "description": _short(_text_of(error))}
     said = error.to_dict()
     made = {**said, "description": _short(str(said["description"]))}
     if len(serialization.encode(made)) > MAX_ERROR:
         made = {key: made[key] for key in ("error", "description")}
     return made
+
+
+def _text_of(error: BaseException) -> str:
+    """The text of an error, in which its class is named where the text says nothing without."""
+    if isinstance(error, BaseExceptionGroup):
+        return f"{error.message}: {'; '.join(_leaves(error))}"
+    text = str(error)
+    if not text:
+        return f"{type(error).__name__} without a text"
+    # The text of a KeyError is the key and no more.
+    return f"KeyError: {text}" if isinstance(error, KeyError) else text
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[str]:
+    """The members of a group and of the groups in it, as class and text."""
+    leaves: list[str] = []
+    groups: list[BaseException] = [group]
+    while groups and len(leaves) <= _MOST_LEAVES:
+        each = groups.pop()
+        if isinstance(each, BaseExceptionGroup):
+            groups += reversed(each.exceptions)
+        else:
+            text = str(each)
+            leaves.append(f"{type(each).__name__}: {text}" if text else type(each).__name__)
+    if len(leaves) > _MOST_LEAVES:
+        leaves[_MOST_LEAVES:] = ["…"]
+    return leaves
 
 
 def _short(text: str) -> str:

@@ -1,16 +1,48 @@
-"""What is logged of errors whose text may quote a payload: where they come from, not what they say.
+"""Where errors come from, and who caused them: for records that must not quote a payload.
 
-That is so for everything that a program's own code raises: handlers, callbacks, values that are
-sent. Nor does the log record hold the error itself, whose frames hold all that they worked on.
+The text of an error may quote the payload that it was raised over. Where a record must not, it
+shows the classes and frames of the error, and does not hold the error itself, whose frames hold
+all that they worked on.
 """
 
 from __future__ import annotations
 
 import logging
 import traceback
+from enum import Enum, auto
 from textwrap import indent
+from typing import Final, TypeVar
 
-__all__ = ["origin", "report"]
+_E = TypeVar("_E", bound=BaseException)
+_BLAME: Final = "_nuropb_rmq_blame"
+
+
+class Blame(Enum):
+    """Who caused an error that ends the handling of a message."""
+
+    HANDLER = auto()
+    """The code of the service."""
+    SENDER = auto()
+    """Whoever sent the message: the handler was not run."""
+    AUTHORIZER = auto()
+    """authorize_func raised it."""
+
+
+def blame(error: _E, on: Blame) -> _E:
+    """Note on an error who caused it; returns the error."""
+    setattr(error, _BLAME, on)
+    return error
+
+
+def blamed(error: BaseException) -> Blame:
+    """Who caused an error."""
+    return getattr(error, _BLAME, Blame.HANDLER)
+
+
+def shown(text: str, longest: int = 100) -> str:
+    """A text of a peer for one line of a log: escaped where it is not printable, and cut."""
+    cut = text if len(text) <= longest else text[:longest] + "…"
+    return cut if cut.isprintable() else ascii(cut)
 
 
 def origin(error: BaseException) -> str:

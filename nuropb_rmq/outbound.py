@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from . import envelope, serialization
+from . import envelope, handled, serialization
 from .config import TransportConfig
 from .exceptions import (
     EncryptionError,
@@ -170,11 +170,15 @@ class Outbound:
 
 
 def identify(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy with a correlation id, a trace id and a context, where its author gave none."""
+    """A copy with a correlation id, a trace id and a context, where its author gave none.
+
+    What a handler sends belongs to the activity of the message that it handles.
+    """
     identified = dict(payload)
     if not identified.get("correlation_id"):
         identified["correlation_id"] = new_id()
-    identified.setdefault("trace_id", identified["correlation_id"])
+    if "trace_id" not in identified:
+        identified["trace_id"] = handled.trace_id() or identified["correlation_id"]
     identified["context"] = dict(identified.get("context") or ())
     return identified
 

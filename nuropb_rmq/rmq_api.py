@@ -18,6 +18,7 @@ from .broker import AmqpUrl, Broker
 from .calling import Caller
 from .encryption import Encryptor
 from .exceptions import NuropbCallAgain, NuropbConfigurationError, NuropbException
+from .failures import Failures
 from .interface import NuropbInterface
 from .message import Completion, describe
 from .methods import Published
@@ -113,6 +114,8 @@ class RMQAPI(NuropbInterface):
         )
         self._transport = RMQTransport(**settings)
         self._caller = Caller(self._transport.core, self._encryptor)
+        texts = self._transport.core.config.log_error_text
+        self._failures = Failures(service_name, self._instance_id, texts=texts)
 
     # -- what it is -------------------------------------------------------------------------
 
@@ -146,6 +149,7 @@ class RMQAPI(NuropbInterface):
     async def disconnect(self) -> None:
         """Finish what is in hand, for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close."""
         await self._transport.stop()
+        self._failures.close()
         await self._caller.discovery.close()
 
     # -- calling ----------------------------------------------------------------------------
@@ -280,9 +284,7 @@ class RMQAPI(NuropbInterface):
         except NuropbCallAgain:
             message_complete_callback([], "nack")
         except Exception as error:  # noqa: BLE001 - whatever a method raises is its answer
-            logger.warning(
-                "%s %s failed: %s", message.kind.value, correlation_id, type(error).__name__
-            )
+            self._failures.failed(message, error)
             failure = _answer(payload, None, describe(error)) | ids
             message_complete_callback([_responding(failure)], "reject")
         else:

@@ -2,7 +2,7 @@
 
 A task costs more than what most handlers do. So the first step of each coroutine is taken in a
 task that several share; the one that has to wait keeps that task to its end, as its own, and the
-others get another. Python 3.12 has eager tasks for this, 3.11 has not.
+others get tasks of their own. Python 3.12 has eager tasks for this, 3.11 has not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Body = Coroutine[Any, Any, None]
 
 
 class Runner(Generic[T]):
-    """Runs `body` with each thing that it is given: all at once, each in a context of its own.
+    """Runs `body` with each thing: all at once, each in its own copy of the runner's context.
 
     To a body it is as if it had a task of its own: asyncio.current_task() is the same from its
     first step to its last. `on_wait` is called when one waits for the first time, with the task
@@ -40,11 +40,13 @@ class Runner(Generic[T]):
         self._on_wait = on_wait
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
+        # Not the context of whoever calls run(): that may be any callback of the event loop.
+        self._context = copy_context()
         self._given: deque[T] = deque()
         self._begun = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._starting = False
-        """There is a task that takes first steps, or will in the next turn of the loop."""
+        # Tasks that will take first steps in the next turn of the loop.
+        self._starting = 0
 
     def __len__(self) -> int:
         """How many have not ended."""
@@ -57,8 +59,10 @@ class Runner(Generic[T]):
             self._start()
 
     def _start(self) -> None:
-        self._starting = True
-        self._tasks.add(self._loop.create_task(self._work(), name=self._name))
+        self._starting += 1
+        # Not create_task(): with an eager task factory (Python 3.12) a handler would run within the
+        # call that reads its message, and one that has ended would be kept here for ever.
+        self._tasks.add(asyncio.Task(self._work(), loop=self._loop, name=self._name))
 
     async def _work(self) -> None:
         task = asyncio.current_task(self._loop)
@@ -76,11 +80,12 @@ class Runner(Generic[T]):
     def _take_first_steps(self, task: asyncio.Task[None]) -> tuple[Body, Context, Any] | None:
         """Run those that do not wait; returns the first one that does, and what it waits for."""
         given = self._given
+        self._starting -= 1
         try:
             while given and not task.cancelling():  # else it would be the next one that is hit
                 thing = given.popleft()
                 body = self._body(thing)
-                context = copy_context()
+                context = self._context.copy()
                 self._begun += 1
                 try:
                     awaited = context.run(body.send, None)
@@ -94,10 +99,10 @@ class Runner(Generic[T]):
                     return body, context, awaited
             return None
         finally:
-            if given:
+            # Where one waits, the next ones probably do: with one task after the other, each of
+            # them would take a turn of the loop, and a system call with it.
+            for _ in range(len(given) - self._starting):
                 self._start()
-            else:
-                self._starting = False
 
     def _end(self) -> None:
         self._begun -= 1

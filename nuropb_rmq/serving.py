@@ -5,20 +5,25 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
+from . import handled
 from .acknowledgement import Outcome
 from .contexts import Marks, NuropbContextManager, admitted, check_event
 from .decorated import translated
 from .exceptions import (
     EncryptionRequiredError,
+    NuropbAuthorizationError,
     NuropbHandlingError,
     NuropbSuccess,
+    NuropbValidationError,
 )
 from .message import Completion
 from .methods import DESCRIBE, EventHandler, Method, Published
+from .origins import Blame, blame
 from .protocol import MessageType
 from .threads import Threads
 
@@ -74,14 +79,15 @@ class Serving:
             if method is None:
                 return self._describe(name)
             if method.marks.requires_encryption and not message.encrypted:
-                raise EncryptionRequiredError(
+                refused = EncryptionRequiredError(
                     f"{self._published.service_name}.{name} requires encryption, and was called "
                     "in plain: it has not been run"
                 )
+                raise blame(refused, Blame.SENDER)
             if not method.direct:
                 return await self._call(method, message)
             params = payload["params"]
-            taken = method.parameters.checked(params) if self._checks else params
+            taken = _checked(method, params) if self._checks else params
             try:
                 return await method.call(**taken)
             except Exception as e:  # noqa: BLE001 - what is no success is raised again
@@ -109,10 +115,11 @@ class Serving:
         if name == DESCRIBE:
             return self._description
         shown = name if len(name) <= 100 else name[:100] + "…"
-        raise NuropbHandlingError(
+        unknown = NuropbHandlingError(
             f"unknown method {shown!r}: service {self._published.service_name!r} does not publish "
             f"it; {DESCRIBE} tells what it does"
         )
+        raise blame(unknown, Blame.SENDER)
 
     async def _run(
         self, method: Method, ctx: Any, context: Context, params: Mapping[str, Any]
@@ -122,8 +129,10 @@ class Serving:
 
         def run() -> Any:
             if ask_first:
-                _admit(marks.claims(context), ctx)
-            taken = method.parameters.checked(params) if self._checks else params
+                with _authorizing():
+                    claims = marks.claims(context)
+                _admit(claims, ctx)
+            taken = _checked(method, params) if self._checks else params
             return method.call(**taken) if ctx is None else method.call(ctx, **taken)
 
         return await self._where_it_belongs(method, run)
@@ -153,24 +162,28 @@ class Serving:
     # -- events -----------------------------------------------------------------------------
 
     async def _event(self, message: Incoming) -> Any:
-        """Every handler of the topic gets the event; what one of them raises is raised last."""
+        """Give the event to every handler of its topic; errors are raised when all had a turn."""
         topic = message.payload["topic"]
         handlers = self._handlers(topic)
         if not handlers:
-            raise NuropbHandlingError(
+            unknown = NuropbHandlingError(
                 f"no handler for events on {topic[:100]!r}: mark one with @mesh_event, or define "
                 "_handle_event_"
             )
+            raise blame(unknown, Blame.SENDER)
         to_publish: list[dict[str, Any]] = []
-        failed: Exception | None = None
+        failed: list[BaseException] = []
         for handler in handlers:
             try:
                 to_publish += await self._give(handler, message)
-            except Exception as e:  # noqa: BLE001 - it is raised when the others had their turn
-                logger.warning("event handler %s failed: %s", handler.name, type(e).__name__)
-                failed = failed or e
-        if failed is not None:
-            raise failed
+            except BaseException as e:
+                if handled.given_up():
+                    raise
+                failed.append(e)
+        if len(failed) > 1:
+            raise BaseExceptionGroup(f"{len(failed)} of {len(handlers)} handlers failed", failed)
+        if failed:
+            raise failed[0]
         return Completion(Outcome.DONE, to_publish)
 
     async def _give(self, handler: EventHandler, message: Incoming) -> list[dict[str, Any]]:
@@ -190,12 +203,14 @@ class Serving:
 
         def run() -> Any:
             if ask_first:
-                _admit(marks.claims(context), ctx)
+                with _authorizing():
+                    claims = marks.claims(context)
+                _admit(claims, ctx)
             if handler.takes is None:
                 return handler.call(*first, *values.values())
             taken: Mapping[str, Any] = {name: values[name] for name in handler.takes}
             if self._checks:
-                taken = handler.parameters.checked(taken)
+                taken = _checked(handler, taken)
             return handler.call(*first, **taken)
 
         events: Sequence[Mapping[str, Any]] = ()
@@ -212,9 +227,22 @@ async def _asks_first(marks: Marks, ctx: object, context: Context) -> bool:
     if marks.authorize is None or marks.authorizes_itself:
         return False
     if marks.authorizes_async:
-        _admit(await marks.claims(context), ctx)
+        with _authorizing():
+            claims = await marks.claims(context)
+        _admit(claims, ctx)
         return False
     return True
+
+
+@contextmanager
+def _authorizing() -> Iterator[None]:
+    """Note on whatever authorize_func raises that it did: its text may quote the token."""
+    try:
+        yield
+    except Exception as e:
+        if not isinstance(e, NuropbAuthorizationError):
+            blame(e, Blame.AUTHORIZER)
+        raise
 
 
 def _admit(claims: Any, ctx: object) -> None:
@@ -270,7 +298,18 @@ def _context_for(marks: Marks, context: Context) -> Any:
     """The context of one call, in the form that the method's decorator knows."""
     if marks.context_class is None:
         return context
-    return marks.context_class(context, marks.suppress_exceptions)
+    ctx = marks.context_class(context, marks.suppress_exceptions)
+    if isinstance(ctx, NuropbContextManager):
+        ctx.handles(handled.current())
+    return ctx
+
+
+def _checked(what: Method | EventHandler, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters as the method takes them. Raises NuropbValidationError naming the field."""
+    try:
+        return what.parameters.checked(params)
+    except NuropbValidationError as e:
+        raise blame(e, Blame.SENDER) from None
 
 
 def _added(ctx: Any) -> Sequence[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ step is taken; where it does not, it is left out, and what it would have made mu
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from inspect import isawaitable
@@ -60,20 +61,31 @@ def current(owner: object, name: str) -> Step:
 
 
 async def take(owner: object, name: str, run: Run, method: Callable[..., object]) -> None:
-    """Take a step by the method that a subclass has for it."""
+    """Take a step by the method that a subclass has for it.
+
+    The method runs in a task of its own: it is a program's, and what it does to the cancellation
+    of its task must not count as a cancellation of the connection's supervisor.
+    """
     step = Step(owner, name, run)
-    token = _current.set(step)
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - narrows for mypy
+    before = task.cancelling()
     try:
-        returned = method(None) if name == "declare_service_queue" else method()
-        if isawaitable(returned):
-            await returned
-        if step.asked or step.taken:
-            await step
+        await asyncio.ensure_future(_call(step, method))
     except NuropbTransportError:
         raise
-    except Exception as e:
+    except (Exception, asyncio.CancelledError) as e:
+        if task.cancelling() > before:
+            raise
         raise NuropbTransportError(f"{name}(), which is overridden, failed: {e!r}", None, e) from e
-    finally:
-        _current.reset(token)
     if name == _NEEDED and not step.taken:
         raise NuropbTransportError(f"{name}() was overridden, and did not call the base's")
+
+
+async def _call(step: Step, method: Callable[..., object]) -> None:
+    _current.set(step)
+    returned = method(None) if step.name == "declare_service_queue" else method()
+    if isawaitable(returned):
+        await returned
+    if step.asked or step.taken:
+        await step

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
-from . import envelope
+from . import envelope, handled
 from .config import TransportConfig
 from .connection import BrokerConnection
 from .dispatcher import Dispatcher, plain
@@ -154,7 +154,7 @@ class Transport:
             if self._closing is None:
                 cancelled = TransportClosedError("start() was cancelled")
                 reason = e if isinstance(e, NuropbTransportError) else cancelled
-                self._closing = asyncio.create_task(self._close(reason), name="nuropb-start-failed")
+                self._closing = _begin(self._close(reason), "nuropb-start-failed")
             await asyncio.shield(self._closing)
             raise
 
@@ -179,7 +179,9 @@ class Transport:
         )
         if self._taker is not None and not config.client_only:
             self._dispatcher = Dispatcher(
-                config, self._taker, self._outbound, self._sealing, settler=hooks.settler
+                *(config, self._taker, outbound, self._sealing),
+                shutting_down=lambda: any(link.cancelled for link in self._links),
+                settler=hooks.settler,
             )
 
         def new_session(connection: BrokerConnection, role: Role, renews: bool) -> Session:
@@ -220,7 +222,7 @@ class Transport:
             grace = seconds("grace", grace) if grace else 0.0
             if self.state.over:
                 return
-            self._closing = asyncio.create_task(self._stop(grace), name="nuropb-stop")
+            self._closing = _begin(self._stop(grace), "nuropb-stop")
         await asyncio.shield(self._closing)
 
     async def _stop(self, grace: float) -> None:
@@ -296,7 +298,7 @@ class Transport:
                 self._replies.recovered(self._config.unknown_outcome_after)
 
     def _fail(self, error: NuropbTransportError) -> None:
-        self._closing = asyncio.create_task(self._close(error, State.FAILED), name="nuropb-failed")
+        self._closing = _begin(self._close(error, State.FAILED), "nuropb-failed")
 
     # -- sending ----------------------------------------------------------------------------
 
@@ -367,7 +369,8 @@ class Transport:
     ) -> ResponsePayloadDict:
         """Send a request and wait for its response, which may carry an error.
 
-        `timeout`, in seconds, is also the message's expiration (`request_timeout` by default).
+        `timeout`, in seconds, is also the message's expiration (`request_timeout` by default). In a
+        handler it is at most what the handled request has left (`inherit_deadline`).
         Cancelling forgets the call. Raises what send() raises, NuropbTimeoutError when there is
         no response in time, and NuropbOutcomeUnknownError when it was lost with a connection.
         """
@@ -375,6 +378,8 @@ class Transport:
         if envelope.check_outgoing(payload) is not REQUEST:
             raise NuropbValidationError("payload field 'tag': request() sends requests, see send()")
         timeout = self._config.request_timeout if timeout is None else seconds("timeout", timeout)
+        if self._config.inherit_deadline:
+            timeout = handled.bounded(timeout)
         identified = identify(payload)
         pending = self._replies.open(identified["correlation_id"], timeout)
         pending.encrypted = encrypted
@@ -396,3 +401,11 @@ class Transport:
                     self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
         finally:
             self._replies.close(pending)
+
+
+def _begin(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """A task that begins in the next turn of the loop, when it is known where it was stored.
+
+    create_task() would run its first steps at once under an eager task factory (Python 3.12).
+    """
+    return asyncio.Task(coroutine, name=name)

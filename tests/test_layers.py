@@ -19,6 +19,7 @@ LAYERS: tuple[str, ...] = (
     # pure: values and decisions
     "exceptions",
     "origins",
+    "handled",  # what calls made in a handler inherit
     "protocol",
     "broker",  # the half of config that says where the broker is
     "tokens",  # the part of it that says who we are
@@ -62,6 +63,8 @@ LAYERS: tuple[str, ...] = (
     "runner",
     "sealing",  # not pure: a private key's work leaves the event loop
     "outbound",
+    "repeats",
+    "failures",  # what the log says of handlers that fail
     "message",  # pure as well, but it belongs to handlers
     "delivery",
     "replies",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -97,7 +98,8 @@ async def test_nobody_waits_for_one_that_waits() -> None:
     await jobs.all_ended(5)
 
 
-async def test_each_has_a_context_of_its_own() -> None:
+async def test_each_has_a_copy_of_the_context_that_the_runner_was_made_in() -> None:
+    what.set("outside")
     jobs = Jobs()
     seen: list[str] = []
 
@@ -110,11 +112,42 @@ async def test_each_has_a_context_of_its_own() -> None:
 
         return run
 
-    what.set("outside")
+    what.set("the caller's of run()")
     jobs.run(named("a", quick), named("b", waits), named("c", quick), named("d", waits))
     await jobs.all_ended(4)
     assert sorted(seen) == ["a", "b", "c", "d", *["outside"] * 4]
-    assert what.get() == "outside"
+    assert what.get() == "the caller's of run()"
+
+
+async def test_where_one_waits_the_others_take_their_first_step_in_the_next_turn() -> None:
+    jobs = Jobs()
+    turns: list[int] = []
+    turn = 0
+
+    async def counting() -> None:
+        turns.append(turn)
+        await asyncio.sleep(0)
+
+    jobs.run(*[counting] * 32)
+    while jobs.ended < 32:
+        turn += 1
+        await asyncio.sleep(0)
+    assert len(set(turns)) == 2
+
+
+if sys.version_info >= (3, 12):
+
+    async def test_an_eager_task_factory_changes_nothing() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        try:
+            jobs = Jobs()
+            jobs.run(quick, waits, quick, waits)
+            assert (jobs.ended, len(jobs.runner)) == (0, 4), "not before the next turn"
+            await jobs.all_ended(4)
+            await eventually(lambda: not jobs.runner._tasks)
+        finally:
+            loop.set_task_factory(None)
 
 
 async def test_timeouts_and_futures_work_from_the_first_step_on() -> None:

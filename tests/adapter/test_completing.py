@@ -408,7 +408,7 @@ async def test_bad_answers_end_the_message_as_failed(
     assert response["error"]["error"] in ("NuropbValidationError", "NuropbSerializationError")
     told = [each.getMessage() for each in caplog.records if each.levelno > logging.INFO]
     assert len(told) == 1, told
-    assert "message_complete" in told[0] or "failed: Nuropb" in told[0]
+    assert "message_complete" in told[0] or "failed with Nuropb" in told[0]
     assert "hush" not in caplog.text
     assert [each["method"] for each in await dead_letters(tap)] == ["echo"]
     assert result_of(await client.request(request("good", n=1))) == {"n": 1}

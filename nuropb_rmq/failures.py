@@ -1,0 +1,105 @@
+"""Handlers that fail and messages that are refused, as an operator reads them in the log.
+
+A handler's failure is an ERROR with its traceback. A message that its sender got wrong (unknown
+method, parameters that do not fit, not authorized, unreadable) is one WARNING line, and equal ones
+are summed up: nobody may fill a service's log from outside.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from .origins import Blame, blamed, origin, shown
+from .protocol import MessageType
+from .repeats import Repeats
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_TEXT: Final = 300
+
+
+class Told(Protocol):
+    """A message that a record is about."""
+
+    @property
+    def kind(self) -> MessageType: ...
+    @property
+    def payload(self) -> Mapping[str, Any]: ...
+    @property
+    def correlation_id(self) -> str: ...
+    @property
+    def trace_id(self) -> str | None: ...
+    @property
+    def encrypted(self) -> bool: ...
+
+
+class Failures:
+    """Logs what went wrong with the messages of one instance of a service.
+
+    `texts`: whether the texts of errors are logged; those of messages that came encrypted and of
+    authorize_func never are: they may quote what is secret.
+    """
+
+    def __init__(self, service_name: str, instance_id: str, *, texts: bool) -> None:
+        self._service = service_name
+        self._instance = instance_id
+        self._texts = texts
+        self._repeats = Repeats(logger)
+
+    def failed(self, message: Told, error: BaseException) -> None:
+        """Log that handling the message ended with this error."""
+        blame = blamed(error)
+        if blame is not Blame.HANDLER:
+            self._refused(message, error, blame)
+            return
+        text = (
+            f"{self._named(message)} failed with {type(error).__qualname__} ({self._ids(message)})"
+        )
+        if self._texts and not message.encrypted:
+            logger.error("%s", text, exc_info=error)
+        else:
+            logger.error("%s\n%s", text, origin(error))
+
+    def unreadable(self, correlation_id: str, trace_id: str | None, error: BaseException) -> None:
+        """Log that a message was dead-lettered unread."""
+        named = f"{self._service}: a message that cannot be handled is dead-lettered"
+        ids = self._ids_of(correlation_id, trace_id)
+        key = f"{named}: {type(error).__name__}"
+        self._repeats.warning(key, f"{named}: {shown(str(error), _LONGEST_TEXT)} ({ids})")
+
+    def close(self) -> None:
+        """Log the sums of what was not shown."""
+        self._repeats.sum_up()
+
+    def _refused(self, message: Told, error: BaseException, blame: Blame) -> None:
+        named = f"{self._named(message)} refused: {type(error).__name__}"
+        text = named
+        if blame is Blame.AUTHORIZER:
+            text += _where(error)
+        elif self._texts and not message.encrypted:
+            text += f": {shown(str(error), _LONGEST_TEXT)}"
+        self._repeats.warning(named, f"{text} ({self._ids(message)})")
+
+    def _named(self, message: Told) -> str:
+        kind, payload = message.kind, message.payload
+        if kind is MessageType.EVENT:
+            return f"{self._service}: event {shown(str(payload.get('topic')))}"
+        return f"{self._service}.{shown(str(payload.get('method')))}"
+
+    def _ids(self, message: Told) -> str:
+        return f"{message.kind.value} {self._ids_of(message.correlation_id, message.trace_id)}"
+
+    def _ids_of(self, correlation_id: str, trace_id: str | None) -> str:
+        trace = "none" if trace_id is None else shown(trace_id)
+        return f"{shown(correlation_id)}, trace {trace}, instance {self._instance}"
+
+
+def _where(error: BaseException) -> str:
+    """The place at which authorize_func raised; its text may quote the token."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        f", raised by authorize_func at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    )
