@@ -78,6 +78,13 @@ def bounded(timeout: float) -> float:
     return max(round(left, 2), _SHORTEST)
 
 
+def over(error: NuropbTimeoutError) -> NuropbTimeoutError:
+    """The error of a call whose timeout was bounded."""
+    return NuropbTimeoutError(
+        f"{error}: the request in whose handler it was made has no more time (inherit_deadline)"
+    )
+
+
 def outside() -> Context:
     """A copy of the current context without the handled message: for work that others share."""
     context = copy_context()

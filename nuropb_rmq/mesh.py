@@ -50,6 +50,7 @@ class Mesh:
         dead-letter queue, and, where the user may, the virtual host. management_url: for that
         last one; derived from amqp_url when it is None.
     sync_in_threads: False runs synchronous methods on the event loop; see publish_to_mesh for one.
+    log_error_text: False keeps the texts of errors that methods raise out of the log.
     key_uses, key_lifetime: how many messages to one service are encrypted with one key (1000), and
         for how many seconds (300); with key_uses=1 each has its own, and costs an RSA operation.
 
@@ -70,6 +71,7 @@ class Mesh:
         configure: bool = True,
         management_url: str | None = None,
         sync_in_threads: bool = True,
+        log_error_text: bool | None = None,
         key_uses: int = KEY_USES,
         key_lifetime: float = KEY_LIFETIME,
     ) -> None:
@@ -78,6 +80,7 @@ class Mesh:
             "instance_id": instance_id,
             "prefetch_count": prefetch_count,
             "request_timeout": request_timeout,
+            "log_error_text": log_error_text,
         }
         self._config = _config(amqp_url, service, given)
         self._configure = configure

@@ -19,6 +19,14 @@ T = TypeVar("T")
 Body = Coroutine[Any, Any, None]
 
 
+def begin(coroutine: Body, name: str) -> asyncio.Task[None]:
+    """A task that begins in the next turn of the loop, when its caller has stored it.
+
+    With an eager task factory (Python 3.12) create_task() would run its first steps at once.
+    """
+    return asyncio.Task(coroutine, name=name)
+
+
 class Runner(Generic[T]):
     """Runs `body` with each thing: all at once, each in its own copy of the runner's context.
 
@@ -39,7 +47,6 @@ class Runner(Generic[T]):
         self._name = name
         self._on_wait = on_wait
         self._on_end = on_end
-        self._loop = asyncio.get_running_loop()
         # Not the context of whoever calls run(): that may be any callback of the event loop.
         self._context = copy_context()
         self._given: deque[T] = deque()
@@ -60,12 +67,11 @@ class Runner(Generic[T]):
 
     def _start(self) -> None:
         self._starting += 1
-        # Not create_task(): with an eager task factory (Python 3.12) a handler would run within the
-        # call that reads its message, and one that has ended would be kept here for ever.
-        self._tasks.add(asyncio.Task(self._work(), loop=self._loop, name=self._name))
+        # Else a handler would run within the call that reads its message.
+        self._tasks.add(begin(self._work(), self._name))
 
     async def _work(self) -> None:
-        task = asyncio.current_task(self._loop)
+        task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this runs in one
         try:
             begun = self._take_first_steps(task)

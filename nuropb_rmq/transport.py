@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -28,6 +29,7 @@ from .posting import Confirmation, Gate, Posts, seconds
 from .protocol import REQUEST, ResponsePayloadDict, new_id
 from .publisher import Publisher
 from .replies import Replies
+from .runner import begin
 from .sealing import PayloadEncryptor, Sealing
 from .session import Role, Session
 from .state import Lifecycle, State, StateCallback
@@ -154,7 +156,7 @@ class Transport:
             if self._closing is None:
                 cancelled = TransportClosedError("start() was cancelled")
                 reason = e if isinstance(e, NuropbTransportError) else cancelled
-                self._closing = _begin(self._close(reason), "nuropb-start-failed")
+                self._closing = begin(self._close(reason), "nuropb-start-failed")
             await asyncio.shield(self._closing)
             raise
 
@@ -199,16 +201,8 @@ class Transport:
             )
 
         roles = [Role.CLIENT] if config.client_only else [Role.PUBLISHING, Role.CONSUMING]
-        self._links = [
-            Link(
-                config,
-                role,
-                instance_id=self._instance_id,
-                new_session=new_session,
-                on_change=self._link_changed,
-            )
-            for role in roles
-        ]
+        link = partial(Link, instance_id=self._instance_id, new_session=new_session)
+        self._links = [link(config, role, on_change=self._link_changed) for role in roles]
         self._life.set(State.CONNECTING, None)
 
     async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
@@ -222,7 +216,7 @@ class Transport:
             grace = seconds("grace", grace) if grace else 0.0
             if self.state.over:
                 return
-            self._closing = _begin(self._stop(grace), "nuropb-stop")
+            self._closing = begin(self._stop(grace), "nuropb-stop")
         await asyncio.shield(self._closing)
 
     async def _stop(self, grace: float) -> None:
@@ -298,7 +292,7 @@ class Transport:
                 self._replies.recovered(self._config.unknown_outcome_after)
 
     def _fail(self, error: NuropbTransportError) -> None:
-        self._closing = _begin(self._close(error, State.FAILED), "nuropb-failed")
+        self._closing = begin(self._close(error, State.FAILED), "nuropb-failed")
 
     # -- sending ----------------------------------------------------------------------------
 
@@ -378,6 +372,7 @@ class Transport:
         if envelope.check_outgoing(payload) is not REQUEST:
             raise NuropbValidationError("payload field 'tag': request() sends requests, see send()")
         timeout = self._config.request_timeout if timeout is None else seconds("timeout", timeout)
+        asked = timeout
         if self._config.inherit_deadline:
             timeout = handled.bounded(timeout)
         identified = identify(payload)
@@ -396,16 +391,10 @@ class Transport:
             self._gate.publish(message)
             try:
                 return cast(ResponsePayloadDict, await pending.future)
+            except NuropbTimeoutError as e:
+                raise e if timeout == asked else handled.over(e) from None
             finally:
                 if message.stage is WAITING:
                     self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
         finally:
             self._replies.close(pending)
-
-
-def _begin(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """A task that begins in the next turn of the loop, when it is known where it was stored.
-
-    create_task() would run its first steps at once under an eager task factory (Python 3.12).
-    """
-    return asyncio.Task(coroutine, name=name)

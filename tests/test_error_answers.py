@@ -33,6 +33,26 @@ UNTOLD = "its text cannot be told: making it failed"
 
 RAISED: dict[str, tuple[BaseException, dict[str, Any]]] = {
     "an ordinary one": (LookupError("no"), {"error": "LookupError", "description": "no"}),
+    "one without a text": (
+        TimeoutError(),
+        {"error": "TimeoutError", "description": "TimeoutError without a text"},
+    ),
+    "a key": (KeyError("id"), {"error": "KeyError", "description": "KeyError: 'id'"}),
+    "a group": (
+        ExceptionGroup("two", [ExceptionGroup("inner", [LookupError("a")]), ValueError()]),
+        {"error": "ExceptionGroup", "description": "two: LookupError: a; ValueError"},
+    ),
+    "a large group": (
+        ExceptionGroup("many", [LookupError("a")] * 1000),
+        {
+            "error": "ExceptionGroup",
+            "description": f"many: {'; '.join(['LookupError: a'] * 20)}; …",
+        },
+    ),
+    "a group that cannot be printed": (
+        ExceptionGroup("odd", [UnprintableError()]),
+        {"error": "ExceptionGroup", "description": UNTOLD},
+    ),
     "one that cannot be printed": (
         UnprintableError(),
         {"error": "UnprintableError", "description": UNTOLD},
