@@ -19,12 +19,12 @@ T = TypeVar("T")
 Body = Coroutine[Any, Any, None]
 
 
-def begin(coroutine: Body, name: str) -> asyncio.Task[None]:
+def begin(coroutine: Body, name: str, context: Context | None = None) -> asyncio.Task[None]:
     """A task that begins in the next turn of the loop, when its caller has stored it.
 
     With an eager task factory (Python 3.12) create_task() would run its first steps at once.
     """
-    return asyncio.Task(coroutine, name=name)
+    return asyncio.Task(coroutine, name=name, context=context)
 
 
 class Runner(Generic[T]):
@@ -32,7 +32,8 @@ class Runner(Generic[T]):
 
     To a body it is as if it had a task of its own: asyncio.current_task() is the same from its
     first step to its last. `on_wait` is called when one waits for the first time, with the task
-    that is its own from then on, and `on_end` whenever one has ended; they must not raise.
+    that is its own from then on, or before it begins when it has one from its beginning; and
+    `on_end` whenever one has ended. They must not raise.
     """
 
     def __init__(
@@ -108,7 +109,27 @@ class Runner(Generic[T]):
             # Where one waits, the next ones probably do: with one task after the other, each of
             # them would take a turn of the loop, and a system call with it.
             for _ in range(len(given) - self._starting):
-                self._start()
+                self._starting += 1
+                self._tasks.add(begin(self._work_alone(), self._name, self._context.copy()))
+
+    async def _work_alone(self) -> None:
+        """Run one thing in this task and its context, which are its own from the beginning."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this runs in one
+        self._starting -= 1
+        try:
+            if self._given:
+                thing = self._given.popleft()
+                if self._given and not self._starting:
+                    self._start()  # they came after this task was made
+                self._begun += 1
+                try:
+                    self._on_wait(thing, task)
+                    await self._body(thing)
+                finally:
+                    self._end()
+        finally:
+            self._tasks.discard(task)
 
     def _end(self) -> None:
         self._begun -= 1

@@ -77,11 +77,13 @@ async def test_one_that_waits_has_a_task_of_its_own() -> None:
     jobs = Jobs()
     jobs.run(quick, waits, quick, waits, waits, quick)
     await jobs.all_ended(6)
-    first, second, *rest = jobs.tasks
+    first, second, *others = jobs.tasks
     assert first is second
-    assert len({id(task) for task in jobs.tasks}) == 4
-    assert rest[0] is rest[1], "the quick one, and the next that waits"
-    assert jobs.waiting == [(waits, jobs.tasks[at]) for at in (1, 3, 4)]
+    assert len({id(task) for task in (first, *others)}) == 5, "behind one that waits, each"
+    own = [
+        (job, jobs.tasks[at]) for at, job in enumerate([quick, waits, quick, waits, waits, quick])
+    ]
+    assert jobs.waiting == own[1:]
 
 
 async def test_nobody_waits_for_one_that_waits() -> None:
@@ -133,6 +135,18 @@ async def test_where_one_waits_the_others_take_their_first_step_in_the_next_turn
         turn += 1
         await asyncio.sleep(0)
     assert len(set(turns)) == 2
+
+
+async def test_those_that_come_while_tasks_are_about_to_begin_are_run_too() -> None:
+    jobs = Jobs()
+
+    async def adding() -> None:
+        if len(jobs.tasks) < 100:
+            asyncio.get_running_loop().call_soon(jobs.run, adding, adding)
+        await asyncio.sleep(0)
+
+    jobs.run(adding, adding, adding)
+    await eventually(lambda: len(jobs.tasks) >= 100 and len(jobs.runner) == 0)
 
 
 if sys.version_info >= (3, 12):
