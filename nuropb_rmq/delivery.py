@@ -35,8 +35,9 @@ class Pace(Enum):
 
 # For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11).
 IN_TIME: Final = Pace.IN_TIME
-_WAITED: Final = 0.01
-"""Seconds from which on a delivery counts as one that had to wait before it was begun."""
+WAITED: Final = 0.05
+"""Seconds from which on a delivery counts as one that had to wait before it was begun: few do, and
+the expiration, which is text, is read for those only."""
 _NOT_BEGUN: Final = Pace.NOT_BEGUN
 
 
@@ -57,7 +58,7 @@ class Delivery:
     """
 
     __slots__ = (
-        "_arrived", "_consumer", "_done", "_outstanding", "_owner", "concluded", "content",
+        "_consumer", "_done", "_outstanding", "_owner", "arrived", "concluded", "content",
         "decrypted", "head", "pace", "sent", "settlement", "settler", "task",
     )  # fmt: skip
 
@@ -72,8 +73,8 @@ class Delivery:
         settler: Settler | None = None,
     ) -> None:
         self._owner = owner
-        self._arrived = monotonic()
         self._consumer = consumer
+        self.arrived = monotonic()
         self._outstanding = 1
         self._done = False
         self.content = content
@@ -124,13 +125,10 @@ class Delivery:
         if self.concluded or self._done:
             return None
         ttl = self.head.ttl
-        return None if ttl is None else ttl / 1000 - (monotonic() - self._arrived)
+        return None if ttl is None else ttl / 1000 - (monotonic() - self.arrived)
 
     def expired(self) -> bool:
-        """Whether it waited here past its expiration, and nobody waits for its answer any more."""
-        # Few wait at all, and the expiration is text: it is read for those only.
-        if monotonic() - self._arrived < _WAITED:
-            return False
+        """Whether it waited here past its expiration: nobody waits for its answer any more."""
         left = self.left()
         return left is not None and left <= 0
 

@@ -7,9 +7,10 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
+from time import monotonic
 from typing import Any, Final
 
-from . import envelope, handled
+from . import envelope
 from .acknowledgement import (
     CALL_AGAIN,
     DONE,
@@ -21,7 +22,7 @@ from .acknowledgement import (
 from .config import TransportConfig
 from .consumer import Consumer
 from .deadlines import Deadlines
-from .delivery import IN_TIME, Delivery, Pace, Settler
+from .delivery import IN_TIME, WAITED, Delivery, Pace, Settler
 from .exceptions import (
     EncryptionError,
     MalformedMessageError,
@@ -33,6 +34,7 @@ from .exceptions import (
     NuropbTransportError,
 )
 from .failures import Failures
+from .handled import enter
 from .head import Head
 from .message import (
     Completion,
@@ -186,10 +188,10 @@ class Dispatcher:
                 work.settle(None)
                 return
             head = work.head = Head(work.content)
-            if work.expired():
+            if monotonic() - work.arrived > WAITED and work.expired():
                 work.settle(REJECT)  # as the broker does with what expires in its queue
                 return
-            handled.enter(work)
+            enter(work)
             try:
                 body = self._body(work, head)
                 if head.encrypted:

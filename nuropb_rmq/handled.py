@@ -55,12 +55,6 @@ def given_up() -> bool:
     return handled is not None and handled.given_up
 
 
-def trace_id() -> str | None:
-    """The trace id that a message carries on which is sent now."""
-    handled = _current.get()
-    return None if handled is None else handled.trace_id
-
-
 def bounded(timeout: float) -> float:
     """The timeout of a call made now, in seconds: at most what is left of the handled message.
 

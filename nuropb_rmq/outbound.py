@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from . import envelope, handled, serialization
+from . import envelope, serialization
 from .config import TransportConfig
 from .exceptions import (
     EncryptionError,
     NuropbSerializationError,
     NuropbValidationError,
 )
+from .handled import current
 from .head import Head
 from .outgoing import OnDone, Outgoing
 from .protocol import EVENT, RESPONSE, MessageType, new_id
@@ -178,7 +179,9 @@ def identify(payload: Mapping[str, Any]) -> dict[str, Any]:
     if not identified.get("correlation_id"):
         identified["correlation_id"] = new_id()
     if "trace_id" not in identified:
-        identified["trace_id"] = handled.trace_id() or identified["correlation_id"]
+        handled = current()
+        trace_id = None if handled is None else handled.trace_id
+        identified["trace_id"] = trace_id or identified["correlation_id"]
     identified["context"] = dict(identified.get("context") or ())
     return identified
 

@@ -373,7 +373,7 @@ class Transport:
             raise NuropbValidationError("payload field 'tag': request() sends requests, see send()")
         timeout = self._config.request_timeout if timeout is None else seconds("timeout", timeout)
         asked = timeout
-        if self._config.inherit_deadline:
+        if handled.current() is not None and self._config.inherit_deadline:
             timeout = handled.bounded(timeout)
         identified = identify(payload)
         pending = self._replies.open(identified["correlation_id"], timeout)
