@@ -100,8 +100,9 @@ class TransportConfig:
     cluster it survives a node. All instances of a service must agree; an old peer cannot."""
     delivery_limit: int | None = None
     """Of a quorum queue: how often a message may be delivered once more before it goes to the
-    dead letters; None: the broker's own limit (20 since 4.0, none before). Up to 3.x what a
-    stopped instance gives back counts, too: leave room for restarts."""
+    dead letters; None: the broker's own limit (20 since 4.0, none before). A lost connection, a
+    killed process and a channel that the broker closes count one for each message in hand. What
+    stop() gives back counts too, but not from RabbitMQ 4.3 on: before, leave room for restarts."""
     single_active_consumer: bool = False
     """One instance gets everything, and when it goes another takes over. With prefetch_count=1
     messages are handled in order. All instances must agree; an old peer cannot."""

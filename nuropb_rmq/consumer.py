@@ -71,7 +71,7 @@ class Consumer:
                 if self._room is not None:
                     await self._room
                     self._room = None
-                elif self._arrived:
+                elif self._arrived and not self._cancelling:
                     self._room = self._receiver.receive(self, self._arrived.popleft())
                 elif self._ended:
                     return
@@ -129,7 +129,7 @@ class Consumer:
         """The broker knows the consumer: from now on it can be cancelled."""
         self._consuming = True
         if self._cancelling and self.port.open:
-            self.port.cancel(self.tag)
+            self._stop_deliveries()
 
     async def cancel(self) -> None:
         """Stop the deliveries; returns when the broker has, or the channel has ended.
@@ -139,11 +139,31 @@ class Consumer:
         if self.port.open and not self._cancelling:
             self._cancelling = True
             if self._consuming:
-                self.port.cancel(self.tag)
-            while self.acks and self._arrived:
-                self.settle(self._arrived.popleft(), Settlement.REQUEUE)
+                self._stop_deliveries()
         if self.port.open:
             await self._cancelled.wait()
+
+    def _stop_deliveries(self) -> None:
+        """Cancel, and then return what was not begun: before, it would come straight back."""
+        self.port.cancel(self.tag)
+        while self.acks and self._arrived:
+            self.settle(self._arrived.popleft(), Settlement.REQUEUE)
+
+    def give_back(self) -> None:
+        """Return to the queue whatever is not settled, in hand or not: the channel will be closed.
+
+        The end of a channel returns it too, but a quorum queue counts that against its delivery
+        limit, and from RabbitMQ 4.3 on not what is returned by Basic.Nack
+        (https://www.rabbitmq.com/docs/4.3/nack). What is settled from now on is not written.
+        """
+        port = self.port
+        if not (self.acks and port.open):
+            return
+        self._write_acks()
+        if not self._cancelling:
+            port.write(frames.pack_cancel(port.number, self.tag))
+        if self._unsettled:
+            port.write(frames.pack_nack(port.number, 0, requeue=True, multiple=True))
 
     # -- as the channel's listener ----------------------------------------------------------
 
@@ -152,7 +172,10 @@ class Consumer:
         if self.acks:
             self._unsettled[content.tag] = None
             if self._cancelling:
-                self.settle(content, Settlement.REQUEUE)
+                if self._consuming:
+                    self.settle(content, Settlement.REQUEUE)
+                else:
+                    self._arrived.append(content)
                 return
         if self._room is not None or self._arrived:
             self._arrived.append(content)

@@ -185,10 +185,14 @@ class Session:
     async def close(self, reason: str, *, with_connection: bool) -> None:
         """End the data plane of every channel, then close the channels themselves.
 
+        What is not settled goes back to the queue before that.
+
         With the connection about to be closed, its channels need not be closed one by one, unless
         that is a step which somebody takes.
         """
         self._end(ConnectionLostError(reason))
+        for consumer in self._consumers:
+            consumer.give_back()
         for port in self._ports:
             port.unregister(reason)
         for consumer in self._consumers:

@@ -27,6 +27,8 @@ class Owner:
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
+        self.left: list[bytes] = []
+        """What left with the end of the channel."""
         self._at_flush: list[Callable[[], None]] = []
 
     def write(self, data: bytes) -> None:
@@ -44,7 +46,7 @@ class Owner:
         return written
 
     def end(self, port: ChannelPort, reason: ConnectionLostError) -> None:
-        self.flush()
+        self.left = self.flush()
         port.tell_closed(reason)
 
 
@@ -186,15 +188,53 @@ async def test_what_was_not_begun_goes_back_as_soon_as_it_is_cancelled() -> None
 
 
 async def test_a_consumer_that_the_broker_does_not_know_yet_is_cancelled_when_it_does() -> None:
+    """What arrives until then waits: returned at once, it would be delivered here once more."""
     bench = Bench()
     cancelling = asyncio.create_task(bench.consumer.cancel())
-    bench.deliver(1)
     await eventually(lambda: bench.consumer._cancelling)
+    bench.deliver(1)
     assert bench.owner.flush() == []
     bench.consumer.consuming()
-    assert bench.owner.flush() == [cancel_of(bench)]
+    assert bench.owner.flush() == [cancel_of(bench), frames.pack_nack(NUMBER, 1, requeue=True)]
     bench.deliver(2)
     assert bench.owner.flush() == [frames.pack_nack(NUMBER, 2, requeue=True)]
     bench.consumer.on_cancelled(False)
     await cancelling
+    assert bench.receiver.taken == []
+    await bench.end()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_what_is_not_settled_goes_back_before_the_channel_is_closed(cancelled: bool) -> None:
+    """In one Basic.Nack, behind the acks, when there are no deliveries any more."""
+    bench = Bench(room=4)
+    bench.consumer.consuming()
+    bench.deliver(1, 2, 3, 4, 5)
+    if cancelled:
+        cancelling = asyncio.create_task(bench.consumer.cancel())
+        await eventually(bench.owner.flush)
+    bench.settle(1, 3)
+    bench.consumer.give_back()
+    bench.consumer.port.unregister("over")
+    back = frames.pack_nack(NUMBER, 0, requeue=True, multiple=True)
+    left = [] if cancelled else [cancel_of(bench)]
+    assert bench.owner.flush() == []
+    assert bench.owner.left == [ack(1), ack(3), *left, back]
+    if cancelled:
+        await cancelling
+    await bench.end()
+
+
+async def test_nothing_goes_back_where_all_is_settled_or_the_channel_has_ended() -> None:
+    bench = Bench()
+    bench.deliver(1)
+    bench.settle(1)
+    bench.consumer.give_back()
+    assert bench.owner.flush() == [ack(1), cancel_of(bench)]
+    await bench.end()
+    bench = Bench()
+    bench.deliver(1)
+    bench.consumer.port.unregister("over")
+    bench.consumer.give_back()
+    assert bench.owner.flush() == []
     await bench.end()

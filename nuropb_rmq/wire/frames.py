@@ -313,9 +313,9 @@ def pack_ack(channel: int, delivery_tag: int, *, multiple: bool = False) -> byte
     return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_ACK, delivery_tag, multiple, FRAME_END)
 
 
-def pack_nack(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
-    """Basic.Nack of one delivery."""
-    bits = 2 if requeue else 0
+def pack_nack(channel: int, delivery_tag: int, *, requeue: bool, multiple: bool = False) -> bytes:
+    """Basic.Nack of one delivery, or of it and all before it; 0 stands for all."""
+    bits = requeue << 1 | multiple
     return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_NACK, delivery_tag, bits, FRAME_END)
 
 

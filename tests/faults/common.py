@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from nuropb_rmq import NuropbException, Transport
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import request, result_of
 from .console import queue_names
+
+QUORUM: dict[str, Any] = {"queue_type": "quorum"}
+"""The settings of a service whose queues are quorum queues."""
+
+
+def counts_returns(node: RabbitMQNode) -> bool:
+    """Whether a quorum queue counts what is returned by Basic.Nack; up to RabbitMQ 4.2 it does."""
+    major, minor = node.version.split(".")[:2]
+    return (int(major), int(minor)) < (4, 3)
 
 
 async def works(client: Transport, within: float) -> None:

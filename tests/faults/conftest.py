@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 
@@ -13,9 +14,21 @@ from nuropb_rmq.testing import RabbitMQNode
 from ..mesh.conftest import meshes
 from ..rmq_api.conftest import apis
 from ..support import Mesh
+from .common import QUORUM
+from .console import delete_queue, set_milliseconds
 from .proxy import Proxy
 
-__all__ = ["apis", "meshes", "mortal_mesh", "proxy"]
+__all__ = ["apis", "meshes", "mortal_mesh", "proxy", "quorum"]
+
+
+@pytest.fixture
+async def quorum(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> Mesh:
+    """A virtual host with a dead-letter queue of the quorum profile."""
+    # How often such a queue says how many messages it has; 5 s by itself.
+    await asyncio.to_thread(set_milliseconds, rabbitmq_node, quorum_tick_interval=200)
+    await asyncio.to_thread(delete_queue, rabbitmq_node, mesh.url, "nuropb-orders-dlq")
+    await configure(TransportConfig(amqp_url=mesh.url, service_name="orders", **QUORUM))
+    return mesh
 
 
 @pytest.fixture

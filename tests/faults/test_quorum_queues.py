@@ -10,35 +10,17 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq import (
-    Message,
-    NuropbCallAgain,
-    NuropbHandlingError,
-    ServiceNotConfigured,
-    TransportConfig,
-    configure,
-)
+from nuropb_rmq import Message, NuropbCallAgain, NuropbHandlingError, ServiceNotConfigured
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder, Watch, command, event, eventually, request, result_of
-from .common import within
-from .console import delete_queue, queues, set_milliseconds, until_depths
+from .common import QUORUM, within
+from .console import queues, until_depths
 from .processes import ServiceProcess
 from .test_row_05_channel_closed import ports_of, spoil
 
-QUORUM: dict[str, Any] = {"queue_type": "quorum"}
 DL_QUEUE, SERVICE_QUEUE = "nuropb-orders-dlq", "nuropb-orders-sq"
 TAKEN_OVER = 5.0
-
-
-@pytest.fixture
-async def quorum(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> Mesh:
-    """A virtual host with a dead-letter queue of the quorum profile."""
-    # How often such a queue says how many messages it has; 5 s by itself.
-    await asyncio.to_thread(set_milliseconds, rabbitmq_node, quorum_tick_interval=200)
-    await asyncio.to_thread(delete_queue, rabbitmq_node, mesh.url, DL_QUEUE)
-    await configure(TransportConfig(amqp_url=mesh.url, service_name="orders", **QUORUM))
-    return mesh
 
 
 async def test_everything_works_on_quorum_queues(quorum: Mesh, rabbitmq_node: RabbitMQNode) -> None:

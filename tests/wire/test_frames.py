@@ -60,9 +60,10 @@ def test_settlements_and_cancel_are_packed_as_pamqp_packs_them(
 ) -> None:
     tag = min(tag, 2**63 - 1)  # pamqp takes delivery tags for signed
     assert frames.pack_ack(number, tag) == method(number, commands.Basic.Ack(tag))
-    assert frames.pack_nack(number, tag, requeue=requeue) == method(
-        number, commands.Basic.Nack(tag, False, requeue)
-    )
+    for multiple in (False, True):
+        assert frames.pack_nack(number, tag, requeue=requeue, multiple=multiple) == method(
+            number, commands.Basic.Nack(tag, multiple, requeue)
+        )
     assert frames.pack_reject(number, tag, requeue=requeue) == method(
         number, commands.Basic.Reject(tag, requeue)
     )
