@@ -11,7 +11,12 @@ from typing import Any, Final, Protocol
 
 from .acknowledgement import REJECT, Settlement
 from .consumer import Consumer
-from .exceptions import NuropbException, NuropbSerializationError, PublishNackedError
+from .exceptions import (
+    NuropbException,
+    NuropbSerializationError,
+    NuropbTimeoutError,
+    PublishNackedError,
+)
 from .head import Head
 from .outgoing import OnDone
 from .wire.frames import Content
@@ -164,10 +169,12 @@ class Delivery:
         match error:
             case None:
                 self.settle(Settlement.ACK)
-            case NuropbSerializationError() | PublishNackedError():
-                # It never fits, or is not wanted: given back, it would come round for ever.
+            case NuropbSerializationError() | PublishNackedError() | NuropbTimeoutError():
+                # It never fits, is not wanted, or has expired: given back, it would come round for
+                # ever.
                 self.settle(Settlement.REJECT)
             case _:
+                # Two channels ended under it, or this is stop(): neither is over in a moment.
                 self.settle(Settlement.REQUEUE)
 
     def settle(self, settlement: Settlement | None) -> None:

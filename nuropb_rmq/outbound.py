@@ -157,15 +157,22 @@ class Outbound:
         self._publisher.publish(message)
 
     def call_again(self, head: Head, on_done: OnDone) -> None:
-        """Put a message back into its service queue once more, as it came, with its count."""
+        """Put a message back into its service queue once more, as it came, with its count.
+
+        It waits for the broker up to its expiry, past the bounds of the outbox, and is written
+        again when its channel dies before the confirm, all as a reply: the delivery that it stands
+        for cannot go back to the queue meanwhile, for the broker would hand it out again at once.
+        """
         queue = self.topology.service_queue
         assert queue is not None  # noqa: S101 - what is called again came from that queue
+        ttl = head.ttl
         message = Outgoing(
             envelope.publish_method("", queue.name, True),
             envelope.pack_call_again(head),
             head.content.body,
             on_done,
-            deadline=self._loop.time() + self._config.publish_timeout,
+            deadline=None if ttl is None else self._loop.time() + ttl / 1000,
+            resend=True,
         )
         self._publisher.publish(message)
 

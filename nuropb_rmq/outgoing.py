@@ -35,8 +35,9 @@ class Outgoing:
     `deadline` is in loop time: a message that is still in the outbox then is never sent. Without
     one, whoever waits for it discards it in time. `expiration` is what stands at the end of its
     properties, in milliseconds: what is left of it is written when the message had to wait.
-    `resend` tells what happens when its channel dies before the confirm: written again (replies:
-    someone waits, and a second answer is harmless), or reported as NuropbOutcomeUnknownError.
+    `resend` tells what happens when its channel dies before the confirm: written again (replies,
+    for which someone waits, and what is called again: a second one is harmless), or reported as
+    NuropbOutcomeUnknownError.
     """
 
     __slots__ = (
