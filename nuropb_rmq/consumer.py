@@ -24,6 +24,12 @@ class Receiver(Protocol):
     def receive(self, consumer: Consumer, content: Content) -> Awaitable[None] | None:
         """Begin with a delivery; the awaitable, if any, ends when there is room for the next."""
 
+    def joins(self, consumer: Consumer, content: Content) -> bool:
+        """Whether a message that is delivered again is in hand already; asked on its arrival.
+
+        With `acks` only. Whoever has it in hand settles this delivery then.
+        """
+
 
 class Consumer:
     """Hands one queue's deliveries over: at once while there is room, else its task does so.
@@ -176,6 +182,8 @@ class Consumer:
                     self.settle(content, Settlement.REQUEUE)
                 else:
                     self._arrived.append(content)
+                return
+            if content.redelivered and self._receiver.joins(self, content):
                 return
         if self._room is not None or self._arrived:
             self._arrived.append(content)

@@ -49,7 +49,7 @@ _NOT_BEGUN: Final = Pace.NOT_BEGUN
 class Owner(Protocol):
     """The dispatcher that a delivery belongs to."""
 
-    def settled(self) -> None:
+    def settled(self, work: Delivery) -> None:
         """A delivery has come to its end."""
 
     def gives_up(self, work: Delivery) -> bool:
@@ -144,6 +144,11 @@ class Delivery:
         """Its channel is gone: the broker delivers it again, to whomever."""
         return not self._consumer.port.open
 
+    def delivered_again(self, consumer: Consumer, content: Content) -> None:
+        """Take the place of a delivery that is stale: it is this one that is settled."""
+        self._consumer = consumer
+        self.content = content
+
     def expect(self) -> OnDone:
         """Wait for one more message to be confirmed; its outcome is told to what is returned."""
         self._outstanding += 1
@@ -189,7 +194,7 @@ class Delivery:
                 self.settler(self, settlement)
         # Tasks that its handler has started may hold it for long: they inherit its trace id.
         self.content.body = b""
-        self._owner.settled()
+        self._owner.settled(self)
 
     def write(self, settlement: Settlement) -> bool:
         """Tell the broker; False when the channel is gone. For a settler, once."""

@@ -48,6 +48,7 @@ from .message import (
 from .origins import report
 from .outbound import Outbound
 from .protocol import REQUEST, RESPONSE
+from .redelivery import InHand
 from .runner import Runner
 from .sealing import Sealing, whole_body
 from .wire.frames import Content
@@ -80,8 +81,9 @@ def plain(handler: Handler) -> Taker:
 class Dispatcher:
     """The receiver of the service queue. Handlers run all at once, as a Runner runs them.
 
-    They are not cancelled when a channel dies: the reply is sent, and the ack, which would mean
-    nothing on another channel, is dropped.
+    They are not cancelled when a channel dies: the reply is sent, and the message is settled when
+    it was delivered again meanwhile; else the ack, which would mean nothing on another channel, is
+    dropped.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class Dispatcher:
         self._failures = Failures(
             config.service_name, outbound.topology.instance_id, texts=config.log_error_text
         )
-        self._unsettled = 0
+        self._in_hand = InHand()
         self._taking = True
         # Handlers are cancelled by us: at the end of stop(), or by asyncio.run() as it ends.
         self._cancelling = False
@@ -127,13 +129,17 @@ class Dispatcher:
         """Begin to handle a delivery; the awaitable ends when there is room for another."""
         if not self._taking:
             return None  # the end of the channel gives it back
-        self._unsettled += 1
         work = Delivery(self, consumer, content, self._settler)
+        self._in_hand[work] = None
         self._runner.run(work)
         limit = self._config.prefetch_count
         if limit and len(self._runner) >= limit:
             return self._until(lambda: len(self._runner) < limit)
         return None
+
+    def joins(self, consumer: Consumer, content: Content) -> bool:
+        """Whether a message that is delivered again is in hand here: its outcome settles both."""
+        return self._in_hand.join(consumer, content)
 
     def stop_taking(self) -> None:
         """Begin with no further delivery, from whatever channel it comes."""
@@ -141,7 +147,7 @@ class Dispatcher:
 
     async def drained(self) -> None:
         """Wait until every delivery that was begun is settled, and every handler has ended."""
-        await self._until(lambda: self._unsettled == 0 and not self._runner)
+        await self._until(lambda: not self._in_hand and not self._runner)
 
     async def cancel(self) -> None:
         """Cancel the handlers that still run; their messages go back to the queue."""
@@ -167,9 +173,9 @@ class Dispatcher:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def settled(self) -> None:
+    def settled(self, work: Delivery) -> None:
         """A delivery has come to its end."""
-        self._unsettled -= 1
+        del self._in_hand[work]
         self._wake()
 
     # -- one delivery, top to bottom --------------------------------------------------------

@@ -146,6 +146,10 @@ class Replies:
 
     # -- responses --------------------------------------------------------------------------
 
+    def joins(self, _: object, __: object) -> bool:
+        """Responses count as settled when they are sent: none is delivered again."""
+        return False
+
     def receive(self, _: object, content: Content) -> None:
         """A message of the response queue."""
         head = Head(content)

@@ -63,6 +63,9 @@ class Receiver:
         self.room -= 1
         return None if self.room > 0 else self._until_freed()
 
+    def joins(self, consumer: Consumer, content: Content) -> bool:
+        return content.body == b"in hand"
+
     async def _until_freed(self) -> None:
         await self.freed.wait()
         self.freed.clear()
@@ -164,6 +167,21 @@ async def test_a_receiver_that_fails_ends_the_session_and_not_the_router() -> No
     bench.receiver.receive = fail  # type: ignore[method-assign]
     bench.deliver(1)
     assert [str(each) for each in bench.ended] == ["consumer of q failed: ValueError"]
+    await bench.end()
+
+
+async def test_a_delivery_that_joins_another_needs_no_room() -> None:
+    """And is settled as the others are."""
+    bench = Bench(room=1)
+    bench.deliver(1, 2)
+    for again in (False, True):
+        bench.consumer.on_content(Content(3 + again, again, b"\0\0", body=b"in hand"))
+    bench.settle(4)
+    assert bench.owner.flush() == [ack(4)]
+    bench.receiver.freed.set()
+    await eventually(lambda: len(bench.receiver.taken) == 2)
+    bench.receiver.freed.set()
+    await eventually(lambda: bench.receiver.taken == [1, 2, 3])
     await bench.end()
 
 

@@ -23,7 +23,8 @@ from nuropb_rmq import (
 )
 
 from .encrypting import DL_QUEUE, SECRET, Pair, Tap, calling, private_key, serving, tapping
-from .faults.proxy import Proxy
+from .faults.common import joined
+from .faults.test_row_05_channel_closed import ports_of, spoil
 from .support import Mesh, Recorder, Watch, command, eventually, request, result_of
 
 
@@ -217,39 +218,30 @@ async def test_no_key_is_kept_of_a_body_that_is_being_opened_at_the_end(pair: Pa
 
 
 @pytest.mark.parametrize("finished", ["before", "after"])
-async def test_a_redelivery_is_answered_encrypted_too(
-    mesh: Mesh, pair: Pair, finished: str
-) -> None:
-    """The service loses its connection while it handles a request.
+async def test_a_redelivery_is_answered_encrypted_too(pair: Pair, finished: str) -> None:
+    """The service loses its channel while it handles a request.
 
-    The first handler finishes before the message is delivered again, or after.
+    The handler finishes before the message is delivered again, and runs once more, or after.
     """
     release = asyncio.Event()
     seen: list[bool] = []
-    done: list[bool] = []
 
     async def slow(message: Message) -> Any:
         seen.append(message.redelivered)
-        if not message.redelivered:
-            await release.wait()
-        done.append(message.redelivered)
+        await release.wait()
         return message.payload["params"]
 
-    async with Proxy(mesh.url) as proxy:
-        await pair.start(slow, amqp_url=proxy.url)
-        watch = Watch(pair.service)
-        call = asyncio.create_task(pair.call(text=SECRET))
-        await eventually(lambda: seen)
-        proxy.reset()
-        if finished == "before":
-            await watch.left()
-            release.set()
-        else:
-            await eventually(lambda: done == [True])
-        assert result_of(await call) == {"text": SECRET}
-        release.set()
-        await eventually(lambda: len(done) == 2)
-        assert seen == [False, True]
-        await pair.nothing_remembered()
-        assert pair.client.state is State.READY
-        await pair.service.stop()
+    await pair.start(slow)
+    watch = Watch(pair.service)
+    call = asyncio.create_task(pair.call(text=SECRET))
+    await eventually(lambda: seen)
+    spoil(ports_of(pair.service)[-1])
+    await watch.left()
+    if finished == "after":
+        await joined(pair.service)
+    release.set()
+    assert result_of(await call) == {"text": SECRET}
+    expected = [False, True] if finished == "before" else [False]
+    await eventually(lambda: seen == expected)
+    await pair.nothing_remembered()
+    assert pair.client.state is State.READY

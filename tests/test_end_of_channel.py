@@ -42,6 +42,10 @@ class Received:
         """Keep it."""
         self.contents.append(content)
 
+    def joins(self, consumer: Consumer, content: Content) -> bool:
+        """Take it for another one."""
+        return False
+
 
 class Bench:
     """One connection; on it, round after round, a publishing and a consuming channel."""

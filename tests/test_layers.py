@@ -67,6 +67,7 @@ LAYERS: tuple[str, ...] = (
     "failures",  # what the log says of handlers that fail
     "message",  # pure as well, but it belongs to handlers
     "delivery",
+    "redelivery",
     "replies",
     "posting",
     "dispatcher",

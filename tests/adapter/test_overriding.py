@@ -115,7 +115,7 @@ async def test_each_settlement_is_told(
     ]
     await nothing_waits(tap, dead=1)
     assert transport._transport._dispatcher is not None
-    assert transport._transport._dispatcher._unsettled == 0
+    assert not transport._transport._dispatcher._in_hand
 
 
 async def test_a_call_again_is_an_ack_and_a_second_a_reject(

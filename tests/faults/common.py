@@ -10,7 +10,7 @@ from typing import Any
 from nuropb_rmq import NuropbException, Transport
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import request, result_of
+from ..support import eventually, request, result_of
 from .console import queue_names
 
 QUORUM: dict[str, Any] = {"queue_type": "quorum"}
@@ -54,6 +54,16 @@ def within(seconds: float) -> Iterator[None]:
     yield
     took = loop.time() - began
     assert took < seconds, f"took {took:.1f} s, the bound is {seconds} s"
+
+
+async def joined(service: Transport, count: int = 1) -> None:
+    """Wait until so many messages in hand were delivered again, by a channel that there is."""
+    dispatcher = service._dispatcher
+    assert dispatcher is not None
+    in_hand = dispatcher._in_hand
+    await eventually(
+        lambda: sum(work.content.redelivered and not work.stale for work in in_hand) == count
+    )
 
 
 async def seconds_of(work: Awaitable[object]) -> float:

@@ -11,7 +11,8 @@ from nuropb_rmq import Message
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Watch, eventually, request, result_of
-from .console import consumer_timeout
+from .common import joined
+from .console import consumer_timeout, set_milliseconds, until_depths
 
 SERVING_AGAIN = 5.0
 
@@ -44,7 +45,8 @@ async def test_row_39_the_broker_is_faster(
 ) -> None:
     """3.x closes the channel with 406; 4.3 cancels the consumer, and of quorum queues only.
 
-    The handler finishes in any case, and its reply is sent; the message is delivered again.
+    The handler finishes in any case, and its reply is sent; the message is delivered again, and
+    joins it.
     """
     interferes = queue_type == "quorum" or rabbitmq_node.version.startswith("3.")
     go = asyncio.Event()
@@ -54,10 +56,10 @@ async def test_row_39_the_broker_is_faster(
         nonlocal runs
         if message.payload["method"] == "slow":
             runs += 1
-            if runs == 1:
-                await go.wait()
+            await go.wait()
         return message.payload["params"]
 
+    await asyncio.to_thread(set_milliseconds, rabbitmq_node, quorum_tick_interval=200)
     async with consumer_timeout(rabbitmq_node, 1.0):
         service = await mesh.service(handle, queue_type=queue_type)
         client = await mesh.client()
@@ -71,6 +73,9 @@ async def test_row_39_the_broker_is_faster(
             assert "the broker's consumer_timeout" in caplog.text
             assert "handler_timeout" in caplog.text
         assert result_of(await client.request(request(n=1))) == {"n": 1}
+        if interferes:
+            await joined(service)
+        assert runs == 1
         go.set()
         assert result_of(await slow) == {"n": 7}
-        await eventually(lambda: runs == (2 if interferes else 1))
+        await until_depths(rabbitmq_node, mesh.url, {"nuropb-orders-sq": 0, "nuropb-orders-dlq": 0})
