@@ -24,10 +24,10 @@ class Receiver(Protocol):
     def receive(self, consumer: Consumer, content: Content) -> Awaitable[None] | None:
         """Begin with a delivery; the awaitable, if any, ends when there is room for the next."""
 
-    def joins(self, consumer: Consumer, content: Content) -> bool:
-        """Whether a message that is delivered again is in hand already; asked on its arrival.
+    def take_again(self, consumer: Consumer, content: Content) -> bool:
+        """Take a message that was delivered before, on its arrival; False: it is as any other.
 
-        With `acks` only. Whoever has it in hand settles this delivery then.
+        Asked with `acks` only. What is taken in this way needs no room.
         """
 
 
@@ -183,7 +183,7 @@ class Consumer:
                 else:
                     self._arrived.append(content)
                 return
-            if content.redelivered and self._receiver.joins(self, content):
+            if content.redelivered and self._receiver.take_again(self, content):
                 return
         if self._room is not None or self._arrived:
             self._arrived.append(content)

@@ -19,6 +19,7 @@ from .acknowledgement import (
     Outcome,
     decide,
 )
+from .changes import Changes
 from .config import TransportConfig
 from .consumer import Consumer
 from .deadlines import Deadlines
@@ -51,6 +52,7 @@ from .protocol import REQUEST, RESPONSE
 from .redelivery import InHand
 from .runner import Runner
 from .sealing import Sealing, whole_body
+from .suspects import Suspects
 from .wire.frames import Content
 
 logger = logging.getLogger(__name__)
@@ -101,13 +103,13 @@ class Dispatcher:
         self._settler = settler
         self._outbound = outbound
         self._sealing = sealing
-        self._loop = asyncio.get_running_loop()
+        self._changes = Changes()
         self._max_depth = config.max_json_depth
         self._names = frozenset((config.service_name, *config.rpc_bindings))
         # Few destinations are many messages': each is looked at once.
         self._admits = lru_cache(maxsize=1024)(re.compile(config.reply_to_pattern).fullmatch)
         self._runner = Runner(
-            self._dispatch, name="nuropb-handler", on_wait=self._waits, on_end=self._wake
+            self._dispatch, name="nuropb-handler", on_wait=self._waits, on_end=self._changes.wake
         )
         self._deadlines = Deadlines[Delivery](self._overdue)
         self._slow_after = config.handler_timeout * SLOW_SHARE
@@ -116,11 +118,11 @@ class Dispatcher:
             config.service_name, outbound.topology.instance_id, texts=config.log_error_text
         )
         self._in_hand = InHand()
+        self._suspects = Suspects(config, self._changes, begin=self._begin, idle=self.drained)
         self._taking = True
         # Handlers are cancelled by us: at the end of stop(), or by asyncio.run() as it ends.
         self._cancelling = False
         self._shutting_down = shutting_down
-        self._waiters: list[asyncio.Future[None]] = []
         self._refused_reply_to = False
 
     # -- deliveries -------------------------------------------------------------------------
@@ -129,54 +131,49 @@ class Dispatcher:
         """Begin to handle a delivery; the awaitable ends when there is room for another."""
         if not self._taking:
             return None  # the end of the channel gives it back
+        if self._suspects.active:
+            return self._suspects.hold(consumer, content)
+        self._begin(consumer, content)
+        limit = self._config.prefetch_count
+        if limit and len(self._runner) >= limit:
+            return self._changes.until(lambda: len(self._runner) < limit)
+        return None
+
+    def _begin(self, consumer: Consumer, content: Content) -> None:
         work = Delivery(self, consumer, content, self._settler)
         self._in_hand[work] = None
         self._runner.run(work)
-        limit = self._config.prefetch_count
-        if limit and len(self._runner) >= limit:
-            return self._until(lambda: len(self._runner) < limit)
-        return None
 
-    def joins(self, consumer: Consumer, content: Content) -> bool:
-        """Whether a message that is delivered again is in hand here: its outcome settles both."""
-        return self._in_hand.join(consumer, content)
+    def take_again(self, consumer: Consumer, content: Content) -> bool:
+        """Take a message that was delivered before, when it is in hand here, or is a suspect."""
+        if self._in_hand.join(consumer, content):
+            return True
+        return self._taking and self._suspects.set_aside(consumer, content)
 
     def stop_taking(self) -> None:
         """Begin with no further delivery, from whatever channel it comes."""
         self._taking = False
+        self._suspects.drop()
 
     async def drained(self) -> None:
         """Wait until every delivery that was begun is settled, and every handler has ended."""
-        await self._until(lambda: not self._in_hand and not self._runner)
+        await self._changes.until(lambda: not self._in_hand and not self._runner)
 
     async def cancel(self) -> None:
         """Cancel the handlers that still run; their messages go back to the queue."""
         self._taking = False
         self._cancelling = True
+        await self._suspects.cancel()
         self._deadlines.clear()
         stubborn = await self._runner.cancel(CANCEL_WITHIN)
         if stubborn:
             logger.error("%d handlers ignore their cancellation; they are left", stubborn)
         self._failures.close()
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
-
-    def _wake(self) -> None:
-        if not self._waiters:
-            return
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
     def settled(self, work: Delivery) -> None:
         """A delivery has come to its end."""
         del self._in_hand[work]
-        self._wake()
+        self._changes.wake()
 
     # -- one delivery, top to bottom --------------------------------------------------------
 

@@ -146,7 +146,7 @@ class Replies:
 
     # -- responses --------------------------------------------------------------------------
 
-    def joins(self, _: object, __: object) -> bool:
+    def take_again(self, _: object, __: object) -> bool:
         """Responses count as settled when they are sent: none is delivered again."""
         return False
 

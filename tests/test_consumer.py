@@ -63,7 +63,7 @@ class Receiver:
         self.room -= 1
         return None if self.room > 0 else self._until_freed()
 
-    def joins(self, consumer: Consumer, content: Content) -> bool:
+    def take_again(self, consumer: Consumer, content: Content) -> bool:
         return content.body == b"in hand"
 
     async def _until_freed(self) -> None:

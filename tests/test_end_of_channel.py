@@ -42,7 +42,7 @@ class Received:
         """Keep it."""
         self.contents.append(content)
 
-    def joins(self, consumer: Consumer, content: Content) -> bool:
+    def take_again(self, consumer: Consumer, content: Content) -> bool:
         """Take it for another one."""
         return False
 

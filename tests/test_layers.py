@@ -59,6 +59,7 @@ LAYERS: tuple[str, ...] = (
     "session",  # above both: it gives each epoch's channels to them
     "link",
     # flow
+    "changes",
     "deadlines",
     "runner",
     "sealing",  # not pure: a private key's work leaves the event loop
@@ -68,6 +69,7 @@ LAYERS: tuple[str, ...] = (
     "message",  # pure as well, but it belongs to handlers
     "delivery",
     "redelivery",
+    "suspects",
     "replies",
     "posting",
     "dispatcher",
