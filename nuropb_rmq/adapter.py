@@ -28,7 +28,7 @@ from .exceptions import (
 from .head import short
 from .hooks import Hooks
 from .posting import Ignorable, milliseconds
-from .protocol import AcknowledgeAction, MessageCallbackFunction
+from .protocol import AcknowledgeAction, MessageCallbackFunction, new_id
 from .sealing import PayloadEncryptor
 from .session import Run
 from .settling import SettlingChannel
@@ -100,7 +100,7 @@ class RMQTransport:
     def __init__(  # noqa: PLR0917 - nuropb's signature
         self,
         service_name: str,
-        instance_id: str,
+        instance_id: str | None,
         amqp_url: AmqpUrl,
         message_callback: MessageCallbackFunction,
         default_ttl: int | None = None,
@@ -110,6 +110,7 @@ class RMQTransport:
     ) -> None:
         """As nuropb's; `default_ttl` is in milliseconds, 12 hours without it.
 
+        instance_id: None makes one; only an id that is given locks out a second instance with it.
         kwargs: rpc_exchange, events_exchange, dl_exchange, dl_queue, service_queue,
         response_queue, rpc_bindings, event_bindings, prefetch_count (1 without it, 0 is
         unlimited). None stands for the default; others are ignored, with a warning.
@@ -135,6 +136,7 @@ class RMQTransport:
             metrics=_override(self.metadata_metrics, _METRICS),
         )
         hooks = Hooks(
+            instance_id=new_id() if instance_id is None else "",
             taker=self._callbacks.take,
             settler=self._callbacks.settler(),
             on_response=self._callbacks.on_response,
@@ -165,7 +167,7 @@ class RMQTransport:
     @property
     def instance_id(self) -> str:
         """The instance's id."""
-        return self._config.instance_id or self._transport.instance_id
+        return self._transport.instance_id
 
     @property
     def amqp_url(self) -> AmqpUrl:

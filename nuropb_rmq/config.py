@@ -33,7 +33,6 @@ _NAME_TEXT: Final = "letters, digits, space and - _ . : @ # , / + only (the AMQP
 _SHORTSTR: Final = 255  # bytes; AMQP 0-9-1, section 4.2.5.3
 _EXCHANGE_NAME: Final = 127  # AMQP 0-9-1's domain exchange-name, enforced by pamqp
 _UUID: Final = "0" * 36  # as long as an instance id that start() makes by itself can be
-_GENERATIONS: Final = 99_999  # more response queues, one after the other, nobody will have
 
 QUORUM: Final = "quorum"
 _QUEUE_TYPES: Final = ("classic", QUORUM)
@@ -77,7 +76,11 @@ class TransportConfig:
     for as long as it fails, and for 5 minutes of refusals."""
     service_name: str
     instance_id: str | None = None
-    """Unique among the instances of a service; None: made at start()."""
+    """Unique among the instances of a service; None: made at start().
+
+    An id given here is a lock: at most one instance with it is connected, whatever was recovered,
+    for its response queue keeps its name. In a cluster with RabbitMQ 4.2 or later that queue stays
+    locked while the node is down that it was used on; see instance_retry."""
     client_only: bool = False
     """A client has a response queue and nothing else; its bindings are not used."""
     rpc_exchange: str = DEFAULT_RPC_EXCHANGE
@@ -88,9 +91,9 @@ class TransportConfig:
     service_queue: str | None = None
     """None: nuropb-{service}-sq."""
     response_queue: str | None = None
-    """None: nuropb-{service}-{instance}-rq, or with a number before the rq after a recovery that
-    cannot have that name. A name given here is kept: while a node of a cluster is down that it was
-    used on, RabbitMQ 4.2 and later keeps it locked."""
+    """None: nuropb-{service}-{instance}-rq; after a recovery that cannot have that name, and when
+    instance_id is None, the last 8 digits of the instance are a number. A name given here is kept,
+    and locked as with an instance_id."""
     rpc_bindings: Sequence[str] = ()
     """Routing keys on the RPC exchange, besides the service's name."""
     event_bindings: Sequence[str] = ()
@@ -130,7 +133,8 @@ class TransportConfig:
     """How long one handler may run, from when it first waits for something; keep it under the
     broker's consumer_timeout (30 min)."""
     instance_retry: float = 4.0
-    """How long start() waits for a crashed predecessor's response queue to be freed."""
+    """How long start() waits for a crashed predecessor's response queue to be freed. A recovery
+    waits 3.5 heartbeats for it, or this time, when it is longer."""
     max_body_bytes: int = 16 * 2**20
     """Longer bodies are refused, not parsed."""
     max_json_depth: int = 100
@@ -197,11 +201,13 @@ class TransportConfig:
     def response_queue_name(self, instance_id: str, generation: int = 0) -> str:
         """The queue of answers to this instance; after a recovery it may be a later generation's.
 
+        Later generations have names of the same form, so that permissions for the first admit them.
         A derived name has "_" for what pamqp refuses, such as the % of nuropb's client name
         "%2F-client": peers learn the name from reply_to, so it is ours to choose.
         """
-        suffix = f"{generation}-rq" if generation else "rq"
-        derived = f"nuropb-{self.service_name}-{instance_id}-{suffix}"
+        if generation:
+            instance_id = f"{instance_id[:-8]}{generation:08x}"
+        derived = f"nuropb-{self.service_name}-{instance_id}-rq"
         return self.response_queue or _NOT_IN_NAME.sub("_", derived)
 
     def _set(self, name: str, value: object) -> None:
@@ -256,7 +262,7 @@ class TransportConfig:
         for name in ("service_queue", "response_queue", "dl_queue"):
             if getattr(self, name) is not None:
                 _name(name, getattr(self, name))
-        response_queue = self.response_queue_name(self.instance_id or _UUID, _GENERATIONS)
+        response_queue = self.response_queue_name(self.instance_id or _UUID)
         _name("service_name" if self.response_queue is None else "response_queue", response_queue)
         if self.client_only:
             return
@@ -265,7 +271,6 @@ class TransportConfig:
             self.service_queue_name,
         )
         _name("service_name" if self.dl_queue is None else "dl_queue", self.dl_queue_name)
-        response_queue = self.response_queue_name(self.instance_id or _UUID)
         if len({response_queue, self.service_queue_name, self.dl_queue_name}) < 3:
             raise NuropbConfigurationError(
                 "service_queue", "service, response and dead-letter queue must have three names"

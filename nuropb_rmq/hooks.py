@@ -17,6 +17,8 @@ __all__ = ["Hooks"]
 class Hooks:
     """What the drop-in adapter asks of a transport. None of these may raise, unless they say so."""
 
+    instance_id: str = ""
+    """Used when the configuration has none: made for this process, and known before start()."""
     taker: Taker | None = None
     """Handles messages instead of a handler."""
     settler: Settler | None = None

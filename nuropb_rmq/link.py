@@ -205,12 +205,14 @@ class Link:
         A node that dies takes our queue along, but not its name: from RabbitMQ 4.2 on that stays
         locked until the node is back, and before, the broker may still be deleting the queue when
         we have declared it anew elsewhere, and delete the new one. With one host, which may stand
-        for several, a name is given up only when nobody but us can hold it.
+        for several, a name is given up only when nobody but us can hold it. A name that somebody
+        configured is what keeps a second instance away: it is waited for, and never given up.
         """
         config = self._config
-        if self.role is Role.PUBLISHING or config.response_queue is not None:
+        configured = config.instance_id is not None or config.response_queue is not None
+        if configured or self.role is Role.PUBLISHING:
             return False
-        if moved or config.instance_id is not None or self._locked_since is None:
+        if moved or self._locked_since is None:
             return moved
         locked = asyncio.get_running_loop().time() - self._locked_since
         return self._was_ready and locked > LOCKED_FOR

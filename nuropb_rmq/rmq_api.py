@@ -29,7 +29,6 @@ from .protocol import (
     MessageType,
     TransportRespondPayload,
     TransportServicePayload,
-    new_id,
 )
 from .remote import remote_error
 from .serving import Serving
@@ -86,7 +85,6 @@ class RMQAPI(NuropbInterface):
                 "service_instance", "is missing: a service_name without it serves nothing"
             )
         self._service_name = service_name
-        self._instance_id = new_id() if instance_id is None else instance_id
         self._service_instance = service_instance
         self._client_only = client_only
         self._default_ttl = settings.get("default_ttl") or DEFAULT_TTL
@@ -104,7 +102,7 @@ class RMQAPI(NuropbInterface):
         self._encryptor = Encryptor(service_name, private_key, **given)
         settings.update(
             service_name=service_name,
-            instance_id=self._instance_id,
+            instance_id=instance_id,
             amqp_url=amqp_url,
             message_callback=self.receive_transport_message,
             rpc_exchange=rpc_exchange or settings.get("rpc_exchange"),
@@ -113,6 +111,7 @@ class RMQAPI(NuropbInterface):
             client_only=client_only,
         )
         self._transport = RMQTransport(**settings)
+        self._instance_id = self._transport.instance_id
         self._caller = Caller(self._transport.core, self._encryptor)
         texts = self._transport.core.config.log_error_text
         self._failures = Failures(service_name, self._instance_id, texts=texts)

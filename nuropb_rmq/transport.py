@@ -71,7 +71,7 @@ class Transport:
             config.broker.tls.context()  # a missing file is told now, not at the first connect
         self._config = config
         self._sealing = Sealing(encryptor)
-        self._instance_id = config.instance_id or ""
+        self._instance_id = config.instance_id or self._hooks.instance_id
         self._life = Lifecycle()
         self._links: list[Link] = []
         self._closing: asyncio.Task[None] | None = None
@@ -163,9 +163,9 @@ class Transport:
     def _prepare(self) -> None:
         """Everything new for this start: nothing of an earlier run can leak into it."""
         config = self._config
-        self._instance_id = config.instance_id or new_id()
-        self._serving = True
         hooks = self._hooks
+        self._instance_id = config.instance_id or hooks.instance_id or new_id()
+        self._serving = True
         room = {"max_messages": config.outbox_messages, "max_bytes": config.outbox_bytes}
         self._publisher = Publisher(**room)
         self._replies = Replies(

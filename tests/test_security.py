@@ -9,7 +9,9 @@ import shlex
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import aio_pika
 import pika
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -30,12 +32,14 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from .encrypting import SECRET, Tap, private_key, response, tapping
 from .faults.console import add_user, close_connection, permit, permit_topics
+from .faults.conftest import proxy
 from .faults.ear import with_credentials
+from .faults.proxy import Proxy, Wire
 from .mesh.conftest import meshes
 from .mesh.support import Meshes
 from .support import Mesh, Recorder, Watch, eventually, request, result_of
 
-__all__ = ["meshes"]
+__all__ = ["meshes", "proxy"]
 
 SECURITY = Path(__file__).parents[1] / "SECURITY.md"
 PASSWORD = "a-password-of-its-own"
@@ -89,6 +93,13 @@ async def urls(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> AsyncIterator[dict[st
         await asyncio.to_thread(rabbitmq_node.api, "DELETE", f"/api/users/{name}")
 
 
+def proxied(url: str, proxy: Proxy) -> str:
+    """The URL with the proxy in the broker's place."""
+    parts = urlsplit(url)
+    userinfo, _, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{userinfo}@127.0.0.1:{proxy.port}").geturl()
+
+
 async def test_the_documented_permissions_are_enough(
     urls: dict[str, str], meshes: Meshes, rabbitmq_node: RabbitMQNode
 ) -> None:
@@ -114,6 +125,34 @@ async def test_the_documented_permissions_are_enough(
     await asyncio.to_thread(close_connection, rabbitmq_node, service.instance_id)
     await tried.recovered()
     await everything()
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+async def test_the_documented_permissions_are_enough_after_recoveries(
+    urls: dict[str, str], meshes: Meshes, proxy: Proxy, hosts: int
+) -> None:
+    """With several hosts, and with response queues that stay locked, other ones are declared."""
+    through = {name: proxied(url, proxy) for name, url in urls.items()}
+    both = {name: [through[name], urls[name]][:hosts] for name in USERS}
+    service = await meshes.serve(Orders(), amqp_url=both["orders"], configure=False)
+    shop = await meshes.client(amqp_url=both["shop"], service_name="shop", configure=False)
+    ids = {"orders": service.instance_id, "shop": shop.instance_id}
+    tried = Watch(service.transport), Watch(shop.transport)
+    proxy.set(Wire.REFUSE)
+    proxy.reset()
+    for each in tried:
+        await each.left()
+    async with await aio_pika.connect(meshes.url) as holder:
+        channel = await holder.channel()
+        if hosts == 1:
+            for name, instance in ids.items():
+                await channel.declare_queue(f"nuropb-{name}-{instance}-rq", exclusive=True)
+        proxy.set(Wire.PASS)
+        for each in tried:
+            await each.recovered()
+    assert await shop.request("orders", "open", {"pin": "shop's"}) == "opened with shop's"
+    assert await service.request("orders", "open", {"pin": "own"}) == "opened with own"
+    assert shop.transport._outbound.topology.generation > 0
 
 
 FORBIDDEN: dict[str, Callable[[Any], object]] = {

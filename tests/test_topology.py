@@ -63,12 +63,12 @@ def test_response_queue_has_the_captured_name_and_dies_with_its_connection() -> 
 
 def test_a_renewed_response_queue_has_a_name_that_peers_answer_to() -> None:
     config = TransportConfig(amqp_url="amqp://h", service_name="orders")
-    made = Topology.of(config, "svc-1").renewed(config).renewed(config)
-    assert made.response_queue == Queue("nuropb-orders-svc-1-2-rq", durable=False, exclusive=True)
+    first = Topology.of(config, "0123456789abcdef" * 2)
+    made = first.renewed(config).renewed(config)
+    assert made.response_queue.name == "nuropb-orders-0123456789abcdef0123456700000002-rq"
     assert re.fullmatch(config.reply_to_pattern, made.response_queue.name)
-    assert dataclasses.replace(made, generation=0, response_queue=topology().response_queue) == (
-        Topology.of(config, "svc-1")
-    )
+    assert re.fullmatch("nuropb-orders-[0-9a-f]{32}-rq", made.response_queue.name)
+    assert dataclasses.replace(made, generation=0, response_queue=first.response_queue) == first
 
 
 def test_dead_letter_queue_is_never_the_captured_one() -> None:

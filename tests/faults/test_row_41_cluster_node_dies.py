@@ -14,6 +14,7 @@ from statistics import median
 import pytest
 
 from nuropb_rmq import (
+    InstanceInUseError,
     NuropbException,
     NuropbNotDeliveredError,
     PublishNackedError,
@@ -128,6 +129,27 @@ async def test_row_41_cluster_node_dies(cluster: RabbitMQCluster, mesh: Mesh) ->
         await more(confirmed)
     await works(client, FAILOVER)
     await handled(recorder, confirmed)
+
+
+async def test_row_41_a_configured_instance_id_is_one_instance(
+    cluster: RabbitMQCluster, mesh: Mesh
+) -> None:
+    """While the node is down, and after: 4.2 and later keep the id locked for so long."""
+    await mesh.service(Recorder(), queue_type="quorum")
+    client = await mesh.client(instance_id="one", heartbeat=30)
+    watch = Watch(client)
+
+    def back() -> bool:
+        return watch.states[-1:] == [State.READY] or isinstance(client.error, InstanceInUseError)
+
+    async with killed(node_of(cluster, client)):
+        await watch.left()
+        await eventually(back, describe=lambda: client.error)
+        with pytest.raises(InstanceInUseError):
+            await mesh.client(instance_id="one", instance_retry=0)
+    with within(FAILOVER):
+        await client.wait_for(State.READY)
+        await works(client, FAILOVER)
 
 
 @pytest.mark.long

@@ -189,7 +189,7 @@ async def test_where_the_answer_goes_can_be_changed_of_a_request_that_waits() ->
     old, new = (frames.shortstr(name) for name in outbound.renew_response_queue())
     outgoing.redirect(old, new)
     _, after = _sent(outgoing)
-    assert after == dataclasses.replace(before, reply_to="nuropb-client-client-1-1-rq")
+    assert after == dataclasses.replace(before, reply_to="nuropb-client-00000001-rq")
 
 
 async def test_our_answer_to_nuropbs_request_has_the_form_of_its_own() -> None:

@@ -1,0 +1,70 @@
+"""Row 63: an instance_id that somebody configured is one instance, whatever was recovered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nuropb_rmq import RMQAPI, InstanceInUseError, State, Transport
+from nuropb_rmq.testing import RabbitMQNode
+
+from ..support import Mesh, Recorder, Watch, request, result_of
+from .console import close_connection
+from .proxy import Proxy
+
+NAME = "nuropb-orders-one-rq"
+
+
+def answers_go_to(transport: Transport) -> str:
+    """The name of its response queue now."""
+    return transport._outbound.topology.response_queue.name
+
+
+async def test_row_63_with_several_hosts_it_is_one_after_each_recovery(
+    mesh: Mesh, proxy: Proxy, rabbitmq_node: RabbitMQNode
+) -> None:
+    """Each connection that follows is to another host, and the response queue keeps its name."""
+    hosts = [proxy.url, mesh.url]
+    first = await mesh.service(Recorder(), instance_id="one", amqp_url=hosts)
+    watch = Watch(first)
+    client = await mesh.client()
+    for _ in range(2):
+        await asyncio.to_thread(close_connection, rabbitmq_node, "one")
+        await watch.recovered()
+        assert answers_go_to(first) == NAME
+        second = mesh.transport(
+            "orders", Recorder(), instance_id="one", amqp_url=hosts, instance_retry=0
+        )
+        with pytest.raises(InstanceInUseError, match="same instance_id"):
+            await second.start()
+        assert result_of(await client.request(request(n=1))) == {"n": 1}
+    assert first.state is State.READY
+
+
+async def test_row_63_a_response_queue_that_was_named_is_one_too(mesh: Mesh, proxy: Proxy) -> None:
+    """Whatever gave it its name."""
+    hosts, name = [proxy.url, mesh.url], "nuropb-shop-rq"
+    first = await mesh.client(response_queue=name, amqp_url=hosts)
+    watch = Watch(first)
+    proxy.reset()
+    await watch.recovered()
+    assert answers_go_to(first) == name
+    with pytest.raises(InstanceInUseError):
+        await mesh.client(response_queue=name, amqp_url=hosts, instance_retry=0)
+
+
+async def test_row_63_nuropbs_own_classes_lock_an_id_that_they_are_given(
+    mesh: Mesh, proxy: Proxy
+) -> None:
+    """Without one they make one: nobody else can have it, and the queue may get another name."""
+    hosts = [proxy.url, mesh.url]
+    for given in ("one", None):
+        api = RMQAPI(hosts, instance_id=given)
+        assert api.instance_id == api.transport.instance_id == (given or api.instance_id)
+        await api.connect()
+        watch, before = Watch(api.transport.core), answers_go_to(api.transport.core)
+        proxy.reset()
+        await watch.recovered()
+        assert (answers_go_to(api.transport.core) == before) is (given is not None)
+        await api.disconnect()
