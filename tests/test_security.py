@@ -31,8 +31,8 @@ from nuropb_rmq import (
 from nuropb_rmq.testing import RabbitMQNode
 
 from .encrypting import SECRET, Tap, private_key, response, tapping
-from .faults.console import add_user, close_connection, permit, permit_topics
 from .faults.conftest import proxy
+from .faults.console import add_user, close_connection, permit, permit_topics
 from .faults.ear import with_credentials
 from .faults.proxy import Proxy, Wire
 from .mesh.conftest import meshes
