@@ -167,14 +167,17 @@ _REASONS: Final = {
 def health_routes(mesh: Mesh) -> list[BaseRoute]:
     """/livez and /readyz, for whoever watches the process: Starlette(routes=[*…, *…]).
 
-    /livez is 200 whenever the process answers. /readyz is 200 while the mesh is connected and
+    /livez is 200 whenever the process answers, and 503 when the mesh has FAILED: it takes a
+    restart to go on. /readyz is 200 while the mesh is connected and
     consuming, neither blocked by the broker nor draining, and otherwise 503 with the state and
     the reason, as JSON. Both look at what is known here: they never ask the broker, and never
     wait. The reason may name the broker's host and user, so keep /readyz from strangers.
     """
 
     async def livez(_: Request) -> JSONResponse:
-        return _answer(200, {"alive": True})
+        if mesh.state is not State.FAILED:
+            return _answer(200, {"alive": True})
+        return _answer(503, {"alive": False, "reason": _unready(mesh)})
 
     async def readyz(_: Request) -> JSONResponse:
         reason = _unready(mesh)

@@ -51,6 +51,7 @@ _SECONDS: Final[Mapping[str, float]] = {  # field → its smallest value
     "publish_timeout": 0.001,
     "request_timeout": 0.001,
     "default_ttl": 0.001,
+    "missing_timeout": 0.0,
     "unknown_outcome_after": 0.0,
     "handler_timeout": 0.001,
     "instance_retry": 0.0,
@@ -127,6 +128,15 @@ class TransportConfig:
     """The most messages that may wait to be sent."""
     outbox_bytes: int = 64 * 2**20
     """The most bytes that may wait to be sent; as many, 256 KiB at least, may be unconfirmed."""
+    missing_timeout: float = 60.0
+    """How long a recovery waits for a virtual host or exchange that is missing to be made, or for
+    the permission to enter the virtual host. start() does not wait for them."""
+    exchange_check: float | None = 30.0
+    """Seconds, a fifth more or less, between two looks whether the exchanges exist; 0 or None: it
+    does not look. A look that the broker refuses is the last one."""
+    binding_renewal: float | None = 600.0
+    """Seconds, a fifth more or less, after which the bindings of the service queue are made once
+    more; 0 or None: only at start and recovery, and when an exchange was missing."""
     unknown_outcome_after: float = 30.0
     """After a recovery: when requests whose answer may be lost give up."""
     handler_timeout: float = 1500.0
@@ -163,6 +173,10 @@ class TransportConfig:
             self._check_integer(name, low, high)
         for name, shortest in _SECONDS.items():
             self._check_seconds(name, shortest)
+        for name in ("exchange_check", "binding_renewal"):
+            if getattr(self, name) is None:
+                self._set(name, 0.0)
+            self._check_seconds(name, 0.0)
         self._set("rpc_bindings", _routing_keys("rpc_bindings", self.rpc_bindings))
         self._set("event_bindings", _routing_keys("event_bindings", self.event_bindings))
         self._set("persistent", _message_types("persistent", self.persistent))

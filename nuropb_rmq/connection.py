@@ -34,8 +34,9 @@ from .exceptions import (
     TokenProviderError,
 )
 from .origins import report
+from .patience import Patience
 from .protocol import NUROPB_PROTOCOL_VERSION, NUROPB_VERSION
-from .refusals import about_tls, failure, is_final, refusal
+from .refusals import about_tls, failure, refusal
 from .wire.router import PROTOCOL_HEADER, FrameRouter
 
 logger = logging.getLogger(__name__)
@@ -45,9 +46,6 @@ CLOSE_WITHIN = 2.0
 
 SILENT_HEARTBEATS = 3
 """Heartbeats without a byte from the broker, which sends two in each, after which it is lost."""
-REFUSED_FOR = 300.0
-"""Seconds for which refusals of one token after the other are borne: an identity server that is
-wrong for a while, or a broker that does not know its new key yet, should not end a service."""
 
 
 class LoginWriter(asyncio.StreamWriter):
@@ -199,8 +197,7 @@ class BrokerConnection(RobustConnection):
         self._tell_lost = on_lost
         self._credentials = Credentials(config)
         self._keeping: asyncio.Task[None] | None = None
-        self._was_settled = False
-        self._refused_since: float | None = None
+        self.patience = Patience(config, renewable=self._credentials.renewable)
         self._factory = RouterFactory(
             config.broker,
             self._credentials,
@@ -276,27 +273,15 @@ class BrokerConnection(RobustConnection):
     def settled(self) -> None:
         """The session is ready: the next loss starts from short pauses again."""
         self._factory.attempts = 0
-        self._was_settled = True
-        self._refused_since = None
+        self.patience.settled()
 
     def given_up(self, error: NuropbTransportError) -> bool:
-        """Whether trying again has no sense after this.
-
-        A virtual host or exchange that is missing is an operator's to make. A refusal is final
-        too, for a password is not going to be another. A token is: of a connection that has been
-        in use, refusals are borne for REFUSED_FOR seconds, and each login asks for a new token.
-        """
-        if not isinstance(error, BrokerAuthenticationError):
-            return is_final(error)
-        if not (self._credentials.renewable and self._was_settled):
+        """Whether trying again has no sense after this; see Patience."""
+        if self.patience.is_over(error):
             return True
-        now = self.loop.time()
-        if self._refused_since is None:
-            self._refused_since = now
-        if now - self._refused_since >= REFUSED_FOR:
-            return True
-        logger.warning("the token is refused, another one is asked for: %s", error)
-        self._abort(f"{error}")  # it may have been refused for less than the login
+        if isinstance(error, BrokerAuthenticationError) and self._credentials.renewable:
+            logger.warning("the token is refused, another one is asked for: %s", error)
+            self._abort(f"{error}")  # it may have been refused for less than the login
         return False
 
     def _lost(self, reason: ConnectionLostError) -> None:
@@ -330,8 +315,8 @@ class BrokerConnection(RobustConnection):
     def _tell_of_failure(self, error: NuropbTransportError, attempted: bool) -> None:
         """The link has told of the loss, and aio-pika tells of each attempt that fails."""
         if attempted and not isinstance(error, BrokerAuthenticationError):
-            self._refused_since = None  # refusals no longer follow on each other
-        first = self._was_settled and self._factory.attempts == 1
+            self.patience.unrelated()
+        first = self.patience.was_settled and self._factory.attempts == 1
         if isinstance(error, TokenProviderError) and first:
             report(logger, logging.WARNING, error, "no token to log in with: %s", error)
         else:

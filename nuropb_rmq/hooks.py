@@ -9,16 +9,20 @@ from .dispatcher import Taker
 from .posting import OnFailure
 from .replies import OnResponse
 from .session import Steps
+from .watch import Configure
 
 __all__ = ["Hooks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """What the drop-in adapter asks of a transport. None of these may raise, unless they say so."""
+    """What a surface above asks of a transport. None of these may raise, unless they say so."""
 
     instance_id: str = ""
     """Used when the configuration has none: made for this process, and known before start()."""
+    configure: Configure | None = None
+    """Makes the exchanges, and all of its own, when a recovery finds that an exchange is missing;
+    raises only a NuropbTransportError."""
     taker: Taker | None = None
     """Handles messages instead of a handler."""
     settler: Settler | None = None

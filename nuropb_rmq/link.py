@@ -21,6 +21,7 @@ from .origins import report
 from .refusals import ending
 from .session import Role, Session
 from .state import State
+from .watch import noticed_after
 from .wire.router import FrameRouter
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,9 @@ class Link:
         self._session: Session | None = None
         self._was_ready = False
         self._locked_since: float | None = None
+        self._renewable = False
+        """Whether it is the response queue that is locked."""
+        self._refused: set[str] = set()
         self._tries = 0
         self._router: FrameRouter | None = None
         self._moved_at = -math.inf
@@ -163,9 +167,15 @@ class Link:
 
     async def _live(self, connection: BrokerConnection) -> None:
         """One session, from setup to its end, or one failed try at it."""
-        renews = self._renews(moved=self._moves(connection))
+        fresh, self._router = connection.router is not self._router, connection.router
+        renews = self._renews(moved=fresh and self._moves())
         session = self._session = self._new_session(connection, self.role, renews)
         session.suspect_after = self._suspect_after()
+        session.refused = self._refused
+        session.recovers = fresh and self._was_ready
+        # After a new connection everybody begins anew. Else others have to notice what is missing.
+        missing_for = connection.patience.missing_for
+        session.may_configure = fresh or missing_for >= noticed_after(self._config)
         loop = asyncio.get_running_loop()
         final, lived = False, 0.0
         try:
@@ -178,6 +188,7 @@ class Link:
             final = connection.given_up(trouble)
         except NuropbTransportError as e:
             trouble = e
+            self._renewable = session.declares_response_queue
             final = self._is_final(connection, e)
         except asyncio.CancelledError:
             await session.close("stopped", with_connection=True)
@@ -190,11 +201,9 @@ class Link:
             raise trouble
         await asyncio.sleep(self._pause(lived))
 
-    def _moves(self, connection: BrokerConnection) -> bool:
-        """Whether this is another connection than before, and so perhaps to another node."""
-        before, self._router = self._router, connection.router
-        several = len(self._config.broker.hosts) > 1
-        if not (self._was_ready and several) or before is self._router:
+    def _moves(self) -> bool:
+        """Whether another connection than before may be to another node."""
+        if not (self._was_ready and len(self._config.broker.hosts) > 1):
             return False
         self._moved_at = asyncio.get_running_loop().time()
         return True
@@ -212,7 +221,7 @@ class Link:
         configured = config.instance_id is not None or config.response_queue is not None
         if configured or self.role is Role.PUBLISHING:
             return False
-        if moved or self._locked_since is None:
+        if moved or self._locked_since is None or not self._renewable:
             return moved
         locked = asyncio.get_running_loop().time() - self._locked_since
         return self._was_ready and locked > LOCKED_FOR
@@ -264,7 +273,8 @@ class Link:
 
         A locked response queue is waited for: a predecessor that crashed, or our own lost
         connection, may hold it until the broker notices. The broker's words are the same for
-        both; only our history tells them apart.
+        both; only our history tells them apart. A service queue with an exclusive consumer is
+        waited for, too.
         """
         if isinstance(error, InstanceInUseError):
             if self._locked_since is None:

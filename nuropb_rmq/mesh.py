@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from .broker import AmqpUrl
 from .calling import Caller
@@ -20,20 +20,19 @@ from .exceptions import (
     NuropbValidationError,
     TransportClosedError,
 )
+from .hooks import Hooks
+from .mesh_config import Configured, configured, transport_config
 from .methods import Published
 from .posting import seconds
 from .protocol import MessageType
 from .remote import remote_error
 from .serving import Serving
-from .setup import configure
+from .setup import configure, declare_all
 from .state import State, StateCallback
 from .threads import Threads
 from .transport import DEFAULT_GRACE, Transport
 
 __all__ = ["Mesh"]
-
-CLIENT_NAME: Final = "client"
-"""What a Mesh is called that has no service_name."""
 
 
 class Mesh:
@@ -46,9 +45,10 @@ class Mesh:
     event_bindings: topics for `_handle_event_`; those of @mesh_event are bound by themselves.
     prefetch_count: how many messages are handled at a time (32).
     request_timeout: seconds that request() waits when it is not told (30).
-    configure: whether start() makes what is missing on the broker: the exchanges, this service's
-        dead-letter queue, and, where the user may, the virtual host. management_url: for that
-        last one; derived from amqp_url when it is None.
+    configure: whether what is missing on the broker is made: by start() and recoveries the
+        exchanges and this service's dead-letter queue; by start() alone, where the user may, the
+        virtual host, but not with "exchanges". management_url: for the virtual host; derived from
+        amqp_url when it is None.
     sync_in_threads: False runs synchronous methods on the event loop; see publish_to_mesh for one.
     log_error_text: False keeps the texts of errors that methods raise out of the log.
     key_uses, key_lifetime: how many messages to one service are encrypted with one key (1000), and
@@ -68,7 +68,7 @@ class Mesh:
         event_bindings: Sequence[str] = (),
         prefetch_count: int | None = None,
         request_timeout: float | None = None,
-        configure: bool = True,
+        configure: Configured = True,
         management_url: str | None = None,
         sync_in_threads: bool = True,
         log_error_text: bool | None = None,
@@ -82,8 +82,8 @@ class Mesh:
             "request_timeout": request_timeout,
             "log_error_text": log_error_text,
         }
-        self._config = _config(amqp_url, service, given)
-        self._configure = configure
+        self._config = transport_config(amqp_url, service, given)
+        self._configure = configured(configure)
         self._management_url = management_url
         private_key = None
         self._threads: Threads | None = None
@@ -105,7 +105,8 @@ class Mesh:
             self._config.service_name, private_key, key_uses=key_uses, key_lifetime=key_lifetime
         )
         handler = None if self._serving is None else self._serving.handle
-        self._transport = Transport(self._config, handler, encryptor=encryptor)
+        hooks = Hooks(configure=declare_all if configure else None)
+        self._transport = Transport(self._config, handler, encryptor=encryptor, hooks=hooks)
         self._transport.on_state_change(self._state_changed)
         self._caller = Caller(self._transport, encryptor)
         self._configuring: asyncio.Task[None] | None = None
@@ -182,7 +183,12 @@ class Mesh:
     async def _configured(self) -> None:
         self._stop_first = False
         self._configuring = asyncio.create_task(
-            configure(self._config, api_url=self._management_url), name="nuropb-configure"
+            configure(
+                self._config,
+                api_url=self._management_url,
+                create_vhost=self._configure != "exchanges",
+            ),
+            name="nuropb-configure",
         )
         try:
             await asyncio.wait((self._configuring,))
@@ -368,26 +374,6 @@ def _call(
     if trace_id is not None:
         payload["trace_id"] = trace_id
     return payload
-
-
-def _config(
-    amqp_url: AmqpUrl | TransportConfig, service: object | None, given: Mapping[str, Any]
-) -> TransportConfig:
-    settings = {name: value for name, value in given.items() if value is not None}
-    settings["client_only"] = service is None
-    if isinstance(amqp_url, TransportConfig):
-        if amqp_url.client_only and service is not None:
-            raise NuropbConfigurationError("client_only", "is True, and there is a service")
-        return dataclasses.replace(amqp_url, **settings)
-    if "service_name" not in settings:
-        settings["service_name"] = (
-            CLIENT_NAME if service is None else getattr(service, "_service_name", None)
-        )
-        if settings["service_name"] is None:
-            raise NuropbConfigurationError(
-                "service_name", "is missing: give it, or let the service have a _service_name"
-            )
-    return TransportConfig(amqp_url=amqp_url, **settings)
 
 
 def _check_keys(published: Published) -> None:

@@ -38,11 +38,14 @@ _ALIKE = (
 )
 _ACCESS_REFUSED = 403
 _PRECONDITION_FAILED = 406
+_NOT_ALLOWED = 530
 """Reply codes (AMQP 0-9-1, 1.2)."""
 _ACK_OVERDUE = "delivery acknowledgement on channel"
 """Said when a delivery was not settled within the broker's consumer_timeout."""
 _OF_A_TOPIC = "access to topic"
 """Said when one message may not be published, while messages of other topics may."""
+_IN_EXCLUSIVE_USE = "in exclusive use"
+"""Said of a queue with an exclusive consumer, with the code of a permission that is refused."""
 _AT_A_LIMIT = "is reached"
 """How RabbitMQ ends what it says of a limit of its own, whatever the code: an operator's matter."""
 
@@ -116,6 +119,12 @@ def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
             return ServiceNotConfigured(
                 f"{what} exists with other properties: {text}{advice}", None, error
             )
+        case ChannelAccessRefused() if _IN_EXCLUSIVE_USE in text:
+            return InstanceInUseError(
+                f"{what} has a consumer that is to be the only one: stop it, or let it consume "
+                f"without `exclusive` ({text})",
+                error,
+            )
         case ChannelAccessRefused():
             return BrokerAuthenticationError(f"{what}: permission refused: {text}", None, error)
         case _:  # a limit, or what is there and cannot be had now: its node is down, say
@@ -128,13 +137,14 @@ def refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
         return BrokerAuthenticationError(
             f"{broker}: the broker refused user {broker.username!r}: {lost.text}", None, lost
         )
-    if lost.code == 530 and "not found" in lost.text:
+    if lost.code == _NOT_ALLOWED and "not found" in lost.text:
         return ServiceNotConfigured(
             f"{broker}: virtual host {broker.vhost!r} does not exist: create it, or configure()",
             None,
             lost,
         )
-    if lost.code == 530 and "refused for user" in lost.text and _AT_A_LIMIT not in lost.text:
+    refused = lost.code == _NOT_ALLOWED and "refused for user" in lost.text
+    if refused and _AT_A_LIMIT not in lost.text:
         return BrokerAuthenticationError(f"{broker}: {lost.text}", None, lost)
     return BrokerUnreachableError(f"{broker}: {lost}", None, lost)
 
@@ -157,6 +167,18 @@ def is_final(error: NuropbTransportError) -> bool:
     if isinstance(error.exception, ChannelNotFoundEntity) and "no queue" in str(error.exception):
         return False
     return isinstance(error, ServiceNotConfigured | BrokerAuthenticationError)
+
+
+def is_missing(error: NuropbTransportError) -> bool:
+    """Whether a virtual host or exchange is not there, or a virtual host not open to us.
+
+    One that is made again is first made, then opened to its users, then filled with exchanges.
+    """
+    if isinstance(error, ServiceNotConfigured):
+        return is_final(error) and not isinstance(error.exception, ChannelPreconditionFailed)
+    lost = error.exception
+    closed_to_us = isinstance(lost, ConnectionLostError) and lost.code == _NOT_ALLOWED
+    return isinstance(error, BrokerAuthenticationError) and closed_to_us
 
 
 # What OpenSSL calls it → what an operator can do about it.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum, auto
+from typing import Any
 
 from aio_pika import Channel
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
@@ -18,16 +19,24 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from .config import TransportConfig
 from .connection import BrokerConnection
 from .consumer import Consumer, Receiver
-from .exceptions import ConnectionLostError, NuropbTransportError
+from .exceptions import (
+    BrokerAuthenticationError,
+    ConnectionLostError,
+    NuropbTransportError,
+    ServiceNotConfigured,
+)
 from .publisher import Publisher
 from .refusals import translated
 from .topology import Exchange, Queue, Topology
+from .watch import EXCHANGES, Configure, Watch, probe
 from .wire.port import ChannelListener, ChannelPort
 
 logger = logging.getLogger(__name__)
 
 CLOSE_WITHIN = 2.0
 """Seconds in which the broker must confirm that the channels are closed."""
+COMPLETED_WITHIN = 2.0
+"""Seconds for which a recovery waits for what it does not need for itself."""
 
 
 Run = Callable[[], Awaitable[object]]
@@ -63,6 +72,7 @@ class Session:
         responses: Receiver,
         service: Receiver | None,
         steps: Steps | None = None,
+        configure: Configure | None = None,
     ) -> None:
         self._connection = connection
         self._config = config
@@ -72,10 +82,18 @@ class Session:
         self._responses = responses
         self._service = service
         self._steps = steps
+        self._configure = configure
         self._router = connection.router
         self._channels: list[Channel] = []
         self._ports: list[ChannelPort] = []
         self._consumers: list[Consumer] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.may_configure = True
+        """Whether exchanges that are missing may be made, where there is what makes them."""
+        self.recovers = False
+        """Whether it follows another session, on a connection of its own."""
+        self.refused: set[str] = set()
+        """What the broker does not let us look at: the link's, for it is logged once."""
         self.suspect_after = math.inf
         """Seconds after which a Basic.Nack costs the publishing channel; see PublisherChannel."""
         self.declaring = ""
@@ -99,25 +117,101 @@ class Session:
         ConnectionLostError.
         """
         with translated("connection"):
-            await self._probe_exchanges()
+            await self._find_exchanges()
             if self._role is not Role.PUBLISHING:
                 await self._consume_responses()
             if self._role is not Role.CONSUMING:
                 await self._open_publishing()
             if self._role is Role.CONSUMING and self._service is not None:
+                await self._complete()
                 await self._consume_service_queue()
+        if self._role is not Role.PUBLISHING:  # which learns by itself what is missing
+            self._watch()
 
-    async def _probe_exchanges(self) -> None:
-        """Exchanges must exist; asking passively needs no permission to configure them."""
+    @property
+    def declares_response_queue(self) -> bool:
+        """Whether the response queue was asked for last."""
+        return self.declaring == self._topology.response_queue.name
+
+    @property
+    def _exchanges(self) -> list[Exchange]:
         topology = self._topology
         exchanges = [topology.rpc_exchange, topology.events_exchange]
-        if self._role is Role.CONSUMING:
-            exchanges.append(topology.dl_exchange)
+        return [*exchanges, topology.dl_exchange] if self._role is Role.CONSUMING else exchanges
+
+    async def _find_exchanges(self) -> None:
+        """Exchanges must exist, or be made, where that is ours to do."""
+        try:
+            await self._probe_exchanges()
+        except ServiceNotConfigured as missing:
+            if self._configure is None or not self.may_configure:
+                raise
+            try:
+                await self._configure(self._connection, self._config)
+            except BrokerAuthenticationError as e:
+                text = f"{missing}, and cannot be made: {e}"
+                raise ServiceNotConfigured(text, None, missing.exception) from e
+            logger.warning("%s: %s; it was made again", self._config.broker, missing)
+
+    async def _complete(self) -> None:
+        """Make what nobody but this service does, when the broker may have come back empty.
+
+        That is its dead-letter queue. Nothing waits for it for long, for its node may be down.
+        """
+        if self.recovers and self._configure is not None:
+            task = self._own(self._make_again(self._configure), "nuropb-configure")
+            await asyncio.wait([task], timeout=COMPLETED_WITHIN)
+
+    async def _make_again(self, configure: Configure) -> None:
+        try:
+            with translated("configuring again"):
+                await configure(self._connection, self._config)
+        except (NuropbTransportError, TimeoutError) as e:
+            logger.warning("%s: %s", self._config.broker, e)
+
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _probe_exchanges(self) -> None:
+        """Ask passively. A broker that does not answer that without a permission is not asked."""
+        if EXCHANGES in self.refused:
+            return
         channel = await self._open_channel()
-        for exchange in exchanges:
-            await _probe(channel, exchange)
-        await channel.close()
-        self._channels.remove(channel)
+        try:
+            for exchange in self._exchanges:
+                await probe(channel, exchange)
+            await channel.close()
+        except BrokerAuthenticationError as e:
+            self.refused.add(EXCHANGES)
+            logger.warning(
+                "%s: exchanges are taken to exist, for the broker does not tell: %s; grant any "
+                "permission for them, and on RabbitMQ 4.2.6 and 4.3.0 the permission to configure "
+                "them, or update to 4.2.7 or 4.3.1",
+                self._config.broker,
+                e,
+            )
+        finally:
+            self._channels.remove(channel)
+
+    def _watch(self) -> None:
+        config, topology = self._config, self._topology
+        configured = config.instance_id is not None or config.response_queue is not None
+        # A broker that deletes what a dead node had may take along a queue of the same name.
+        doubtful = configured and len(config.broker.hosts) > 1
+        watch = Watch(
+            self._connection,
+            config,
+            exchanges=self._exchanges,
+            queues=[topology.response_queue] if doubtful else [],
+            bindings=topology.bindings if self._service is not None else (),
+            configure=self._configure,
+            refused=self.refused,
+            channels=self._channels,
+        )
+        self._own(watch.run(self._end), "nuropb-watch")
 
     async def _consume_responses(self) -> None:
         channel = await self._open_channel()
@@ -198,6 +292,11 @@ class Session:
         for consumer in self._consumers:
             if consumer.acks:
                 consumer.task.cancel()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_WITHIN)
         await asyncio.gather(*(each.task for each in self._consumers), return_exceptions=True)
         if self._router.lost is None and (self._steps is not None or not with_connection):
             await self._close_channels()
@@ -215,11 +314,6 @@ class Session:
     async def _close_each(self) -> None:
         for channel in self._channels:
             await channel.close()
-
-
-async def _probe(channel: Channel, exchange: Exchange) -> None:
-    with translated(f"exchange {exchange.name!r}"):
-        await channel.declare_exchange(exchange.name, exchange.kind, passive=True)
 
 
 async def _declare(channel: Channel, queue: Queue) -> None:

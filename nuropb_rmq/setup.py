@@ -7,11 +7,13 @@ when the virtual host is missing. Doing it again changes nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aio_pika import Channel
 
+from .broker import typed
 from .config import TransportConfig
 from .connection import BrokerConnection
 from .exceptions import (
@@ -25,13 +27,20 @@ from .exceptions import (
 from .refusals import translated
 from .topology import Binding, Exchange, Queue, Topology
 
+logger = logging.getLogger(__name__)
+
 VHOST_IS_DOWN = 541  # AMQP's internal-error: RabbitMQ has no other code for it
 PAUSE = 0.1
 """Seconds between two attempts to enter a virtual host that is down."""
 
 
-async def configure(config: TransportConfig, *, api_url: str | None = None) -> None:
+async def configure(
+    config: TransportConfig, *, api_url: str | None = None, create_vhost: bool = True
+) -> None:
     """Make what is missing: the virtual host, the three exchanges, the dead-letter queue.
+
+    A virtual host is made with a WARNING in the log, for its name may be a typing error; with
+    create_vhost=False one that is missing is an error.
 
     `api_url` is the management API's address; without it, it is derived from the AMQP URL (port
     + 10000). Credentials in it are used there, else those of the AMQP URL, or the token provider.
@@ -43,15 +52,21 @@ async def configure(config: TransportConfig, *, api_url: str | None = None) -> N
     Raises the errors of Transport.start(); ServiceNotConfigured also when an exchange exists with
     other properties, NuropbTransportError when the virtual host is missing and cannot be made.
     """
+    typed("create_vhost", create_vhost, bool, "True or False")
     try:
         connection = await _connect(config)
     except ServiceNotConfigured:  # all that a connection can lack
+        if not create_vhost:
+            text = (
+                f"{config.broker}: virtual host {config.broker.vhost!r} does not exist: is its name"
+            )
+            raise ServiceNotConfigured(f"{text} right? It has to be created beforehand") from None
         await _create_vhost(config, api_url)
         connection = await _connect(config)
     try:
         async with _in_time(config):
             with translated("connection"):
-                await _declare_all(connection, config)
+                await declare_all(connection, config)
     finally:
         await connection.shut()
 
@@ -124,6 +139,7 @@ async def _create_vhost(config: TransportConfig, api_url: str | None) -> None:
             verify=True if broker.tls is None else broker.tls.context(),
         ) as api:
             await api.create_vhost(broker.vhost)
+        logger.warning("%s: virtual host %r did not exist, and was made", broker, broker.vhost)
     except BrokerAuthenticationError as e:
         raise BrokerAuthenticationError(
             f"{missing}: {e}; create it, or give this user the tag administrator", None, e
@@ -134,7 +150,8 @@ async def _create_vhost(config: TransportConfig, api_url: str | None) -> None:
         raise NuropbConfigurationError("api_url", f"{missing}: {e.description}") from e
 
 
-async def _declare_all(connection: BrokerConnection, config: TransportConfig) -> None:
+async def declare_all(connection: BrokerConnection, config: TransportConfig) -> None:
+    """Make exchanges and the dead-letter queue, over a connection to their virtual host."""
     topology = Topology.of(config, config.instance_id or "configure")
     for exchange in topology.exchanges:
         await _ensure_exchange(connection, exchange)

@@ -198,6 +198,7 @@ class Transport:
                 responses=self._replies,
                 service=self._dispatcher if self._serving else None,
                 steps=hooks.steps,
+                configure=hooks.configure,
             )
 
         roles = [Role.CLIENT] if config.client_only else [Role.PUBLISHING, Role.CONSUMING]

@@ -50,12 +50,14 @@ LAYERS: tuple[str, ...] = (
     "refusals",  # what a connection and a session are told
     "asker",  # of token providers
     "credentials",  # what a connection logs in with
+    "patience",  # of a connection, with what it is told
     "connection",
     "management",  # beside connection, and independent of it: HTTP, not AMQP
     "setup",  # what an operator would make, over both
     "outgoing",
     "publisher",
     "consumer",
+    "watch",  # of what a session needs on the broker
     "session",  # above both: it gives each epoch's channels to them
     "link",
     # flow
@@ -86,6 +88,7 @@ LAYERS: tuple[str, ...] = (
     "serving",
     "discovery",
     "calling",
+    "mesh_config",
     "mesh",
     "interface",  # for those who come from nuropb
     "rmq_api",
@@ -108,7 +111,7 @@ IMPURE = {
     "ssl": frozenset({"broker", "config"}),  # the TLS context is a setting; it opens nothing
 }
 # The control plane. `setup` is in it because declaring what is missing is all that it does.
-CONTROL_PLANE = frozenset({"refusals", "connection", "session", "setup"})
+CONTROL_PLANE = frozenset({"refusals", "connection", "session", "setup", "watch"})
 ONLY_IN = {
     "aio_pika": CONTROL_PLANE,
     "aiormq": CONTROL_PLANE,

@@ -12,10 +12,11 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from nuropb_rmq import Mesh, State, TransportConfig
+from nuropb_rmq import Mesh, State, TransportConfig, configure
 from nuropb_rmq.asgi import health_routes, lifespan
 from nuropb_rmq.testing import RabbitMQNode
 
+from ..faults.console import delete_exchange
 from ..faults.proxy import Proxy, Wire
 from ..mesh.support import Meshes
 from ..support import eventually
@@ -78,6 +79,26 @@ async def test_in_an_application(meshes: Meshes) -> None:
 async def test_readyz_of_a_mesh_that_nobody_has_started(meshes: Meshes) -> None:
     async with Served(Starlette(routes=health_routes(meshes.mesh(Orders())))) as served:
         assert await unready(served, State.STOPPED) == "not started, or stopped"
+
+
+async def test_a_mesh_that_has_failed_is_not_alive(
+    meshes: Meshes, rabbitmq_node: RabbitMQNode
+) -> None:
+    """It takes a restart to go on, and whoever watches the process has to begin that."""
+    async with Proxy(meshes.url) as wire:
+        config = TransportConfig(amqp_url=wire.url, service_name="orders", missing_timeout=0)
+        mesh = meshes.mesh(Orders(), amqp_url=config, configure=False)
+        await configure(config)
+        async with Served(app_of(mesh)) as served:
+            assert await served.get("/livez") == ALIVE
+            name = config.rpc_exchange
+            await asyncio.to_thread(delete_exchange, rabbitmq_node, meshes.url, name)
+            wire.reset()
+            await mesh.transport.wait_for(State.FAILED, timeout=10)
+            for path in ("livez", "readyz"):
+                status, told = await served.get(f"/{path}")
+                assert status == 503
+                assert name in told["reason"]
 
 
 async def test_readyz_while_the_connection_is_lost(meshes: Meshes) -> None:

@@ -122,9 +122,12 @@ async def test_row_06_a_permission_is_gone_when_it_comes_back(
 
 
 async def test_row_06_an_exchange_is_deleted(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
-    """A publish to it ends the channel; the next session misses it, and all who wait are told."""
+    """A publish to it ends the channel; the next session misses it, and all who wait are told.
+
+    After missing_timeout: row 59.
+    """
     await mesh.service(never)
-    client = await mesh.client()
+    client = await mesh.client(missing_timeout=0)
     told, watch = Told(client), Watch(client)
     calls = [asyncio.create_task(ended(client.request(request(), timeout=60)))]
     await eventually(lambda: client._publisher.unconfirmed == 0 and client.pending)
@@ -253,7 +256,7 @@ async def test_row_06_a_virtual_host_that_is_deleted(
     mesh: Mesh, rabbitmq_node: RabbitMQNode
 ) -> None:
     """320 for the connection, and 530 for the next: it does not exist."""
-    client = await mesh.client()
+    client = await mesh.client(missing_timeout=0)
     path = f"/api/vhosts/{console.vhost_of(mesh.url)}"
     await asyncio.to_thread(rabbitmq_node.api, "DELETE", path)
     with within(FAILS_WITHIN):

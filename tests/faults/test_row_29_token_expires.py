@@ -26,7 +26,7 @@ from nuropb_rmq import (
     TokenProviderError,
     Transport,
     configure,
-    connection,
+    patience,
 )
 from nuropb_rmq import Mesh as UserMesh
 from nuropb_rmq.management import ManagementAPI
@@ -238,7 +238,7 @@ async def test_row_29_refused_for_good(
     mesh: Mesh, world: World, ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not for ever: when each token is refused for 5 minutes (here 1 s), the state is FAILED."""
-    monkeypatch.setattr(connection, "REFUSED_FOR", 1.0)
+    monkeypatch.setattr(patience, "REFUSED_FOR", 1.0)
     provider = Provider(tokens(world.trusted, ear, lives=60, told=1.5))
     client = await mesh.client(token_provider=provider, reconnect_cap=0.3)
     provider.give = tokens(world.stranger, ear, lives=60)

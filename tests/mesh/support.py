@@ -48,6 +48,11 @@ class Meshes:
         """For what has no option of its own."""
         return TransportConfig(amqp_url=self.url, service_name=name, **settings)
 
+    def quick(self, url: str, name: str, **settings: Any) -> TransportConfig:
+        """Of another address, and with short pauses at recoveries."""
+        settings = {"reconnect_cap": 0.3, **settings}
+        return TransportConfig(amqp_url=url, service_name=name, **settings)
+
     async def taken(self, queue: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait for so many messages in a queue, and take them; their payloads."""
 
