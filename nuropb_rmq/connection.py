@@ -1,9 +1,9 @@
-"""One robust connection: hosts, TLS, login, backoff; foreign errors become ours.
+"""One robust connection: login, backoff; foreign errors become ours.
 
 aio-pika's RobustConnection owns the socket's life and reconnects it. What is added: a transport
-factory that tries every host and puts the frame router on the socket, a jittered exponential
-pause, and errors that tell an operator what to mend. What is secret is written by us: aio-pika and
-aiormq never learn the password, nor any token.
+factory that puts the frame router on the socket (`dialing`), a jittered exponential pause, and
+errors that tell an operator what to mend. What is secret is written by us: aio-pika and aiormq
+never learn the password, nor any token.
 """
 
 from __future__ import annotations
@@ -11,25 +11,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-import ssl
 from collections.abc import Callable
 from typing import Any
 
-import pamqp.frame
 from aio_pika import RobustConnection
-from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPError
-from pamqp import commands
 from yarl import URL
 
 from .broker import Broker
 from .config import TransportConfig
 from .credentials import Credentials, pause
+from .dialing import RouterFactory
 from .exceptions import (
     BrokerAuthenticationError,
     BrokerTLSError,
     ConnectionLostError,
-    NuropbConfigurationError,
     NuropbTransportError,
     TokenProviderError,
 )
@@ -37,7 +33,7 @@ from .origins import report
 from .patience import Patience
 from .protocol import NUROPB_PROTOCOL_VERSION, NUROPB_VERSION
 from .refusals import about_tls, failure, refusal
-from .wire.router import PROTOCOL_HEADER, FrameRouter
+from .wire.router import FrameRouter
 
 logger = logging.getLogger(__name__)
 
@@ -46,135 +42,6 @@ CLOSE_WITHIN = 2.0
 
 SILENT_HEARTBEATS = 3
 """Heartbeats without a byte from the broker, which sends two in each, after which it is lost."""
-
-
-class LoginWriter(asyncio.StreamWriter):
-    """aiormq's way to the socket; what it says at the login gets our secret and virtual host.
-
-    aiormq takes both from a URL: it prints those, and reads each %2F in the name of a virtual
-    host as a slash, also where the name has these three characters. Its protocol header is
-    dropped: the router has sent one, to see whether the host answers.
-    """
-
-    def __init__(self, *socket: Any, credentials: Credentials, vhost: str) -> None:
-        super().__init__(*socket)
-        self._credentials: Credentials | None = credentials
-        self._vhost = vhost
-
-    def write(self, data: Any) -> None:
-        """Write; what is said up to Connection.Open comes as one frame each time."""
-        super().write(data if self._credentials is None else self._completed(data))
-
-    def _completed(self, data: bytes) -> bytes:
-        if data == PROTOCOL_HEADER:
-            return b""
-        _, _, frame = pamqp.frame.unmarshal(data)
-        match frame:
-            case commands.Connection.StartOk():
-                assert self._credentials is not None  # noqa: S101 - narrows for mypy
-                frame.response = f"\0{self._credentials.username}\0{self._credentials.secret}"
-            case commands.Connection.Open():
-                frame.virtual_host = self._vhost
-                self._credentials = None
-            case _:
-                return data
-        return pamqp.frame.marshal(frame, 0)
-
-
-class RouterFactory(TransportFactory):
-    """Opens the socket of every attempt; raises only OSError, as aio-pika's retry expects."""
-
-    def __init__(
-        self,
-        broker: Broker,
-        credentials: Credentials,
-        connect_timeout: float,
-        *,
-        on_blocked: Callable[[str | None], None],
-        on_lost: Callable[[ConnectionLostError], None],
-    ) -> None:
-        self._broker = broker
-        self._credentials = credentials
-        # Of an attempt over several hosts, something is left for the login at the last of them.
-        shares = len(broker.hosts) + (len(broker.hosts) > 1)
-        self._timeout = max(1.0, connect_timeout / shares)
-        self._on_blocked = on_blocked
-        self._on_lost = on_lost
-        self._next_host = 0
-        self.attempts = 0
-        self.no_token: TokenProviderError | None = None
-        """What the latest attempt failed of, when that was the token provider."""
-        self.router: FrameRouter | None = None
-
-    async def create(
-        self, url: URL, **kwargs: Any
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Ask for a token, where one is needed, and connect to the first host that greets.
-
-        The first to be tried is the one behind the one used last.
-        """
-        self.attempts += 1
-        self.router = None
-        await self._renew_credentials()
-        context = await self._tls_context()
-        hosts = self._broker.hosts
-        errors: dict[str, OSError] = {}
-        for _ in hosts:
-            host, port = hosts[self._next_host % len(hosts)]
-            self._next_host += 1
-            try:
-                return await self._open(host, port, context)
-            except OSError as e:
-                errors[f"{host}:{port}"] = e
-            except ValueError as e:  # a host name that cannot be encoded
-                errors[f"{host}:{port}"] = OSError(f"{host}: {e}")
-        first = next(iter(errors.values()))
-        if len(errors) == 1:
-            raise first
-        told = "; ".join(f"{where}: {error}" for where, error in errors.items())
-        raise OSError(f"none of the hosts answered: {told}") from first
-
-    async def _renew_credentials(self) -> None:
-        self.no_token = None
-        try:
-            await self._credentials.renew()
-        except TokenProviderError as e:
-            self.no_token = e
-            raise OSError(f"{e}") from None  # what the provider raised may quote a secret
-
-    async def _tls_context(self) -> ssl.SSLContext | None:
-        tls = self._broker.tls
-        if tls is None:
-            return None
-        try:
-            # Read anew for each attempt, so that renewed certificates are taken up.
-            return await asyncio.get_running_loop().run_in_executor(None, tls.context)
-        except NuropbConfigurationError as e:
-            raise ssl.SSLError(f"{e}") from e
-
-    async def _open(
-        self, host: str, port: int, context: ssl.SSLContext | None
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(loop=loop)
-        router = FrameRouter(reader, loop, on_blocked=self._on_blocked, on_lost=self._on_lost)
-        try:
-            async with asyncio.timeout(self._timeout):
-                transport, _ = await loop.create_connection(
-                    lambda: router,
-                    host,
-                    port,
-                    ssl=context,
-                    server_hostname=host if context else None,
-                )
-                self.router = router
-                # A host may accept and stay silent: then it is the next one's turn.
-                await router.greet()
-        except TimeoutError as e:
-            raise TimeoutError(f"no answer in {self._timeout:.3g} s") from e
-        socket = (transport, router, reader, loop)
-        vhost = self._broker.vhost
-        return reader, LoginWriter(*socket, credentials=self._credentials, vhost=vhost)
 
 
 class BrokerConnection(RobustConnection):

@@ -51,6 +51,8 @@ LAYERS: tuple[str, ...] = (
     "asker",  # of token providers
     "credentials",  # what a connection logs in with
     "patience",  # of a connection, with what it is told
+    "addresses",
+    "dialing",  # the socket of a connection
     "connection",
     "management",  # beside connection, and independent of it: HTTP, not AMQP
     "setup",  # what an operator would make, over both
@@ -112,6 +114,7 @@ IMPURE = {
 }
 # The control plane. `setup` is in it because declaring what is missing is all that it does.
 CONTROL_PLANE = frozenset({"refusals", "connection", "session", "setup", "watch"})
+CONTROL_PLANE = frozenset({"refusals", "dialing", "connection", "session", "setup"})
 ONLY_IN = {
     "aio_pika": CONTROL_PLANE,
     "aiormq": CONTROL_PLANE,
