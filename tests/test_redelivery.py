@@ -94,9 +94,22 @@ class Settled(Consumer):
         return self.port.open
 
 
+class Owner:
+    """Takes a delivery out when it is settled."""
+
+    def __init__(self, in_hand: InHand) -> None:
+        self._in_hand = in_hand
+
+    def settled(self, work: Delivery) -> None:
+        del self._in_hand[work]
+
+    def gives_up(self, work: Delivery) -> bool:
+        return False
+
+
 def begin(in_hand: InHand, consumer: Consumer, tag: int) -> Delivery:
     """A delivery in hand."""
-    work = Delivery(in_hand.__delitem__, consumer, replace(ONE, tag=tag))
+    work = Delivery(Owner(in_hand), consumer, replace(ONE, tag=tag))
     in_hand[work] = None
     return work
 
