@@ -21,6 +21,7 @@ from .exceptions import (
 from .head import MAX_TRACE_ID, USUAL_FLAGS, Head, short, type_of
 from .protocol import (
     CONTENT_TYPE,
+    EVENT,
     HEADER_CALL_AGAIN_COUNT,
     HEADER_CALL_AGAIN_EXCHANGE,
     HEADER_CALL_AGAIN_ROUTING_KEY,
@@ -41,6 +42,9 @@ from .wire import frames
 _TRACE_ID: Final = frames.shortstr(HEADER_TRACE_ID) + b"S"
 _LENGTH: Final = Struct(">I")
 _SHORT: Final = Struct(">H")
+
+MAX_TOPIC: Final = 255
+"""Bytes; a topic is a routing key, and that is a short string (AMQP 0-9-1, section 4.2.5.3)."""
 
 # Tuples: isinstance with `dict | None` makes the union anew each time.
 _DICT_OR_NONE: Final = (dict, type(None))
@@ -288,6 +292,8 @@ def read_payload(
         if name in payload:
             raise MalformedMessageError(f"field {name!r} is {type_of(payload[name])}")
         raise MalformedMessageError(f"{kind.value} without field {name!r}")
+    if kind is EVENT and len(payload["topic"].encode(errors="replace")) > MAX_TOPIC:
+        raise MalformedMessageError(f"field 'topic' is longer than {MAX_TOPIC} bytes")
     get = payload.get
     if not isinstance(get("context"), _DICT_OR_NONE):
         raise MalformedMessageError(f"field 'context' is {type_of(payload['context'])}")

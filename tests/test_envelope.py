@@ -279,6 +279,7 @@ INCOMING = [
     ("command", {**REQUEST, "params": MISSING}, "command without field 'params'"),
     ("event", {**EVENT, "topic": MISSING}, "event without field 'topic'"),
     ("event", {**EVENT, "topic": None}, "field 'topic' is null"),
+    ("event", {**EVENT, "topic": "é" * 128}, "field 'topic' is longer than 255 bytes"),
     ("event", {**EVENT, "event": MISSING}, "event without field 'event'"),
     ("response", {**RESPONSE, "result": MISSING}, "response without field 'result'"),
     ("response", {**RESPONSE, "error": MISSING}, "response without field 'error'"),
