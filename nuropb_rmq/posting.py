@@ -15,8 +15,8 @@ from .exceptions import (
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
     NuropbValidationError,
-    OutboxFullError,
 )
+from .gate import Gate
 from .head import Head
 from .outbound import Outbound, identify
 from .outgoing import DONE, WAITING, Outgoing, Stage
@@ -89,69 +89,6 @@ class Confirmation(Ignorable[None]):
         return NuropbOutcomeUnknownError(
             f"written, but not confirmed by the broker within {self._timeout:g} s"
         )
-
-
-class Gate:
-    """Keeps requests back while there is no consumer of their responses; bounded as the outbox."""
-
-    def __init__(self, publisher: Publisher, *, max_messages: int, max_bytes: int) -> None:
-        self._publisher = publisher
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
-        self._open = False
-        self._held: dict[Outgoing, None] = {}
-        self._bytes = 0
-        self._closed: NuropbException | None = None
-
-    def publish(self, message: Outgoing) -> None:
-        """Publish a request, now or when the gate opens.
-
-        Raises what Publisher.publish raises; OutboxFullError, too, when too much is held.
-        """
-        if self._open:
-            self._publisher.publish(message)
-        elif self._closed is not None:
-            raise self._closed
-        elif len(self._held) >= self._max_messages or self._publisher.overfull:
-            raise OutboxFullError("too many requests wait for the connection (outbox_messages)")
-        elif self._bytes + message.size > self._max_bytes:
-            raise OutboxFullError("requests that wait for the connection exceed outbox_bytes")
-        else:
-            self._held[message] = None
-            message.wait()
-            self._bytes += message.size
-
-    def discard(self, message: Outgoing, error: NuropbException) -> None:
-        """Settle a message, of whatever kind, that nobody waits for any more."""
-        if message in self._held:
-            del self._held[message]
-            self._bytes -= message.size
-            message.finish(error)
-        else:
-            self._publisher.discard(message, error)
-
-    def set(self, is_open: bool) -> None:
-        """Open, and publish what is held, in its order; or shut."""
-        self._open = is_open
-        while self._held and self._open:
-            message = self._pop()
-            try:
-                self._publisher.publish(message, admitted=True)
-            except NuropbException as e:
-                message.finish(e)
-
-    def close(self, error: NuropbException) -> None:
-        """Settle all that is held; nothing more is published."""
-        self._open = False
-        self._closed = error
-        while self._held:
-            self._pop().finish(error)
-
-    def _pop(self) -> Outgoing:
-        message = next(iter(self._held))
-        del self._held[message]
-        self._bytes -= message.size
-        return message
 
 
 _EXPIRING = (COMMAND, REQUEST)

@@ -8,41 +8,23 @@ is settled by the broker's confirm, or by the loss of its channel.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from itertools import takewhile
+from collections.abc import Callable
 
 from .exceptions import (
-    AMQPProtocolError,
     ConnectionLostError,
     NuropbException,
-    NuropbNotDeliveredError,
     NuropbOutcomeUnknownError,
-    NuropbSerializationError,
     NuropbTimeoutError,
-    OutboxFullError,
-    PublishNackedError,
 )
+from .outbox import Outbox
 from .outgoing import WAITING, WRITTEN, Outgoing
-from .wire import frames
-from .wire.frames import Content
-from .wire.port import ChannelPort
+from .publisher_channel import PublisherChannel
 from .wire.router import HIGH_WATER
-
-logger = logging.getLogger(__name__)
-
-HEADER_OVERHEAD = 8 + 12
-"""Bytes of a header frame beside its properties (AMQP 0-9-1, 4.2.6.1)."""
 
 RETIRED_WITHIN = 5.0
 """Seconds in which what a retired channel has written must be confirmed."""
-
-PER_MESSAGE = 1024
-"""Bytes, about, that a message costs us beside its own while it is not confirmed."""
 
 _NOT_OUR_FAULT = (0, 320)
 """Reply codes of an end that no message of ours can have caused: none, CONNECTION_FORCED."""
@@ -52,11 +34,9 @@ class Publisher:
     """The outbox, and the publishing channel of the moment. It lives as long as its transport."""
 
     def __init__(self, *, max_messages: int, max_bytes: int) -> None:
-        self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
-        self._outbox: deque[Outgoing] = deque()
-        self._bytes = 0
+        self._outbox = Outbox(max_messages=max_messages, max_bytes=max_bytes)
         self._channel: PublisherChannel | None = None
         self._retired: PublisherChannel | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -75,8 +55,8 @@ class Publisher:
 
     @property
     def overfull(self) -> bool:
-        """More waits than may, for it was admitted elsewhere."""
-        return len(self._outbox) > self._max_messages or self._bytes > self._max_bytes
+        """Whether more waits than the bound allows, for it was admitted elsewhere."""
+        return self._outbox.overfull
 
     def publish(self, message: Outgoing, *, admitted: bool = False) -> None:
         """Write the message now, or as soon as there is a channel with room.
@@ -93,36 +73,17 @@ class Publisher:
         if self._closed is not None:
             raise self._closed
         if not (admitted or message.resend):
-            self._check_room(message)
-        self._outbox.append(message)
-        self._waits(message)
-
-    def _waits(self, message: Outgoing) -> None:
-        message.stage = WAITING
-        message.wait()
-        self._bytes += message.size
+            self._outbox.check_room(message)
+        self._outbox.add(message)
         self._set_timer(message)
 
     def _set_timer(self, message: Outgoing) -> None:
         if message.deadline is not None and message.timer is None:
             message.timer = self._loop.call_at(message.deadline, self._expire, message)
 
-    def _check_room(self, message: Outgoing) -> None:
-        if len(self._outbox) >= self._max_messages:
-            raise OutboxFullError(
-                f"{len(self._outbox)} messages wait to be sent (outbox_messages); "
-                "the broker is unreachable, blocked, or slower than its publishers"
-            )
-        if self._bytes + message.size > self._max_bytes:
-            raise OutboxFullError(
-                f"{self._bytes} bytes wait to be sent, {message.size} more exceed outbox_bytes"
-            )
-
     def discard(self, message: Outgoing, error: NuropbException) -> None:
         """Settle a message that nobody waits for any more; it is not sent if it was not yet."""
-        if message.stage is WAITING:
-            self._outbox.remove(message)
-            self._bytes -= message.size
+        if message.stage is WAITING and self._outbox.remove(message):
             self._check_idle()
         message.finish(error)
 
@@ -171,18 +132,16 @@ class Publisher:
             self._channel = None
         if self._retired is channel:
             self._retired = None
-        unknown = []
-        for message in reversed(channel.unconfirmed.values()):
+        written = [each for each in channel.unconfirmed.values() if each.stage is WRITTEN]
+        channel.unconfirmed.clear()
+        again = [each for each in written if each.resend]
+        self._outbox.add_first(again)
+        for message in again:
+            message.resend = reason.code in _NOT_OUR_FAULT
+            self._set_timer(message)
+        for message in written:
             if message.stage is not WRITTEN:
                 continue
-            if message.resend:
-                message.resend = reason.code in _NOT_OUR_FAULT
-                self._outbox.appendleft(message)
-                self._waits(message)
-            else:
-                unknown.append(message)
-        channel.unconfirmed.clear()
-        for message in reversed(unknown):
             message.finish(
                 NuropbOutcomeUnknownError(
                     "written, but the channel was lost before the broker confirmed it: "
@@ -210,8 +169,7 @@ class Publisher:
         if channel is None:
             return
         while outbox and channel.room > 0 and channel.port.writable:
-            message = outbox.popleft()
-            self._bytes -= message.size
+            message = outbox.pop()
             if message.timer is not None:
                 message.timer.cancel()
                 message.timer = None
@@ -238,10 +196,8 @@ class Publisher:
     def close(self, error: NuropbException) -> None:
         """Settle everything that waits; what was written is settled by its channel's end."""
         self._closed = error
-        outbox, self._outbox = self._outbox, deque()
-        self._bytes = 0
-        for message in outbox:
-            message.finish(error)
+        while self._outbox:
+            self._outbox.pop().finish(error)
         self._check_idle()
 
     def confirmed(self) -> None:
@@ -250,130 +206,3 @@ class Publisher:
             self.pump()
         elif self._idle is not None:
             self._check_idle()
-
-
-class PublisherChannel:
-    """One epoch of publishing: the delivery tags of one channel, and what they stand for.
-
-    `room` is how many bytes more may be written before some are confirmed: a broker that reads, and
-    confirms nothing, would else have us remember all of it.
-    """
-
-    __slots__ = (
-        "_id_start", "_on_end", "_prefix", "_publisher", "_retirement", "_suspect_from", "_tag",
-        "port", "room", "unconfirmed",
-    )  # fmt: skip
-
-    port: ChannelPort
-
-    def __init__(
-        self,
-        publisher: Publisher,
-        on_end: Callable[[ConnectionLostError], None],
-        *,
-        room: int,
-        suspect_from: float,
-    ) -> None:
-        self.room = room
-        self._publisher = publisher
-        self._on_end = on_end
-        self._suspect_from = suspect_from
-        self._retirement: asyncio.TimerHandle | None = None
-        self._prefix = os.urandom(8).hex().encode() + b"-"
-        self._id_start = b"%c%b" % (len(self._prefix) + 12, self._prefix)
-        """How a message id is packed, up to the delivery tag in twelve hexadecimal digits."""
-        self._tag = 0
-        self.unconfirmed: dict[int, Outgoing] = {}
-
-    def send(self, message: Outgoing) -> None:
-        """Pack and write; the message id carries the delivery tag, for a Basic.Return has none."""
-        if message.waits_since and message.expired():
-            message.finish(NuropbTimeoutError("never sent: it expired while it waited"))
-            return
-        port = self.port
-        frame_max = port.frame_max
-        tag = self._tag + 1
-        properties = b"%b%b%012x" % (message.properties, self._id_start, tag)
-        if len(properties) + HEADER_OVERHEAD > frame_max:
-            # The header frame cannot be split; a larger one would cost the connection (501).
-            message.finish(
-                NuropbSerializationError(
-                    f"headers and properties of {len(properties)} bytes do not fit into one frame "
-                    f"of {frame_max} bytes: is the trace_id that long?"
-                )
-            )
-            return
-        port.write(
-            frames.pack_content(port.number, message.method, properties, message.body, frame_max)
-        )
-        self._tag = tag
-        self.room -= message.size + PER_MESSAGE
-        message.stage = WRITTEN
-        self.unconfirmed[tag] = message
-
-    def on_content(self, content: Content) -> None:
-        """Basic.Return: the broker has no queue for this message. Its Ack follows."""
-        try:
-            message_id = frames.decode_properties(content.raw_properties).message_id or ""
-            prefix, _, tag = message_id.encode().rpartition(b"-")
-            message = self.unconfirmed[int(tag, 16)] if prefix + b"-" == self._prefix else None
-        except (AMQPProtocolError, ValueError, KeyError):
-            message = None
-        if message is None:
-            logger.warning("a message was returned that this channel did not publish")
-            return
-        message.finish(
-            NuropbNotDeliveredError(
-                f"no queue takes it: exchange {content.exchange!r}, routing key "
-                f"{content.routing_key!r} ({content.reply_code} {content.reply_text}); "
-                "is the service running?"
-            )
-        )
-
-    def on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
-        """Basic.Ack or Basic.Nack (https://www.rabbitmq.com/docs/confirms)."""
-        unconfirmed = self.unconfirmed
-        error = None if acked else PublishNackedError("the broker refused the message (Basic.Nack)")
-        tags: Iterable[int] = (tag,)
-        if multiple:  # tags are in their order; 0 stands for all
-            tags = tuple(takewhile(tag.__ge__, unconfirmed) if tag else unconfirmed)
-        for each in tags:
-            message = unconfirmed.pop(each, None)
-            if message is not None:
-                self.room += message.size + PER_MESSAGE
-                message.finish(error)
-        if error is not None or self._retirement is not None:
-            self._doubt()
-        self._publisher.confirmed()
-
-    def _doubt(self) -> None:
-        """A message was refused, now or before: it may be for the channel's sake.
-
-        RabbitMQ 3.10 remembers for as long as a channel lives that the node was down of a quorum
-        queue's leader, and refuses whatever is published to that queue through this channel, when
-        there is another leader, too. So it takes another channel, once this one has confirmed
-        all.
-        """
-        if self._retirement is None and self._suspect_from < time.monotonic():
-            self._retirement = self._publisher.retire(self)
-        if self._retirement is not None and not self.unconfirmed:
-            self.end()
-
-    def end(self) -> None:
-        """Be followed by another channel."""
-        problem = "the broker refused messages of this channel (Basic.Nack)"
-        self._on_end(ConnectionLostError(problem))
-
-    def on_cancelled(self, by_broker: bool) -> None:
-        """There is no consumer here."""
-
-    def on_writable(self) -> None:
-        """There is room again."""
-        self._publisher.pump()
-
-    def on_closed(self, reason: ConnectionLostError) -> None:
-        """The channel ended."""
-        if self._retirement is not None:
-            self._retirement.cancel()
-        self._publisher.detach(self, reason)
-        self._on_end(reason)

@@ -20,12 +20,13 @@ from .exceptions import (
     NuropbValidationError,
     TransportClosedError,
 )
+from .gate import Gate
 from .hooks import Hooks
 from .link import Link
 from .message import Handler
 from .outbound import Outbound, identify
 from .outgoing import WAITING
-from .posting import Confirmation, Gate, Posts, seconds
+from .posting import Confirmation, Posts, seconds
 from .protocol import REQUEST, ResponsePayloadDict, new_id
 from .publisher import Publisher
 from .replies import Replies

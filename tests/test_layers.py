@@ -57,7 +57,10 @@ LAYERS: tuple[str, ...] = (
     "management",  # beside connection, and independent of it: HTTP, not AMQP
     "setup",  # what an operator would make, over both
     "outgoing",
+    "outbox",
+    "publisher_channel",
     "publisher",
+    "gate",  # before the publisher: for requests
     "consumer",
     "watch",  # of what a session needs on the broker
     "session",  # above both: it gives each epoch's channels to them

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 import pytest
 
 from nuropb_rmq import NuropbTimeoutError, OutboxFullError, State, Transport
-from nuropb_rmq.publisher import PER_MESSAGE
+from nuropb_rmq.publisher_channel import PER_MESSAGE
 from nuropb_rmq.wire.router import HIGH_WATER
 
 from ..encrypting import tapping
@@ -48,7 +48,7 @@ async def test_row_13_bytes_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -> N
     client = await mesh.client(amqp_url=proxy.url, outbox_bytes=50_000)
     await lose(client, proxy)
     posts = await post_until_full(client)
-    assert 50_000 - 2_000 < client._publisher._bytes <= 50_000
+    assert 50_000 - 2_000 < client._publisher._outbox.bytes <= 50_000
     proxy.set(Wire.PASS)
     await asyncio.gather(*posts)
     await eventually(lambda: numbers(recorder) == list(range(len(posts))))

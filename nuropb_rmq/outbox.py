@@ -1,0 +1,76 @@
+"""Messages that wait to be written, in their order and within a bound of number and bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+from .exceptions import OutboxFullError
+from .outgoing import WAITING, Outgoing
+
+
+class Outbox:
+    """A queue out of which any message can be taken, in the same time wherever it stands."""
+
+    __slots__ = ("_max_bytes", "_max_messages", "_waiting", "bytes")
+
+    def __init__(self, *, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        # Not a dict: what was taken from its front is passed over again by each next(iter()).
+        self._waiting: OrderedDict[Outgoing, None] = OrderedDict()
+        self.bytes = 0
+        """Of all that waits."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Outgoing]:
+        return iter(self._waiting)
+
+    @property
+    def overfull(self) -> bool:
+        """Whether more waits than the bound allows, for it was admitted all the same."""
+        return len(self._waiting) > self._max_messages or self.bytes > self._max_bytes
+
+    def check_room(self, message: Outgoing) -> None:
+        """Raise OutboxFullError when one more message would exceed a bound."""
+        if len(self._waiting) >= self._max_messages:
+            raise OutboxFullError(
+                f"{len(self._waiting)} messages wait to be sent (outbox_messages); "
+                "the broker is unreachable, blocked, or slower than its publishers"
+            )
+        if self.bytes + message.size > self._max_bytes:
+            raise OutboxFullError(
+                f"{self.bytes} bytes wait to be sent, {message.size} more exceed outbox_bytes"
+            )
+
+    def add(self, message: Outgoing) -> None:
+        """Put a message at the end; its expiration goes on."""
+        self._enter(message)
+
+    def add_first(self, messages: Sequence[Outgoing]) -> None:
+        """Put messages, in their order, before all others."""
+        for message in reversed(messages):
+            self._enter(message)
+            self._waiting.move_to_end(message, last=False)
+
+    def _enter(self, message: Outgoing) -> None:
+        message.stage = WAITING
+        message.wait()
+        self._waiting[message] = None
+        self.bytes += message.size
+
+    def pop(self) -> Outgoing:
+        """Take the first one out."""
+        message, _ = self._waiting.popitem(last=False)
+        self.bytes -= message.size
+        return message
+
+    def remove(self, message: Outgoing) -> bool:
+        """Take a message out, wherever it stands; False when it is not here."""
+        if message not in self._waiting:
+            return False
+        del self._waiting[message]
+        self.bytes -= message.size
+        return True
