@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
 from .exceptions import NuropbException
+from .origins import report
 from .wire import frames
+
+logger = logging.getLogger(__name__)
 
 OnDone = Callable[[NuropbException | None], None]
 """Told once: None when the broker confirmed, else why it is not known to have the message."""
@@ -99,4 +103,7 @@ class Outgoing:
             if self.timer is not None:
                 self.timer.cancel()
                 self.timer = None
-            self.on_done(error)
+            try:
+                self.on_done(error)
+            except Exception as e:  # noqa: BLE001 - the messages behind this one go on
+                report(logger, logging.ERROR, e, "the receiver of a message's outcome failed")

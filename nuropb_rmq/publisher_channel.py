@@ -16,6 +16,7 @@ from .exceptions import (
     NuropbNotDeliveredError,
     NuropbSerializationError,
     NuropbTimeoutError,
+    NuropbTransportError,
     PublishNackedError,
 )
 from .outgoing import WRITTEN, Outgoing
@@ -99,9 +100,16 @@ class PublisherChannel:
                 )
             )
             return
-        port.write(
-            frames.pack_content(port.number, message.method, properties, message.body, frame_max)
-        )
+        try:
+            port.write(
+                frames.pack_content(
+                    port.number, message.method, properties, message.body, frame_max
+                )
+            )
+        except Exception as e:  # noqa: BLE001 - nothing of it was written, and others wait behind it
+            problem = f"never sent: it could not be written: {type(e).__name__}"
+            message.finish(NuropbTransportError(problem, None, e))
+            return
         self._tag = tag
         self.room -= message.size + PER_MESSAGE
         message.stage = WRITTEN

@@ -45,12 +45,14 @@ class Sealing:
             raise EncryptionError("encrypted: this transport has no encryptor")
         try:
             if service is None or awaited:
-                return encryptor.encrypt_payload(body, correlation_id, service)
-            return encryptor.encrypt_unanswered(body, correlation_id, service)
+                sealed = encryptor.encrypt_payload(body, correlation_id, service)
+            else:
+                sealed = encryptor.encrypt_unanswered(body, correlation_id, service)
         except EncryptionError:
             raise
         except Exception as e:  # any encryptor may be given; its errors are its own
             raise EncryptionError(f"cannot be encrypted: {type(e).__name__}") from e
+        return _bytes_of(sealed, "encrypt_payload")
 
     def unseal_now(self, body: bytes, correlation_id: str) -> bytes:
         """Decrypt a response, in place. Raises EncryptionError."""
@@ -60,11 +62,12 @@ class Sealing:
 
     def _decrypt(self, decrypt: Callable[[bytes, str], bytes], body: bytes, of: str) -> bytes:
         try:
-            return decrypt(body, of)
+            plain = decrypt(body, of)
         except EncryptionError:
             raise
         except Exception as e:  # any encryptor may be given; its errors are its own
             raise EncryptionError(f"cannot be decrypted: {type(e).__name__}") from e
+        return _bytes_of(plain, "decrypt_payload")
 
     async def unseal(self, body: bytes, correlation_id: str) -> bytes:
         """Decrypt a request, in a thread where that takes long. Raises EncryptionError."""
@@ -99,6 +102,13 @@ class Sealing:
         """What came in is settled, answered or not: its key is not needed."""
         if self._encryptor is not None:
             self._encryptor.forget(correlation_id, sent=False)
+
+
+def _bytes_of(made: object, method: str) -> bytes:
+    """What an encryptor returned. Raises EncryptionError when it is not bytes."""
+    if isinstance(made, bytes | bytearray):
+        return bytes(made)
+    raise EncryptionError(f"the encryptor's {method} returned {type(made).__name__}, not bytes")
 
 
 def whole_body(content: Content) -> bytes:

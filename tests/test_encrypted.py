@@ -31,8 +31,8 @@ from .encrypting import (
     serving,
     tapping,
 )
-from .faults.proxy import Proxy, Way
-from .support import Mesh, Recorder, command, event, eventually, request, result_of
+from .faults.proxy import Proxy, Way, Wire
+from .support import Mesh, Recorder, Watch, command, event, eventually, request, result_of
 
 
 @pytest.fixture
@@ -245,3 +245,40 @@ async def test_errors_of_another_encryptor_are_translated(mesh: Mesh, tap: Tap) 
         await client.request(request(), encrypted=True)
     assert len(await asyncio.to_thread(tap.take, DL_QUEUE)) == 1
     assert recorder.seen == []
+
+
+class Texts:
+    """An encryptor that gives text in place of bytes."""
+
+    def encrypt_payload(
+        self, payload: bytes, correlation_id: str, service_name: str | None = None
+    ) -> bytes:
+        return payload.decode()  # type: ignore[return-value]
+
+    def decrypt_payload(self, payload: bytes, correlation_id: str) -> bytes:
+        return payload.decode()  # type: ignore[return-value]
+
+
+async def test_an_encryptor_that_returns_text_costs_the_message_and_nothing_else(
+    mesh: Mesh, tap: Tap
+) -> None:
+    """With the connection away, where the message would wait, and with it."""
+    await mesh.service(Recorder(), encryptor=Texts())
+    client = await mesh.client(encryptor=calling())
+    async with Proxy(mesh.url) as wire:
+        broken = await mesh.client(amqp_url=wire.url, encryptor=Texts())
+        watch = Watch(broken)
+        wire.set(Wire.REFUSE)
+        wire.reset()
+        await watch.left()
+        for _ in range(2):
+            for send, payload in ((broken.send, command()), (broken.request, request())):
+                with pytest.raises(
+                    EncryptionError, match="encrypt_payload returned str, not bytes"
+                ):
+                    await send(payload, encrypted=True)
+            wire.set(Wire.PASS)
+            assert result_of(await broken.request(request(n=1))) == {"n": 1}
+    with pytest.raises(EncryptionError):
+        await client.request(request(), encrypted=True)
+    assert len(await asyncio.to_thread(tap.take, DL_QUEUE)) == 1

@@ -9,10 +9,14 @@ import pytest
 from nuropb_rmq import (
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
+    NuropbTransportError,
     OutboxFullError,
     State,
     Transport,
 )
+from nuropb_rmq.envelope import pack_properties, publish_method
+from nuropb_rmq.outgoing import Outgoing
+from nuropb_rmq.protocol import MessageType
 
 from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
 from .proxy import Proxy, Wire
@@ -98,3 +102,38 @@ async def test_row_13_not_confirmed_in_time_is_unknown(mesh: Mesh, proxy: Proxy)
         await client.send(command(n=1), timeout=0.3)
     proxy.set(Wire.PASS)
     await eventually(lambda: client._publisher.unconfirmed == 0)
+
+
+async def test_row_13_what_cannot_be_written_ends_alone(
+    mesh: Mesh, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message that cannot be packed, and one whose outcome nobody can be told of."""
+    recorder = Recorder()
+    await mesh.service(recorder, prefetch_count=1)
+    client = await mesh.client(amqp_url=proxy.url)
+    await lost(client, proxy)
+    outcomes: list[object] = []
+
+    def unfit(outcome: object) -> None:
+        outcomes.append(outcome)
+        raise RuntimeError
+
+    before = asyncio.create_task(client.send(command(n=1)))
+    await eventually(lambda: client._publisher.waiting == 1)
+    text: bytes = "text"  # type: ignore[assignment]
+    properties = pack_properties(MessageType.EVENT, "c-1", trace_id=None)
+    for body in (text, b"{}"):
+        method = publish_method("", "nuropb-nobody-sq", False)
+        client._publisher.publish(Outgoing(method, properties, body, unfit))
+    behind = asyncio.create_task(client.send(command(n=2)))
+    await eventually(lambda: client._publisher.waiting == 4)
+    proxy.set(Wire.PASS)
+    await asyncio.gather(before, behind)
+    assert [each.payload["params"]["n"] for each in recorder.seen] == [1, 2]
+    await eventually(lambda: len(outcomes) == 2)
+    assert isinstance(outcomes[0], NuropbTransportError)
+    assert outcomes[1] is None
+    assert "could not be written: TypeError" in str(outcomes[0])
+    assert "the receiver of a message's outcome failed" in caplog.text
+    assert client._publisher.unconfirmed == 0
+    assert client.state is State.READY
