@@ -30,6 +30,7 @@ from .exceptions import (
     EncryptionRequiredError,
     InstanceInUseError,
     MalformedMessageError,
+    MessageTooLargeError,
     NuropbAuthenticationError,
     NuropbAuthorizationError,
     NuropbCallAgain,
@@ -51,6 +52,7 @@ from .exceptions import (
     PublishNackedError,
     ServiceNotConfigured,
     TokenProviderError,
+    TopicRefusedError,
     TransportClosedError,
 )
 from .interface import (
@@ -123,6 +125,7 @@ __all__ = [
     "Message",
     "MessageCallbackFunction",
     "MessageCompleteFunction",
+    "MessageTooLargeError",
     "MessageType",
     "NuropbAuthenticationError",
     "NuropbAuthorizationError",
@@ -162,6 +165,7 @@ __all__ = [
     "State",
     "TokenProvider",
     "TokenProviderError",
+    "TopicRefusedError",
     "Transport",
     "TransportClosedError",
     "TransportConfig",

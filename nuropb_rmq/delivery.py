@@ -13,11 +13,13 @@ from .acknowledgement import REJECT, Settlement
 from .consumer import Consumer
 from .exceptions import (
     NuropbException,
+    NuropbOutcomeUnknownError,
     NuropbSerializationError,
     NuropbTimeoutError,
     PublishNackedError,
 )
 from .head import Head
+from .message import Message
 from .outgoing import OnDone
 from .wire.frames import Content
 
@@ -55,6 +57,9 @@ class Owner(Protocol):
     def gives_up(self, work: Delivery) -> bool:
         """Whether the handler of this delivery is cancelled by the transport."""
 
+    def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
+        """An answer or event of it could not be delivered."""
+
 
 class Delivery:
     """One delivery until it is settled: after its messages are confirmed, and once.
@@ -64,11 +69,13 @@ class Delivery:
 
     __slots__ = (
         "_consumer", "_done", "_outstanding", "_owner", "arrived", "concluded", "content",
-        "decrypted", "head", "pace", "sent", "settlement", "settler", "task",
+        "decrypted", "head", "message", "pace", "sent", "settlement", "settler", "task",
     )  # fmt: skip
 
     head: Head
     """Once it was read."""
+    message: Message
+    """Once it was handled."""
 
     def __init__(
         self,
@@ -150,9 +157,13 @@ class Delivery:
         self.content = content
 
     def expect(self) -> OnDone:
-        """Wait for one more message to be confirmed; its outcome is told to what is returned."""
-        self._outstanding += 1
-        return self._sent
+        """Wait for an answer to be confirmed; its outcome is told to what is returned."""
+        self.wait_for(1)
+        return self._answered
+
+    def wait_for(self, count: int) -> None:
+        """Wait for so many more calls of published()."""
+        self._outstanding += count
 
     def expect_call_again(self) -> OnDone:
         """The delivery is acknowledged when its successor is confirmed, else given back."""
@@ -164,10 +175,15 @@ class Delivery:
         if self._outstanding == 0:
             self.settle(self.settlement)
 
-    def _sent(self, error: NuropbException | None) -> None:
-        if error is not None:
-            # The work is done: doing it again because its answer got lost would be worse.
-            logger.warning("an answer or event could not be delivered: %s", error)
+    def _answered(self, error: NuropbException | None) -> None:
+        match error:
+            case None:
+                pass
+            case NuropbTimeoutError() | NuropbOutcomeUnknownError():
+                # The request's time is over, and its requester has been told so: the work is done.
+                logger.warning("the answer to %s was late: %s", self.head.correlation_id, error)
+            case _:
+                self._owner.undelivered(self, "its answer", error)
         self.published()
 
     def _called_again(self, error: NuropbException | None) -> None:

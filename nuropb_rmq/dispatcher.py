@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
 from time import monotonic
 from typing import Any, Final
 
@@ -19,6 +17,7 @@ from .acknowledgement import (
     Outcome,
     decide,
 )
+from .answers import Answers
 from .changes import Changes
 from .config import TransportConfig
 from .consumer import Consumer
@@ -71,10 +70,6 @@ Taker = Callable[[Delivery, Message, Conclude], Awaitable[Any]]
 """A handler that knows its delivery, and may end it before it ends itself."""
 
 
-def _is_response(payload: Mapping[str, Any]) -> bool:
-    return payload.get("tag") == "response"
-
-
 def plain(handler: Handler) -> Taker:
     """A handler that only sees messages."""
     return lambda _, message, __: handler(message)
@@ -104,10 +99,9 @@ class Dispatcher:
         self._outbound = outbound
         self._sealing = sealing
         self._changes = Changes()
+        self._answers = Answers(config, outbound, sealing)
         self._max_depth = config.max_json_depth
         self._names = frozenset((config.service_name, *config.rpc_bindings))
-        # Few destinations are many messages': each is looked at once.
-        self._admits = lru_cache(maxsize=1024)(re.compile(config.reply_to_pattern).fullmatch)
         self._runner = Runner(
             self._dispatch, name="nuropb-handler", on_wait=self._waits, on_end=self._changes.wake
         )
@@ -123,7 +117,6 @@ class Dispatcher:
         # Handlers are cancelled by us: at the end of stop(), or by asyncio.run() as it ends.
         self._cancelling = False
         self._shutting_down = shutting_down
-        self._refused_reply_to = False
 
     # -- deliveries -------------------------------------------------------------------------
 
@@ -326,6 +319,7 @@ class Dispatcher:
         messages: Sequence[Mapping[str, Any]],
     ) -> None:
         work.concluded = True
+        work.message = message
         decision = decide(message.kind, outcome, message.call_again_count)
         work.settlement = decision.settlement
         if decision.settlement is CALL_AGAIN:
@@ -342,52 +336,19 @@ class Dispatcher:
                 error = NuropbCallAgainReject("the handler asked for a second call-again")
                 messages = [envelope.error_response(head, error.to_dict(), context_of(message))]
         try:
-            self._publish(work, head, messages)
+            self._answers.publish(work, head, messages)
         except NuropbException as e:
             if outcome is Outcome.FAILED or message.kind is not REQUEST:
                 raise
             # The result cannot be sent: that is a failure, and the requester is told so.
             _, messages = self._failed(message, head, e)
             work.settlement = REJECT
-            self._publish(work, head, messages)
+            self._answers.publish(work, head, messages)
         work.published()
 
-    def _publish(self, work: Delivery, head: Head, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Pack everything before anything is sent: then all of it goes, or nothing."""
-        if len(messages) > 1:
-            # Events first: the key that a request came with serves one answer, and none goes plain.
-            messages = sorted(messages, key=_is_response)
-        packed = []
-        sealed = work.decrypted
-        for payload in messages:
-            if not _is_response(payload):
-                packed.append(self._outbound.event(payload))
-            elif work.decrypted is sealed and (reply_to := self._reply_to(head)) is not None:
-                packed.append(self._outbound.reply(head, payload, reply_to, encrypted=sealed))
-                work.decrypted = False
-        work.sent = len(packed)
-        for each in packed:
-            on_done = work.expect()
-            try:
-                self._outbound.send(each, on_done)
-            except NuropbTransportError as e:  # no room, or closed: too late for another answer
-                on_done(e)
-
-    def _reply_to(self, head: Head) -> str | None:
-        """Where to answer; only what the configured pattern admits is ever published to."""
-        reply_to = head.reply_to
-        if not reply_to or not head.correlation_id:
-            return None
-        if self._admits(reply_to) is None:
-            if not self._refused_reply_to:
-                self._refused_reply_to = True
-                logger.warning(
-                    "no answer to %r: reply_to_pattern %r does not admit it (said once)",
-                    reply_to,
-                    self._config.reply_to_pattern,
-                )
-            return None
-        return reply_to
+    def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
+        """An answer or event could not be delivered; see Answers.undelivered."""
+        return self._answers.undelivered(work, what, error)
 
     def _refuse(self, work: Delivery, head: Head, error: NuropbException) -> None:
         """A message that cannot be read: dead-lettered once, and answered when that is possible.
@@ -396,7 +357,7 @@ class Dispatcher:
         """
         self._failures.unreadable(head.correlation_id, head.trace_id, error)
         work.settlement = REJECT
-        self._publish(work, head, [envelope.error_response(head, error.to_dict())])
+        self._answers.publish(work, head, [envelope.error_response(head, error.to_dict())])
         if work.decrypted:
             self._sealing.forget_received(head.correlation_id)
         work.published()

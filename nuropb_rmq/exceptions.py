@@ -9,6 +9,7 @@
     │   ├── BrokerUnreachableError                   no host answered
     │   │   └── BrokerTLSError                       TLS could not be agreed, or not be trusted
     │   ├── BrokerAuthenticationError                credentials or permissions refused
+    │   │   └── TopicRefusedError                    this user may not publish events of the topic
     │   ├── TokenProviderError                       it gave no access token to log in with
     │   ├── ServiceNotConfigured                     virtual host or exchange missing
     │   ├── InstanceInUseError                       another process holds this response queue
@@ -21,6 +22,7 @@
     ├── NuropbMessageError                           a message, or what came of it
     │   ├── NuropbNotDeliveredError                  no queue takes it
     │   ├── NuropbSerializationError                 a payload that JSON cannot carry
+    │   │   └── MessageTooLargeError                 over max_body_bytes, or the broker's limit
     │   ├── MalformedMessageError                    a message that does not follow the protocol
     │   ├── EncryptionError                          cannot be encrypted or decrypted
     │   │   └── EncryptionRequiredError              the method is not to be called in plain
@@ -56,6 +58,7 @@ __all__ = [
     "EncryptionRequiredError",
     "InstanceInUseError",
     "MalformedMessageError",
+    "MessageTooLargeError",
     "NuropbAuthenticationError",
     "NuropbAuthorizationError",
     "NuropbCallAgain",
@@ -77,6 +80,7 @@ __all__ = [
     "PublishNackedError",
     "ServiceNotConfigured",
     "TokenProviderError",
+    "TopicRefusedError",
     "TransportClosedError",
 ]
 
@@ -149,6 +153,21 @@ class BrokerAuthenticationError(NuropbTransportError):
     """The broker refused the credentials, or what they permit."""
 
 
+class TopicRefusedError(BrokerAuthenticationError):
+    """The broker's user may not publish events of this topic: the event was not published."""
+
+    def __init__(
+        self,
+        description: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        exception: BaseException | None = None,
+        *,
+        topic: str = "",
+    ) -> None:
+        super().__init__(description, payload, exception)
+        self.topic = topic
+
+
 class TokenProviderError(NuropbTransportError):
     """The token provider failed, hung, or gave no token to log in with; `exception` is its own."""
 
@@ -207,6 +226,26 @@ class NuropbNotDeliveredError(NuropbMessageError):
 
 class NuropbSerializationError(NuropbMessageError):
     """The payload cannot be carried as JSON."""
+
+
+class MessageTooLargeError(NuropbSerializationError):
+    """A body of `size` bytes is over a limit of `limit`: max_body_bytes, or the broker's own.
+
+    The message was not delivered.
+    """
+
+    def __init__(
+        self,
+        description: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        exception: BaseException | None = None,
+        *,
+        size: int = 0,
+        limit: int = 0,
+    ) -> None:
+        super().__init__(description, payload, exception)
+        self.size = size
+        self.limit = limit
 
 
 class MalformedMessageError(NuropbMessageError):

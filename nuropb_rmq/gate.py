@@ -44,6 +44,9 @@ class Gate:
         self._open = is_open
         while self._held and self._open:
             message = self._held.pop()
+            if len(message.body) > self._publisher.largest:  # learned while it was held
+                message.finish(self._publisher.too_large(len(message.body)))
+                continue
             try:
                 self._publisher.publish(message, admitted=True)
             except NuropbException as e:

@@ -8,11 +8,7 @@ from typing import Any
 
 from . import envelope, serialization
 from .config import TransportConfig
-from .exceptions import (
-    EncryptionError,
-    NuropbSerializationError,
-    NuropbValidationError,
-)
+from .exceptions import EncryptionError, NuropbValidationError
 from .handled import current
 from .head import Head
 from .outgoing import OnDone, Outgoing
@@ -33,7 +29,6 @@ class Outbound:
         sealing: Sealing,
     ) -> None:
         self._config = config
-        self._max_body = config.max_body_bytes
         self._persistent = config.persistent
         self.topology = topology
         self._publisher = publisher
@@ -75,10 +70,8 @@ class Outbound:
             )
         body = serialization.encode(payload)
         size = len(body) * 16 // 9 if encrypted else len(body)  # base64, twice
-        if size > self._max_body:
-            raise NuropbSerializationError(
-                f"the body of {size} bytes is larger than max_body_bytes ({self._max_body})"
-            )
+        if size > self._publisher.largest:
+            raise self._publisher.too_large(size)
         expiration = None if ttl is None else envelope.milliseconds(ttl)
         properties = envelope.pack_properties(
             kind,
@@ -146,10 +139,14 @@ class Outbound:
         )
 
     def event(self, payload: Mapping[str, Any]) -> Outgoing:
-        """An event that a handler's success publishes, packed, for send()."""
+        """An event that a handler's success publishes, packed, for send().
+
+        It waits as a response does, and is written again as one: what handles the message at
+        least once publishes its events at least once.
+        """
         kind = envelope.check_outgoing(payload)
         deadline = self._loop.time() + self._config.publish_timeout
-        return self.pack(identify(payload), _nobody, kind=kind, deadline=deadline)
+        return self.pack(identify(payload), _nobody, kind=kind, deadline=deadline, resend=True)
 
     def send(self, message: Outgoing, on_done: OnDone) -> None:
         """Publish what was packed; `on_done` is told its outcome, or this raises."""

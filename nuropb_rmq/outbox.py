@@ -57,6 +57,7 @@ class Outbox:
 
     def _enter(self, message: Outgoing) -> None:
         message.stage = WAITING
+        message.size = len(message.properties) + len(message.body)  # it may be a resend: ALONE
         message.wait()
         self._waiting[message] = None
         self.bytes += message.size

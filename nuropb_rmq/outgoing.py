@@ -33,20 +33,37 @@ WRITTEN: Final = Stage.WRITTEN
 DONE: Final = Stage.DONE
 
 
+class Resend(Enum):
+    """What happens to a message that was written when its channel ends before the confirm."""
+
+    NEVER = auto()
+    """Its outcome is reported as NuropbOutcomeUnknownError."""
+    AGAIN = auto()
+    """It is written again."""
+    ALONE = auto()
+    """It is written again with nothing else beside it: the broker may have ended a channel over
+    it, without a word that says so. When that channel is closed as well, it was."""
+
+
+NEVER: Final = Resend.NEVER
+AGAIN: Final = Resend.AGAIN
+ALONE: Final = Resend.ALONE
+
+
 class Outgoing:
     """One message on its way out.
 
     `deadline` is in loop time: a message that is still in the outbox then is never sent. Without
     one, whoever waits for it discards it in time. `expiration` is what stands at the end of its
     properties, in milliseconds: what is left of it is written when the message had to wait.
-    `resend` tells what happens when its channel dies before the confirm: written again (replies,
-    for which someone waits, and what is called again: a second one is harmless), or reported as
-    NuropbOutcomeUnknownError.
+    `resend` is for answers and events of a handler, of which a second one does no harm that a
+    second delivery would not do, and for what is called again: see Resend. `refusals` counts how
+    often the broker refused it.
     """
 
     __slots__ = (
-        "body", "deadline", "expiration", "method", "on_done", "properties", "resend", "size",
-        "stage", "timer", "waits_since",
+        "body", "deadline", "expiration", "method", "on_done", "properties", "refusals", "resend",
+        "size", "stage", "timer", "waits_since",
     )  # fmt: skip
 
     def __init__(
@@ -65,8 +82,9 @@ class Outgoing:
         self.body = body
         self.on_done = on_done
         self.deadline = deadline
-        self.resend = resend
+        self.resend = AGAIN if resend else NEVER
         self.expiration = expiration
+        self.refusals = 0
         self.size = len(properties) + len(body)
         self.stage = WAITING
         self.timer: asyncio.TimerHandle | None = None

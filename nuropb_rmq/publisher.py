@@ -14,29 +14,39 @@ from collections.abc import Callable
 
 from .exceptions import (
     ConnectionLostError,
+    MessageTooLargeError,
     NuropbException,
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
 )
 from .outbox import Outbox
-from .outgoing import WAITING, WRITTEN, Outgoing
+from .outgoing import ALONE, NEVER, WAITING, WRITTEN, Outgoing
 from .publisher_channel import PublisherChannel
+from .refused import aftermath, too_large
 from .wire.router import HIGH_WATER
 
 RETIRED_WITHIN = 5.0
 """Seconds in which what a retired channel has written must be confirmed."""
 
-_NOT_OUR_FAULT = (0, 320)
-"""Reply codes of an end that no message of ours can have caused: none, CONNECTION_FORCED."""
+REFUSED_PAUSES = (0.5, 1.0, 2.0, 4.0)
+"""Seconds before an answer that the broker refused is written again: the node of its queue may
+have died. Few, for each may bring an event once more to those queues that took it."""
+_NO_LIMIT = 2**63
 
 
 class Publisher:
     """The outbox, and the publishing channel of the moment. It lives as long as its transport."""
 
-    def __init__(self, *, max_messages: int, max_bytes: int) -> None:
+    def __init__(self, *, max_messages: int, max_bytes: int, max_body: int = _NO_LIMIT) -> None:
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(max_messages=max_messages, max_bytes=max_bytes)
+        self._max_body = max_body
+        self._connection: object = None
+        self.largest = max_body
+        """Bytes of the largest body that may be sent: max_body_bytes, or the broker's limit."""
+        self._paused: dict[Outgoing, asyncio.TimerHandle] = {}
+        """What was refused, until it is written again."""
         self._channel: PublisherChannel | None = None
         self._retired: PublisherChannel | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -58,6 +68,16 @@ class Publisher:
         """Whether more waits than the bound allows, for it was admitted elsewhere."""
         return self._outbox.overfull
 
+    def too_large(self, size: int) -> MessageTooLargeError:
+        """The error of a body of so many bytes, which are more than `largest`."""
+        if self.largest < self._max_body:
+            return too_large(size, self.largest)
+        return MessageTooLargeError(
+            f"the body of {size} bytes is larger than max_body_bytes ({self._max_body})",
+            size=size,
+            limit=self._max_body,
+        )
+
     def publish(self, message: Outgoing, *, admitted: bool = False) -> None:
         """Write the message now, or as soon as there is a channel with room.
 
@@ -72,7 +92,7 @@ class Publisher:
             return
         if self._closed is not None:
             raise self._closed
-        if not (admitted or message.resend):
+        if not admitted and message.resend is NEVER:
             self._outbox.check_room(message)
         self._outbox.add(message)
         self._set_timer(message)
@@ -83,9 +103,12 @@ class Publisher:
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
         """Settle a message that nobody waits for any more; it is not sent if it was not yet."""
-        if message.stage is WAITING and self._outbox.remove(message):
-            self._check_idle()
+        if message.stage is WAITING and not self._outbox.remove(message):
+            paused = self._paused.pop(message, None)
+            if paused is not None:
+                paused.cancel()
         message.finish(error)
+        self._check_idle()
 
     def _expire(self, message: Outgoing) -> None:
         message.timer = None
@@ -102,12 +125,21 @@ class Publisher:
     # -- the channel of the moment ----------------------------------------------------------
 
     def channel(
-        self, on_end: Callable[[ConnectionLostError], None], *, suspect_after: float = math.inf
+        self,
+        on_end: Callable[[ConnectionLostError], None],
+        *,
+        connection: object = None,
+        suspect_after: float = math.inf,
     ) -> PublisherChannel:
         """A listener for a new publishing channel; `attach` makes it the one in use.
 
-        A Basic.Nack retires it that comes more than `suspect_after` seconds after its begin.
+        What was learned of the broker counts for as long as `connection` is the same. A
+        Basic.Nack retires the channel that comes more than `suspect_after` seconds after its
+        begin.
         """
+        if connection is not self._connection:
+            self._connection = connection
+            self.largest = self._max_body
         room = max(self._max_bytes, HIGH_WATER)
         return PublisherChannel(
             self, on_end, room=room, suspect_from=time.monotonic() + suspect_after
@@ -124,33 +156,56 @@ class Publisher:
         return self._loop.call_later(RETIRED_WITHIN, channel.end)
 
     def detach(self, channel: PublisherChannel, reason: ConnectionLostError) -> None:
-        """The channel ended: settle or take back what was written and not confirmed.
-
-        When the broker gave a reason, one of these may be it: then each is sent again only once.
-        """
+        """The channel ended: settle or take back what was written and not confirmed."""
         if self._channel is channel:
             self._channel = None
         if self._retired is channel:
             self._retired = None
         written = [each for each in channel.unconfirmed.values() if each.stage is WRITTEN]
         channel.unconfirmed.clear()
-        again = [each for each in written if each.resend]
-        self._outbox.add_first(again)
-        for message in again:
-            message.resend = reason.code in _NOT_OUR_FAULT
+        after = aftermath(reason, written)
+        if after.limit is not None:
+            self.largest = min(self.largest, after.limit)
+            after.ended += self._over_the_limit()
+        self._outbox.add_first(after.again)
+        for message in after.again:
             self._set_timer(message)
-        for message in written:
-            if message.stage is not WRITTEN:
-                continue
-            message.finish(
-                NuropbOutcomeUnknownError(
-                    "written, but the channel was lost before the broker confirmed it: "
-                    f"it may or may not have been delivered ({reason})",
-                    None,
-                    reason,
-                )
-            )
+        for message, error in after.ended:
+            message.finish(error)
         self._check_idle()
+
+    def tries_again(self, message: Outgoing) -> bool:
+        """Whether a message that was refused is written once more, after a pause.
+
+        Those whose author waits are not: it is told at once.
+        """
+        tries = message.refusals
+        if message.resend is NEVER or message.stage is not WRITTEN or self._closed is not None:
+            return False
+        if tries == len(REFUSED_PAUSES):
+            return False
+        at = self._loop.time() + REFUSED_PAUSES[tries]
+        if message.deadline is not None and at >= message.deadline:
+            return False
+        message.refusals = tries + 1
+        message.stage = WAITING
+        message.wait()
+        self._paused[message] = self._loop.call_at(at, self._resume, message)
+        return True
+
+    def _resume(self, message: Outgoing) -> None:
+        del self._paused[message]
+        self._outbox.add(message)
+        self._set_timer(message)
+        self.pump()
+
+    def _over_the_limit(self) -> list[tuple[Outgoing, NuropbException]]:
+        """Take out of the outbox what the broker would refuse."""
+        limit = self.largest
+        large = [each for each in self._outbox if len(each.body) > limit]
+        for message in large:
+            self._outbox.remove(message)
+        return [(each, too_large(len(each.body), limit)) for each in large]
 
     def stalled(self) -> None:
         """The broker takes nothing for the time being (Connection.Blocked).
@@ -175,27 +230,36 @@ class Publisher:
                 message.timer = None
             if message.deadline is not None and message.deadline <= self._loop.time():
                 message.finish(NuropbTimeoutError("never sent: its deadline had passed"))
-            else:
-                channel.send(message)
+                continue
+            if message.resend is ALONE:
+                message.size = channel.room  # nothing else is written until this is confirmed
+            channel.send(message)
         self._check_idle()
 
     # -- the end ----------------------------------------------------------------------------
 
     async def flushed(self) -> None:
         """Wait until nothing waits and nothing is unconfirmed."""
-        while self._outbox or self.unconfirmed:
+        while self._busy():
             if self._idle is None:
                 self._idle = self._loop.create_future()
             await asyncio.shield(self._idle)
 
+    def _busy(self) -> bool:
+        return bool(self._outbox or self._paused or self.unconfirmed)
+
     def _check_idle(self) -> None:
-        if self._idle is not None and not self._outbox and not self.unconfirmed:
+        if self._idle is not None and not self._busy():
             self._idle.set_result(None)
             self._idle = None
 
     def close(self, error: NuropbException) -> None:
         """Settle everything that waits; what was written is settled by its channel's end."""
         self._closed = error
+        for message, timer in self._paused.items():
+            timer.cancel()
+            self._outbox.add(message)
+        self._paused.clear()
         while self._outbox:
             self._outbox.pop().finish(error)
         self._check_idle()

@@ -33,6 +33,12 @@ PER_MESSAGE = 1024
 """Bytes, about, that a message costs us beside its own while it is not confirmed."""
 
 
+_NACKED = (
+    "the broker refused the message (Basic.Nack): a queue is full, or not to be had; of several "
+    "queues that take it, others may have got it"
+)
+
+
 class Owner(Protocol):
     """What a channel needs of the publisher that it belongs to."""
 
@@ -41,6 +47,9 @@ class Owner(Protocol):
 
     def confirmed(self) -> None:
         """A confirm settled something: there is room for more."""
+
+    def tries_again(self, message: Outgoing) -> bool:
+        """Whether a message that was refused is written once more, after a pause."""
 
     def retire(self, channel: PublisherChannel) -> asyncio.TimerHandle:
         """Write nothing more to this channel, and end it in a while."""
@@ -137,7 +146,7 @@ class PublisherChannel:
     def on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
         """Basic.Ack or Basic.Nack (https://www.rabbitmq.com/docs/confirms)."""
         unconfirmed = self.unconfirmed
-        error = None if acked else PublishNackedError("the broker refused the message (Basic.Nack)")
+        error = None if acked else PublishNackedError(_NACKED)
         tags: Iterable[int] = (tag,)
         if multiple:  # tags are in their order; 0 stands for all
             tags = tuple(takewhile(tag.__ge__, unconfirmed) if tag else unconfirmed)
@@ -145,7 +154,8 @@ class PublisherChannel:
             message = unconfirmed.pop(each, None)
             if message is not None:
                 self.room += message.size + PER_MESSAGE
-                message.finish(error)
+                if error is None or not self._publisher.tries_again(message):
+                    message.finish(error)
         if error is not None or self._retirement is not None:
             self._doubt()
         self._publisher.confirmed()

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from .exceptions import (
     EncryptionRequiredError,
+    MessageTooLargeError,
     NuropbAuthenticationError,
     NuropbAuthorizationError,
     NuropbCallAgainReject,
@@ -48,6 +49,10 @@ class RemoteHandlingError(NuropbRemoteError, NuropbHandlingError):
     """The method failed, was not done in time, or is unknown."""
 
 
+class RemoteMessageTooLargeError(NuropbRemoteError, MessageTooLargeError):
+    """The method's result is too large to be sent; the sizes are in the text."""
+
+
 class RemoteSerializationError(NuropbRemoteError, NuropbSerializationError):
     """The method's result cannot be sent."""
 
@@ -58,6 +63,7 @@ class RemoteValidationError(NuropbRemoteError, NuropbValidationError):
 
 _BY_NAME: Final[Mapping[str, type[NuropbRemoteError]]] = {
     "EncryptionRequiredError": RemoteEncryptionRequiredError,
+    "MessageTooLargeError": RemoteMessageTooLargeError,
     "NuropbAuthenticationError": RemoteAuthenticationError,
     "NuropbAuthorizationError": RemoteAuthorizationError,
     "NuropbCallAgainReject": RemoteCallAgainRejectError,

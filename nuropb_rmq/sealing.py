@@ -89,6 +89,19 @@ class Sealing:
             opening.add_done_callback(lambda done: self._abandon(done, correlation_id))
             raise
 
+    def owe_again(self, body: bytes, correlation_id: str) -> None:
+        """Take the key out of a request once more: it served an answer that was not delivered.
+
+        In place, for this is rare. Raises EncryptionError.
+        """
+        encryptor = self._encryptor
+        if encryptor is None:
+            raise EncryptionError(_NO_ENCRYPTOR)
+        if isinstance(encryptor, ForeignEncryptor):
+            self._decrypt(encryptor.decrypt_request, body, correlation_id)
+        else:
+            self._decrypt(encryptor.decrypt_payload, body, correlation_id)
+
     def _abandon(self, opening: asyncio.Future[bytes], correlation_id: str) -> None:
         if not opening.cancelled() and opening.exception() is None:
             self.forget_received(correlation_id)

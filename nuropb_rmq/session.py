@@ -222,7 +222,9 @@ class Session:
 
     async def _open_publishing(self) -> None:
         channel = await self._open_channel(confirms=True)
-        listener = self._publisher.channel(self._end, suspect_after=self.suspect_after)
+        listener = self._publisher.channel(
+            self._end, connection=self._router, suspect_after=self.suspect_after
+        )
         listener.port = self._register(channel, listener)
         self._publisher.attach(listener)
 

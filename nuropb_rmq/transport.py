@@ -168,7 +168,7 @@ class Transport:
         self._instance_id = config.instance_id or hooks.instance_id or new_id()
         self._serving = True
         room = {"max_messages": config.outbox_messages, "max_bytes": config.outbox_bytes}
-        self._publisher = Publisher(**room)
+        self._publisher = Publisher(**room, max_body=config.max_body_bytes)
         self._replies = Replies(
             self._sealing, max_depth=config.max_json_depth, on_response=hooks.on_response
         )

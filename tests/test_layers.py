@@ -58,6 +58,7 @@ LAYERS: tuple[str, ...] = (
     "setup",  # what an operator would make, over both
     "outgoing",
     "outbox",
+    "refused",  # which message a channel was closed over
     "publisher_channel",
     "publisher",
     "gate",  # before the publisher: for requests
@@ -77,6 +78,7 @@ LAYERS: tuple[str, ...] = (
     "delivery",
     "redelivery",
     "suspects",
+    "answers",
     "replies",
     "posting",
     "dispatcher",

@@ -162,6 +162,22 @@ def permit_topics(
 
 
 @asynccontextmanager
+async def largest_message(node: RabbitMQNode, size: int) -> AsyncIterator[None]:
+    """The broker's max_message_size, in bytes, for channels that are opened meanwhile."""
+    # RabbitMQ 3.10 reads the setting whenever a channel is opened, 4.x a copy of it.
+    put = (
+        "{{ok, Usual}} = application:get_env(rabbit, max_message_size), "
+        "application:set_env(rabbit, max_message_size, {0}), "
+        "persistent_term:put(max_message_size, {0}), Usual."
+    )
+    usual = await asyncio.to_thread(node.rabbitmqctl, "eval", put.format(size))
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(node.rabbitmqctl, "eval", put.format(usual.strip()))
+
+
+@asynccontextmanager
 async def alarm(node: RabbitMQNode) -> AsyncIterator[None]:
     """A memory alarm for a while: the broker reads nothing more from who publishes."""
     await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0")

@@ -129,8 +129,8 @@ async def test_row_13_what_cannot_be_written_ends_alone(
     await eventually(lambda: client._publisher.waiting == 4)
     proxy.set(Wire.PASS)
     await asyncio.gather(before, behind)
+    await eventually(lambda: len(recorder.seen) == 2 and len(outcomes) == 2)
     assert [each.payload["params"]["n"] for each in recorder.seen] == [1, 2]
-    await eventually(lambda: len(outcomes) == 2)
     assert isinstance(outcomes[0], NuropbTransportError)
     assert outcomes[1] is None
     assert "could not be written: TypeError" in str(outcomes[0])
