@@ -125,9 +125,10 @@ class NuropbContextManager:
         return {"error": type(self._exception).__name__, "description": str(self._exception)}
 
     def add_event(self, event: dict[str, Any]) -> None:
-        """Publish this when the method has succeeded.
+        """Publish this when the method has succeeded, and before its caller is told so.
 
-        `event` has the keys `topic` and `event` (or `payload`), and may have `target` and
+        An event that cannot be delivered makes the call fail, as an error of the method would; an
+        event may be published twice, as a message may be handled twice. `event` has the keys `topic` and `event` (or `payload`), and may have `target` and
         `context`. Raises NuropbValidationError when it does not.
         """
         check_event(event)

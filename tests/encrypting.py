@@ -82,6 +82,12 @@ class Tap:
         """Copy the requests and commands for this service into the tap's queue."""
         self._channel.queue_bind(TAP_QUEUE, "nuropb-rpc-exchange", routing_key)
 
+    def subscribe(self, queue: str, topic: str, most: int | None = None) -> None:
+        """Declare a queue of events, which refuses more than so many."""
+        full = {} if most is None else {"x-max-length": most, "x-overflow": "reject-publish"}
+        self._channel.queue_declare(queue, durable=True, arguments=full)
+        self._channel.queue_bind(queue, "nuropb-events-exchange", topic)
+
     def take(self, queue: str = TAP_QUEUE, count: int = 1) -> list[Taken]:
         """Wait for so many messages; more of them stay where they are."""
         taken: list[Taken] = []
