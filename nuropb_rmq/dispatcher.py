@@ -49,6 +49,7 @@ from .origins import report
 from .outbound import Outbound
 from .protocol import REQUEST, RESPONSE
 from .redelivery import InHand
+from .routes import Routes
 from .runner import Runner
 from .sealing import Sealing, whole_body
 from .suspects import Suspects
@@ -101,7 +102,7 @@ class Dispatcher:
         self._changes = Changes()
         self._answers = Answers(config, outbound, sealing)
         self._max_depth = config.max_json_depth
-        self._names = frozenset((config.service_name, *config.rpc_bindings))
+        self._routes = Routes(config)
         self._runner = Runner(
             self._dispatch, name="nuropb-handler", on_wait=self._waits, on_end=self._changes.wake
         )
@@ -198,8 +199,8 @@ class Dispatcher:
                     body,
                     max_depth=self._max_depth,
                     decrypted=head.encrypted,
-                    services=self._names,
                 )
+                self._routes.check(head, payload)
                 message = Message(head, payload)
             except (MalformedMessageError, EncryptionError) as e:
                 self._refuse(work, head, e)
@@ -325,7 +326,7 @@ class Dispatcher:
         if decision.settlement is CALL_AGAIN:
             on_done = work.expect_call_again()
             try:
-                self._outbound.call_again(head, on_done)
+                self._outbound.call_again(head, on_done, held=monotonic() - work.arrived)
             except NuropbTransportError as e:
                 on_done(e)
             return
@@ -351,7 +352,7 @@ class Dispatcher:
         return self._answers.undelivered(work, what, error)
 
     def _refuse(self, work: Delivery, head: Head, error: NuropbException) -> None:
-        """A message that cannot be read: dead-lettered once, and answered when that is possible.
+        """A message that cannot be read, or believed: dead-lettered once, answered if possible.
 
         The answer is plain when the message could not be decrypted: no key is known for it.
         """

@@ -6,8 +6,7 @@ before its body is opened is read in `nuropb_rmq.head`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from struct import Struct
 from typing import Any, Final
@@ -22,9 +21,6 @@ from .head import MAX_TRACE_ID, USUAL_FLAGS, Head, short, type_of
 from .protocol import (
     CONTENT_TYPE,
     EVENT,
-    HEADER_CALL_AGAIN_COUNT,
-    HEADER_CALL_AGAIN_EXCHANGE,
-    HEADER_CALL_AGAIN_ROUTING_KEY,
     HEADER_ENCRYPTED,
     HEADER_PROTOCOL,
     HEADER_TRACE_ID,
@@ -34,7 +30,6 @@ from .protocol import (
     MAX_EXPIRATION,
     NUROPB_PROTOCOL_VERSION,
     NUROPB_VERSION,
-    RESPONSE,
     MessageType,
 )
 from .wire import frames
@@ -236,34 +231,6 @@ def _field(name: str, encode: Callable[[str], bytes], value: str) -> bytes:
         raise NuropbSerializationError(f"{name} is {e}") from e
 
 
-def pack_call_again(head: Head) -> bytes:
-    """The properties of a message that is put back: as they came, and the count.
-
-    Header entries that we do not know go back byte for byte. As with pack_properties the message
-    id is the publisher's to append, so nothing may stand behind it.
-    """
-    entry = frames.table_entry
-    properties = head.properties
-    headers = (properties.headers or b"") + b"".join(
-        (
-            entry(HEADER_CALL_AGAIN_COUNT, head.call_again_count + 1),
-            entry(HEADER_CALL_AGAIN_EXCHANGE, head.content.exchange),
-            entry(HEADER_CALL_AGAIN_ROUTING_KEY, head.content.routing_key),
-        )
-    )
-    sent_back = replace(
-        properties,
-        headers=headers,
-        message_id="",
-        timestamp=None,
-        type=None,
-        user_id=None,
-        app_id=None,
-        cluster_id=None,
-    )
-    return frames.encode_properties(sent_back)[:-1]
-
-
 # -- in -------------------------------------------------------------------------------------
 
 
@@ -273,14 +240,11 @@ def read_payload(
     *,
     max_depth: int,
     decrypted: bool = False,
-    services: Container[str] = (),
 ) -> dict[str, Any]:
     """Decode a body and check that the payload is what the envelope says that it is.
 
     Under a key that serves several calls an attacker at the broker could exchange bodies: a
-    decrypted body must carry the tag, correlation id and (for requests) service of its envelope.
-    What was called again has lost its routing key, and a header that tells it could be anybody's:
-    then the service must be one of `services`, the names of our own.
+    decrypted body must carry the tag and correlation id of its envelope.
     Raises MalformedMessageError naming the field.
     """
     kind = head.kind
@@ -302,10 +266,6 @@ def read_payload(
         raise MalformedMessageError("field 'tag' does not belong to this envelope")
     if get("correlation_id", None if decrypted else correlation_id) != correlation_id:
         raise MalformedMessageError("field 'correlation_id' does not belong to this envelope")
-    if decrypted and kind is not RESPONSE:
-        own = head.call_again_count > 0 and payload["service"] in services
-        if payload["service"] != head.content.routing_key and not own:
-            raise MalformedMessageError("field 'service' does not belong to this envelope")
     return payload
 
 

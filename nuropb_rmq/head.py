@@ -84,7 +84,7 @@ class Head:
     """
 
     __slots__ = (
-        "_expiration", "call_again_count", "content", "correlation_id", "encrypted",
+        "_expiration", "content", "correlation_id", "encrypted",
         "kind", "problem", "reply_to", "shape", "trace_id",
     )  # fmt: skip
 
@@ -92,8 +92,6 @@ class Head:
     """None, too, when it is nothing that an answer could carry."""
     encrypted: bool
     """Whether the body is. Old peers may mark events so, and never encrypt them."""
-    call_again_count: int
-    """How often it was called again already."""
 
     def __init__(self, content: Content) -> None:
         self.content = content
@@ -121,7 +119,6 @@ class Head:
         shape = self.shape = layout.shape
         self.kind = shape.kind
         self.encrypted = shape.encrypted
-        self.call_again_count = shape.call_again_count
         self.trace_id = trace_id
         self.correlation_id = correlation_id
         self.reply_to = reply_to
@@ -148,7 +145,6 @@ class Head:
         self.trace_id = None
         self.kind = REQUEST
         self.encrypted = False
-        self.call_again_count = 0
         self._expiration = b""
         self.shape = _NOTHING
 
@@ -156,6 +152,14 @@ class Head:
     def properties(self) -> Properties:
         """All of the properties. Raises AMQPProtocolError when they cannot be read."""
         return frames.decode_properties(self.content.raw_properties)
+
+    @property
+    def call_again_count(self) -> int:
+        """How often it was called again already.
+
+        What was is put back by the default exchange; on another message the header says nothing.
+        """
+        return 0 if self.content.route[0] else self.shape.call_again_count
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -220,7 +224,6 @@ class Head:
             return str(e)
         self.kind = shape.kind
         self.encrypted = shape.encrypted
-        self.call_again_count = shape.call_again_count
         if shape.problem is not None:
             return shape.problem
         if not self.correlation_id:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import envelope, serialization
+from .again import pack_again
 from .config import TransportConfig
 from .exceptions import EncryptionError, NuropbValidationError
 from .handled import current
@@ -153,8 +154,12 @@ class Outbound:
         message.on_done = on_done
         self._publisher.publish(message)
 
-    def call_again(self, head: Head, on_done: OnDone) -> None:
+    def call_again(self, head: Head, on_done: OnDone, *, held: float) -> None:
         """Put a message back into its service queue once more, as it came, with its count.
+
+        `held`: for how many seconds it was here. What it expires after goes on: without that its
+        requester would have given up long before it is handled. How long it was in the queue
+        before is not known, so it may live for that much longer.
 
         It waits for the broker up to its expiry, past the bounds of the outbox, and is written
         again when its channel dies before the confirm, all as a reply: the delivery that it stands
@@ -162,13 +167,14 @@ class Outbound:
         """
         queue = self.topology.service_queue
         assert queue is not None  # noqa: S101 - what is called again came from that queue
-        ttl = head.ttl
+        left = None if head.ttl is None else max(1, head.ttl - round(held * 1000))
         message = Outgoing(
             envelope.publish_method("", queue.name, True),
-            envelope.pack_call_again(head),
+            pack_again(head, left=left),
             head.content.body,
             on_done,
-            deadline=None if ttl is None else self._loop.time() + ttl / 1000,
+            deadline=None if left is None else self._loop.time() + left / 1000,
+            expiration=left,
             resend=True,
         )
         self._publisher.publish(message)

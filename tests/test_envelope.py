@@ -1,4 +1,4 @@
-"""Envelopes: what is refused and why, what is read and how, and what is put back as it came."""
+"""Envelopes: what is refused and why, and what is read and how."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 
 from nuropb_rmq import (
     MalformedMessageError,
@@ -19,8 +18,6 @@ from nuropb_rmq import (
 from nuropb_rmq.head import Head
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.frames import Content, Properties
-
-from .wire.strategies import PROPERTIES, TABLES
 
 SECRET = "s3cret-value"
 GOOD: dict[str, str | int | bool] = {
@@ -311,10 +308,8 @@ def test_each_problem_of_a_payload_is_named(
 EXCHANGED = [
     ("request", "tag"),
     ("request", "correlation_id"),
-    ("request", "service"),
     ("command", "tag"),
     ("command", "correlation_id"),
-    ("command", "service"),
     ("response", "tag"),
     ("response", "correlation_id"),
 ]
@@ -328,73 +323,3 @@ def test_a_decrypted_body_must_be_that_of_its_envelope(kind: str, field: str) ->
     for payload in ({**good, field: "another"}, missing):
         with pytest.raises(MalformedMessageError, match=f"'{field}'"):
             read(payload, nuropb_type=kind, decrypted=True)
-
-
-def test_a_service_of_several_routing_keys_takes_plain_calls_to_each() -> None:
-    assert read({**REQUEST, "service": "orders-eu"}, nuropb_type="request")
-
-
-# -- call again ---------------------------------------------------------------------------------
-
-
-def put_back(head: Head, message_id: str = "m-2") -> Head:
-    """The message as it comes back from its service queue."""
-    packed = envelope.pack_call_again(head) + bytes((len(message_id),)) + message_id.encode()
-    route = b"\x00\x10nuropb-orders-sq"
-    return Head(Content(2, True, route, raw_properties=packed))
-
-
-def test_a_message_is_put_back_with_its_count_and_its_origin() -> None:
-    head = Head(incoming(expiration="60000", reply_to="r", priority=3))
-    again = put_back(head)
-    assert (head.call_again_count, again.call_again_count) == (0, 1)
-    assert again.content.routing_key == "nuropb-orders-sq"
-    assert again.headers["nuropb_ca_routing_key"] == "orders"
-    assert again.headers["nuropb_ca_exchange"] == "nuropb-rpc-exchange"
-    assert (again.ttl, again.kind, again.problem) == (60_000, head.kind, None)
-    assert again.properties.message_id == "m-2"
-    assert put_back(again).call_again_count == 2
-
-
-@settings(deadline=None, max_examples=50)
-@given(TABLES, PROPERTIES)
-def test_unknown_header_entries_go_back_byte_for_byte(
-    unknown: tuple[bytes, dict[str, Any]], drawn: dict[str, Any]
-) -> None:
-    """Whatever other properties there are: those behind the message id are left out."""
-    entries = unknown[0] + table({"nuropb_ca_count": 0}) + table(GOOD)
-    properties = {**drawn, "correlation_id": "c-1", "headers": entries}
-    raw = frames.encode_properties(Properties(**properties))
-    head = Head(Content(1, False, b"\x01e\x01k", raw_properties=raw))
-    again = put_back(head)
-    assert again.problem is None
-    assert again.properties.headers is not None
-    assert again.properties.headers.startswith(entries)
-    kept = ("content_type", "content_encoding", "delivery_mode", "priority", "correlation_id")
-    for name in (*kept, "reply_to", "expiration"):
-        assert getattr(again.properties, name) == properties.get(name)
-    for name in ("timestamp", "type", "user_id", "app_id", "cluster_id"):
-        assert getattr(again.properties, name) is None
-
-
-@pytest.mark.parametrize("value", ["once", True])
-def test_a_strange_count_counts_as_one(value: str | bool) -> None:
-    assert head_of(nuropb_ca_count=value).call_again_count == 1
-
-
-def test_what_was_called_again_is_for_a_service_of_ours() -> None:
-    """Anybody at the broker could write the header that tells its routing key."""
-    again = put_back(Head(incoming()))
-    forged = head_of(nuropb_ca_count=1, nuropb_ca_routing_key="billing")
-
-    def read_for(service: str, head: Head) -> dict[str, Any]:
-        body = json.dumps({**REQUEST, "service": service}).encode()
-        return envelope.read_payload(
-            head, body, max_depth=10, decrypted=True, services=("orders", "orders-eu")
-        )
-
-    for service, head in (("orders", head_of()), ("orders", again), ("orders-eu", again)):
-        assert read_for(service, head)
-    for service, head in (("orders-eu", head_of()), ("billing", again), ("billing", forged)):
-        with pytest.raises(MalformedMessageError, match="'service'"):
-            read_for(service, head)

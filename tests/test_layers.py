@@ -39,6 +39,8 @@ LAYERS: tuple[str, ...] = (
     "wire",  # the sub-package's own __init__ holds a docstring and nothing else
     "wire.frames",  # below envelope: a payload is packed into its Content and Properties
     "head",
+    "again",  # what is put back into a queue
+    "routes",  # what a message may do by the way it came
     "envelope",
     # wire: what comes off the socket, by channel
     "wire.deliveries",

@@ -106,6 +106,9 @@ class Owner:
     def gives_up(self, work: Delivery) -> bool:
         return False
 
+    def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
+        return False
+
 
 def begin(in_hand: InHand, consumer: Consumer, tag: int) -> Delivery:
     """A delivery in hand."""

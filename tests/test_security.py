@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -206,6 +207,26 @@ async def test_the_documented_permissions_of_a_client_are_not_more_than_that(
     posing = meshes.mesh(Orders(), amqp_url=urls["shop"], configure=False)
     with pytest.raises(BrokerAuthenticationError, match="refused"):
         await posing.start()
+
+
+async def test_the_copies_of_an_event_are_checked_by_newer_brokers_only(
+    urls: dict[str, str], mesh: Mesh, rabbitmq_node: RabbitMQNode
+) -> None:
+    """CC names further topics: 3.10 does not ask whether their author may publish those."""
+    async with tapping(mesh) as tap:
+        await asyncio.to_thread(tap._channel.queue_bind, "nuropb-tap-rq", EVENTS, "orders.made")
+
+        def copied() -> bool:
+            connection = pika.BlockingConnection(pika.URLParameters(urls["shop"]))
+            channel = connection.channel()
+            channel.confirm_delivery()
+            properties = pika.BasicProperties(headers={"CC": ["orders.made"]})
+            with suppress(ChannelClosedByBroker):
+                channel.basic_publish(EVENTS, "shop.x", b"{}", properties)
+            connection.close()
+            return tap.depth("nuropb-tap-rq") == 1
+
+        assert await asyncio.to_thread(copied) is rabbitmq_node.version.startswith("3.")
 
 
 async def test_a_publish_that_is_refused_is_told_and_the_channel_comes_back(

@@ -131,7 +131,7 @@ def _table(data: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
             at = start + _LONG.unpack_from(data, key_end + 1)[0]
             value = _text(data[start:at])
         else:
-            value, at = _value(data, key_end, depth)
+            value, at = read_value(data, key_end, depth)
         table[data[key_at:key_end].decode()] = value
     if at != end:
         raise ValueError("a value runs past the end of its table")
@@ -141,14 +141,14 @@ def _table(data: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
 def _array(data: bytes, at: int, end: int, depth: int) -> list[Any]:
     items = []
     while at < end:
-        item, at = _value(data, at, depth)
+        item, at = read_value(data, at, depth)
         items.append(item)
     if at != end:
         raise ValueError("a value runs past the end of its array")
     return items
 
 
-def _value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+def read_value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     """The field value whose type octet stands at `at`, and the offset behind it."""
     kind = data[at]
     if fixed := _FIXED.get(kind):
