@@ -1,7 +1,6 @@
 """What a service says about its methods, and what a method gets to know about its call.
 
-The decorators leave attributes on the functions, with nuropb's names: a class that was decorated
-with nuropb's own decorators is read in the same way.
+What the decorators say is left on the functions, as attributes (`nuropb_rmq.marks`).
 """
 
 from __future__ import annotations
@@ -9,43 +8,22 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
-from . import decorated
-from .exceptions import NuropbAuthorizationError, NuropbValidationError
+from . import marks
+from .exceptions import NuropbValidationError
 from .handled import Handled
-from .origins import Blame, blame
+from .marks import ABSENT, DEFAULT_TOKEN_KEY, AuthorizeFunc, Marks, admitted, marks_of
 
 __all__ = [
-    "AuthorizeFunc",
-    "Marks",
     "NuropbContextManager",
     "mesh_event",
     "nuropb_context",
     "publish_to_mesh",
 ]
 
-AuthorizeFunc = Callable[[Any], Any]
-"""Given the token, returns the user's claims (or an awaitable of them); None refuses."""
-
 _F = TypeVar("_F", bound=Callable[..., Any])
-_ABSENT: Final = object()
-
-# nuropb's names, in its spelling.
-_HIDDEN: Final = "__nuropb_mesh_hidden__"
-_TOKEN_KEY: Final = "__nuropb_context_token_key__"  # noqa: S105 - the name of an attribute
-_AUTHORIZE: Final = "__nuropb_authorise_func__"
-_REQUIRES_ENCRYPTION: Final = "__nuropb_requires_encryption__"
-_DESCRIPTION: Final = "__nuropb_description__"
-_CONTEXT: Final = "__nuropb_context__"
-_CONTEXT_ARG: Final = "__nuropb_context_arg__"
-# Ours.
-_CONTEXT_CLASS: Final = "__nuropb_context_class__"
-_SUPPRESS: Final = "__nuropb_context_suppress__"
-_IN_THREAD: Final = "__nuropb_in_thread__"
-_TOPICS: Final = "__nuropb_event_topics__"
 
 
 class NuropbContextManager:
@@ -191,46 +169,79 @@ def publish_to_mesh(original_method: _F) -> _F: ...
 def publish_to_mesh(
     original_method: None = None,
     *,
-    hide_method: bool | None = False,
-    authorize_func: AuthorizeFunc | None = None,
-    context_token_key: str | None = "Authorization",  # noqa: S107 - the name of a key
-    requires_encryption: bool | None = False,
-    description: str | None = None,
-    in_thread: bool = True,
+    hide_method: bool | None = ...,
+    authorize_func: AuthorizeFunc | None = ...,
+    context_token_key: str | None = ...,
+    requires_encryption: bool | None = ...,
+    description: str | None = ...,
+    in_thread: bool = ...,
 ) -> Callable[[_F], _F]: ...
 def publish_to_mesh(
     original_method: _F | None = None,
     *,
-    hide_method: bool | None = False,
-    authorize_func: AuthorizeFunc | None = None,
-    context_token_key: str | None = "Authorization",  # noqa: S107 - the name of a key
-    requires_encryption: bool | None = False,
-    description: str | None = None,
-    in_thread: bool = True,
+    hide_method: bool | None = ABSENT,
+    authorize_func: AuthorizeFunc | None = ABSENT,
+    context_token_key: str | None = ABSENT,
+    requires_encryption: bool | None = ABSENT,
+    description: str | None = ABSENT,
+    in_thread: bool = ABSENT,
 ) -> Any:
     """Say how a service's method is published; public methods are published without it, too.
 
-    hide_method: not described and not callable. authorize_func: called with
-    `context[context_token_key]`, where the method runs; returning None (or False) refuses the
-    call with NuropbAuthorizationError; it is asked for a handler of events, too: what is refused
-    is dead-lettered. requires_encryption: a call in plain is refused.
-    description: instead of the docstring. in_thread: False runs a synchronous method on the
+    hide_method (False): not described and not callable. authorize_func (None): called with
+    `context[context_token_key]` ("Authorization"), where the method runs; returning None (or False)
+    refuses the call with NuropbAuthorizationError; it is asked for a handler of events, too: what
+    is refused is dead-lettered. requires_encryption (False): a call in plain is refused.
+    description: instead of the docstring. in_thread (True): False runs a synchronous method on the
     event loop, which saves a thread switch when it is quick; RMQAPI always does.
+
+    Used twice on one method, both count. A method that overrides one with authorize_func or
+    requires_encryption must say these again: authorize_func=None and requires_encryption=False
+    drop them. Raises TypeError when authorize_func can decide nothing, and when a second use says
+    something else than the first.
     """
-    if authorize_func is not None and not callable(authorize_func):
-        raise TypeError("authorize_func: a function of the token is needed")
+    if authorize_func is not ABSENT and authorize_func is not None:
+        if not callable(authorize_func):
+            raise TypeError("authorize_func: a function of the token is needed")
+        if marks.generates(authorize_func):
+            raise TypeError("authorize_func: a generator function decides nothing; use return")
+    arguments: Mapping[str, tuple[str, Any, Callable[[Any], Any]]] = {
+        "hide_method": (marks.HIDDEN, hide_method, bool),
+        "authorize_func": (marks.AUTHORIZE, authorize_func, _as_it_is),
+        "context_token_key": (marks.TOKEN_KEY, context_token_key, _or_default_key),
+        "requires_encryption": (marks.REQUIRES_ENCRYPTION, requires_encryption, bool),
+        "description": (marks.DESCRIPTION, description or ABSENT, _as_it_is),
+        "in_thread": (marks.IN_THREAD, in_thread, bool),
+    }
+    given = {
+        name: (mark, meant(value))
+        for name, (mark, value, meant) in arguments.items()
+        if value is not ABSENT
+    }
 
     def decorate(method: _F) -> _F:
-        setattr(method, _HIDDEN, bool(hide_method))
-        setattr(method, _TOKEN_KEY, context_token_key or "Authorization")
-        setattr(method, _AUTHORIZE, authorize_func)
-        setattr(method, _REQUIRES_ENCRYPTION, bool(requires_encryption))
-        setattr(method, _IN_THREAD, in_thread)
-        if description:
-            setattr(method, _DESCRIPTION, description)
+        said = getattr(method, "__dict__", {}).get(marks.SAID, {})
+        for name, (mark, value) in given.items():
+            if said.get(name, value) != value:
+                raise TypeError(
+                    f"publish_to_mesh: {name} of {getattr(method, '__name__', method)!r} was said "
+                    "before, by another publish_to_mesh, and otherwise: say it once"
+                )
+            setattr(method, mark, value)
+        setattr(method, marks.SAID, {**said, **{name: value for name, (_, value) in given.items()}})
+        if not hasattr(method, marks.TOKEN_KEY):  # nuropb's own nuropb_context relies on it
+            setattr(method, marks.TOKEN_KEY, DEFAULT_TOKEN_KEY)
         return method
 
     return decorate if original_method is None else decorate(original_method)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _or_default_key(value: str | None) -> str:
+    return value or DEFAULT_TOKEN_KEY
 
 
 @overload
@@ -274,10 +285,10 @@ def nuropb_context(
                 return method(self, ctx, *args, **kwargs)
             return method(self, *args, **{name: ctx}, **kwargs)
 
-        setattr(wrapper, _CONTEXT, True)
-        setattr(wrapper, _CONTEXT_ARG, name)
-        setattr(wrapper, _CONTEXT_CLASS, _Admitted)
-        setattr(wrapper, _SUPPRESS, bool(suppress_exceptions))
+        setattr(wrapper, marks.CONTEXT, True)
+        setattr(wrapper, marks.CONTEXT_ARG, name)
+        setattr(wrapper, marks.CONTEXT_CLASS, _Admitted)
+        setattr(wrapper, marks.SUPPRESS, bool(suppress_exceptions))
         return wrapper
 
     return decorate if original_method is None else decorate(original_method)
@@ -293,7 +304,7 @@ def mesh_event(*topics: str) -> Callable[[_F], _F]:
         raise TypeError('mesh_event: topics are needed, as in @mesh_event("orders.*")')
 
     def decorate(method: _F) -> _F:
-        setattr(method, _TOPICS, topics)
+        setattr(method, marks.TOPICS, topics)
         return method
 
     return decorate
@@ -318,82 +329,11 @@ def _take_context(
     return given, args
 
 
-def _admit_directly(ctx: NuropbContextManager, marks: Marks) -> None:
-    if marks.authorize is None or ctx.user_claims is not None:
+def _admit_directly(ctx: NuropbContextManager, said: Marks) -> None:
+    if said.authorize is None or ctx.user_claims is not None:
         return
-    claims = marks.claims(ctx.context)
+    claims = said.claims(ctx.context)
     if inspect.iscoroutine(claims):
         claims.close()
         raise TypeError("authorize_func is async: only the mesh can wait for it")
     ctx.user_claims = admitted(claims)
-
-
-# -- what they left -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What the decorators say about one function."""
-
-    hidden: bool
-    authorize: AuthorizeFunc | None
-    authorizes_async: bool
-    token_key: str
-    requires_encryption: bool
-    description: str | None
-    context_parameter: str | None
-    """None: it gets no context."""
-    context_class: Any
-    """None, with a context_parameter: it is given the plain context, a dict."""
-    authorizes_itself: bool
-    """nuropb's own nuropb_context calls authorize_func, with a context of that class."""
-    suppress_exceptions: bool
-    in_thread: bool
-    topics: tuple[str, ...]
-
-    def claims(self, context: Mapping[str, Any]) -> Any:
-        """What authorize_func says of this context; perhaps an awaitable. See `admitted`.
-
-        Raises NuropbAuthorizationError when the context has no token.
-        """
-        token = context.get(self.token_key, _ABSENT)
-        if self.authorize is None or token is _ABSENT:
-            missing = NuropbAuthorizationError(f"context[{self.token_key!r}] is missing: the token")
-            raise blame(missing, Blame.SENDER)
-        return self.authorize(token)
-
-
-def admitted(claims: Any) -> Any:
-    """The claims. Raises NuropbAuthorizationError when they are a refusal."""
-    if claims is None or claims is False:
-        refused = NuropbAuthorizationError("authorize_func has refused this token")
-        raise blame(refused, Blame.SENDER)
-    return claims
-
-
-def marks_of(function: object) -> Marks:
-    """What the decorators left on a function, classmethod or staticmethod."""
-    inner = getattr(function, "__func__", None)
-
-    def mark(name: str, default: Any) -> Any:
-        value = getattr(function, name, _ABSENT)
-        return getattr(inner, name, default) if value is _ABSENT else value
-
-    authorize = mark(_AUTHORIZE, None)
-    own_class = mark(_CONTEXT_CLASS, None)
-    theirs = decorated.context_class(inner or function, admitted) if own_class is None else None
-    return Marks(
-        hidden=mark(_HIDDEN, False),
-        authorize=authorize,
-        authorizes_async=inspect.iscoroutinefunction(authorize),
-        token_key=mark(_TOKEN_KEY, "Authorization"),
-        requires_encryption=mark(_REQUIRES_ENCRYPTION, False),
-        description=mark(_DESCRIPTION, None),
-        context_parameter=mark(_CONTEXT_ARG, "ctx") if mark(_CONTEXT, False) else None,
-        context_class=own_class or theirs,
-        authorizes_itself=theirs is not None,
-        suppress_exceptions=mark(_SUPPRESS, False)
-        or decorated.suppresses_exceptions(inner or function),
-        in_thread=mark(_IN_THREAD, True),
-        topics=mark(_TOPICS, ()),
-    )

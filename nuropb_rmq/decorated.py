@@ -6,33 +6,41 @@ Nothing of nuropb is imported: who has such a class has imported it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
 from .exceptions import NuropbCallAgain, NuropbException, NuropbSuccess
 
-__all__ = ["context_class", "suppresses_exceptions", "translated"]
+__all__ = ["context_class", "suppresses_exceptions", "translated", "wrapper"]
 
 _DECORATOR: Final = "nuropb.contexts.context_manager_decorator"
 _EXCEPTIONS: Final = "nuropb.interface"
 
 
-def context_class(function: object, admitted: Callable[[Any], Any]) -> Any:
-    """The class of context that nuropb's nuropb_context, on this function, asks for; or None.
+def wrapper(function: Any) -> Any:
+    """What nuropb's nuropb_context has made of this function; or None.
 
-    Its authorize_func is called by that decorator; `admitted` then refuses what is a refusal.
+    It calls the authorize_func that it carries itself, as an attribute, and no other.
     """
-    for each in _wrappers(function):
-        return _refusing(each.__globals__["NuropbContextManager"], admitted)
+    while function is not None:
+        if getattr(function, "__globals__", {}).get("__name__") == _DECORATOR:
+            return function
+        function = getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)
     return None
 
 
-def suppresses_exceptions(function: object) -> bool:
+def context_class(wrapper: Any, admitted: Callable[[Any], Any]) -> Any:
+    """The class of context that such a wrapper asks for.
+
+    Its authorize_func is called by that decorator; `admitted` then refuses what is a refusal.
+    """
+    return _refusing(wrapper.__globals__["NuropbContextManager"], admitted)
+
+
+def suppresses_exceptions(wrapper: Any) -> bool:
     """What nuropb's nuropb_context was told."""
-    for each in _wrappers(function):
-        return bool(inspect.getclosurevars(each).nonlocals.get("suppress_exceptions"))
-    return False
+    return bool(inspect.getclosurevars(wrapper).nonlocals.get("suppress_exceptions"))
 
 
 def translated(error: Exception) -> Exception:
@@ -46,14 +54,6 @@ def translated(error: Exception) -> Exception:
         case "NuropbCallAgain":
             return NuropbCallAgain(str(said))
     return error
-
-
-def _wrappers(function: Any) -> Iterator[Any]:
-    """nuropb's own wrappers, from the outside in."""
-    while function is not None:
-        if getattr(function, "__globals__", {}).get("__name__") == _DECORATOR:
-            yield function
-        function = getattr(function, "__wrapped__", None)
 
 
 @cache

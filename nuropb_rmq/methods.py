@@ -14,8 +14,8 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from .contexts import Marks, marks_of
 from .exceptions import NuropbConfigurationError
+from .marks import Marks, generates, marks_of
 from .parameters import Parameters
 from .topics import matcher, matches
 
@@ -74,7 +74,7 @@ class Published:
         self._version = getattr(service, "_version", None)
         self.private_key = _private_key(service)
         for name, function, call in _functions(service):
-            self._add(name, call, marks_of(function))
+            self._add(name, call, _marks(service, name, function))
         self._matchers = [
             (matcher(topic), handler)
             for handler in self._handlers
@@ -136,21 +136,56 @@ class Published:
 def _functions(service: object) -> Iterator[tuple[str, object, Callable[..., Any]]]:
     """Name, function as the class has it, and the bound call, of all that may be published."""
     owner = service if isinstance(service, type) else type(service)
-    # What a service has for being a dict, say, is nobody's business.
-    classes = [each for each in owner.__mro__ if each.__module__ != "builtins"]
-    names = dict.fromkeys(name for each in reversed(classes) for name in vars(each))
+    names = dict.fromkeys(name for each in reversed(_classes(owner)) for name in vars(each))
     for name in sorted(names):
         if name.startswith("__"):
             continue
         function = inspect.getattr_static(owner, name)
-        of_class = isinstance(function, classmethod | staticmethod)
-        if not (inspect.isroutine(function.__func__) if of_class else _is_method(function)):
+        if not _may_be_published(function):
             continue
-        if _generates(function.__func__ if of_class else function):
+        of_class = isinstance(function, classmethod | staticmethod)
+        if generates(function.__func__ if of_class else function):
             continue  # what it returns is no result
         if owner is service and not of_class:
             continue  # a class is served, and this is a method of its instances
         yield name, function, function.__get__(None if owner is service else service, owner)
+
+
+def _classes(owner: type) -> list[type]:
+    """The class and its bases: what a service has for being a dict, say, is nobody's business."""
+    return [each for each in owner.__mro__ if each.__module__ != "builtins"]
+
+
+def _may_be_published(value: Any) -> bool:
+    if isinstance(value, classmethod | staticmethod):
+        return inspect.isroutine(value.__func__)
+    return _is_method(value)
+
+
+def _marks(service: object, name: str, function: object) -> Marks:
+    """What the decorators say of a method, which may drop nothing of what it overrides."""
+    try:
+        marks = marks_of(function)
+        if not marks.hidden:
+            _check_override(service if isinstance(service, type) else type(service), name, marks)
+    except TypeError as e:
+        raise NuropbConfigurationError("service", f"{name}: {e}") from e
+    return marks
+
+
+def _check_override(owner: type, name: str, marks: Marks) -> None:
+    """Raises TypeError when a base guards the method, and the override does not say so anew."""
+    versions = [vars(each)[name] for each in _classes(owner) if name in vars(each)]
+    overridden = [marks_of(each) for each in versions[1:] if _may_be_published(each)]
+    for argument, none in (("authorize_func", "None"), ("requires_encryption", "False")):
+        for each in (marks, *overridden):
+            if each.has(argument) and each is not marks:
+                raise TypeError(
+                    f"it overrides a method that has {argument}, and drops it: give it to "
+                    f"publish_to_mesh again, or {argument}={none} if that is meant"
+                )
+            if each.has(argument) or argument in each.said:
+                break
 
 
 def _is_method(function: Any) -> bool:
@@ -158,11 +193,6 @@ def _is_method(function: Any) -> bool:
     if not inspect.isroutine(function) or inspect.ismethod(function):
         return False
     return callable(function) and hasattr(type(function), "__get__")
-
-
-def _generates(function: Any) -> bool:
-    function = inspect.unwrap(function)
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _parameters(name: str, call: Callable[..., Any], marks: Marks) -> Parameters | None:

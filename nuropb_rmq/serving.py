@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from . import handled
 from .acknowledgement import Outcome
-from .contexts import Marks, NuropbContextManager, admitted, check_event
+from .contexts import check_event
 from .decorated import translated
 from .exceptions import (
     EncryptionRequiredError,
@@ -21,6 +20,7 @@ from .exceptions import (
     NuropbSuccess,
     NuropbValidationError,
 )
+from .marks import Marks, admitted
 from .message import Completion
 from .methods import DESCRIBE, EventHandler, Method, Published
 from .origins import Blame, blame
@@ -245,13 +245,9 @@ def _authorizing() -> Iterator[None]:
         raise
 
 
-def _admit(claims: Any, ctx: object) -> None:
-    if hasattr(type(claims), "__await__"):
-        if inspect.iscoroutine(claims):
-            claims.close()
-        raise NuropbHandlingError("authorize_func: what it returned was not awaited; use async def")
+def _admit(claims: Any, ctx: Any) -> None:
     admitted(claims)
-    if isinstance(ctx, NuropbContextManager):
+    if ctx is not None and not isinstance(ctx, Mapping):
         ctx.user_claims = claims
 
 

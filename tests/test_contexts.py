@@ -8,13 +8,12 @@ import pytest
 
 from nuropb_rmq.contexts import (
     NuropbContextManager,
-    admitted,
-    marks_of,
     mesh_event,
     nuropb_context,
     publish_to_mesh,
 )
 from nuropb_rmq.exceptions import NuropbAuthorizationError, NuropbValidationError
+from nuropb_rmq.marks import admitted, marks_of
 
 EVENT = {"topic": "orders.created", "event": {"id": 1}}
 

@@ -31,6 +31,7 @@ LAYERS: tuple[str, ...] = (
     "remote",  # errors that a service answers with
     "topics",  # of events, as methods are bound to them
     "decorated",  # nuropb's own decorators and exceptions
+    "marks",  # what the decorators leave on a method
     "contexts",  # the decorators, and the context of a call
     "hints",
     "parameters",

@@ -9,6 +9,7 @@ It says "ready", and ends when stdin does.
 # mypy: disable-error-code="untyped-decorator, unreachable, unused-ignore"
 
 import asyncio
+import functools
 import logging
 import sys
 from typing import Any, Dict, List, Optional  # noqa: UP035 - as programs of its time have it
@@ -28,6 +29,7 @@ from nuropb.interface import (  # type: ignore[import-not-found,unused-ignore]
     NuropbValidationError,
 )
 
+import nuropb_rmq as ours
 from nuropb_rmq import RMQAPI, Mesh
 
 from ..encrypting import private_key
@@ -39,6 +41,16 @@ def claims_of(token: str) -> Optional[Dict[str, Any]]:  # noqa: UP006, UP045
     """Refuses all but one token."""
     ASKED.append(token)
     return {"user": "ada"} if token == "good" else None
+
+
+def counted(method: Any) -> Any:
+    """A decorator of the program's own."""
+
+    @functools.wraps(method)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
+
+    return wrapper
 
 
 class Decorated:
@@ -94,6 +106,24 @@ class Decorated:
 
     def refuse(self) -> None:
         raise NuropbValidationError("not so")
+
+    @publish_to_mesh(authorize_func=claims_of)
+    @nuropb_context
+    def other_way_round(self, ctx: Any) -> Any:
+        assert isinstance(ctx, NuropbContextManager)
+        return ctx.user_claims
+
+    @publish_to_mesh
+    @nuropb_context
+    @publish_to_mesh(authorize_func=claims_of)
+    def twice(self, ctx: Any) -> Any:
+        return ctx.user_claims
+
+    @ours.publish_to_mesh(authorize_func=claims_of)
+    @counted
+    @nuropb_context
+    def below_another(self, ctx: Any) -> Any:
+        return ctx.user_claims
 
     def asked(self) -> Any:
         return ASKED

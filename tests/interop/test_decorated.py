@@ -21,6 +21,9 @@ from ..support import eventually
 from .conftest import Peers
 from .process import PYTHON, ROOT
 
+ANYHOW = ("other_way_round", "twice", "below_another")
+"""Methods whose decorators stand in an order that nuropb's own would not ask at."""
+
 
 class Listener:
     """Hears the events."""
@@ -71,8 +74,10 @@ async def test_nuropbs_decorators(kind: str, peers: Peers) -> None:
         assert await call("suppressed") == "after"
         assert await call("again") == 2
         assert await call("succeed") == "ok"
-        assert await call("asked") == ["good", "good"]  # once for each call
-        for method in ("mine", "guarded"):
+        for method in ANYHOW:
+            assert await call(method) == {"user": "ada"}
+        assert await call("asked") == ["good"] * 5  # once for each call
+        for method in ("mine", "guarded", *ANYHOW):
             with pytest.raises(NuropbAuthorizationError):
                 await call(method, token="bad")
         with pytest.raises(NuropbHandlingError, match="unknown method"):
