@@ -19,6 +19,7 @@ from .exceptions import (
     NuropbValidationError,
     TransportClosedError,
 )
+from .head import short, type_of
 from .methods import DESCRIBE
 from .remote import remote_error
 
@@ -41,21 +42,22 @@ class Description:
     """What a service has said of itself; `info` is the whole of it.
 
     A service that cannot be described (nuropb fails at some type hints, others know no
-    descriptions) has no `info` and a `problem`: nothing says that its methods require encryption.
+    descriptions) has no `info` and a `problem`. Of what it said all the same, only what asks for
+    encryption counts.
     """
 
     __slots__ = ("due", "encrypted", "info", "problem")
 
-    def __init__(
-        self, info: dict[str, Any] | None, problem: NuropbMessageError | None = None
-    ) -> None:
-        self.info = info
+    def __init__(self, info: object, problem: NuropbMessageError | None = None) -> None:
         self.problem = problem
-        methods: Mapping[str, Any] = {} if info is None else info["methods"]
+        self.info: dict[str, Any] | None = None
+        if isinstance(info, dict) and problem is None:
+            self.info = info
+        methods = info.get("methods") if isinstance(info, dict) else None
         self.encrypted = frozenset(
             name
-            for name, said in methods.items()
-            if isinstance(said, Mapping) and said.get("requires_encryption")
+            for name, said in (methods.items() if isinstance(methods, dict) else ())
+            if isinstance(said, dict) and said.get("requires_encryption")
         )
         self.due = time.monotonic() + LIFETIME
 
@@ -161,26 +163,68 @@ class Discovery:
         info = response["result"]
         if response["error"] is not None:
             description = Description(None, remote_error(response))
-        elif isinstance(info, dict) and isinstance(info.get("methods"), dict):
-            description = Description(info)
         else:
-            problem = f"service {service!r}: what it answers to {DESCRIBE} is no description"
-            description = Description(None, MalformedMessageError(problem))
-        if description.problem is not None:
+            description = Description(info, _problem_of(service, info))
+        before = self._known.get(service)
+        if before is not None and before.info is not None:
+            if not self._replaces(service, description):
+                return description
+        elif description.problem is not None:
             logger.warning(
                 "service %r cannot be described, so its methods are called in plain unless "
                 "encrypted=True says otherwise: %s",
                 service,
                 description.problem,
             )
-        self._take_key(service, description.public_key)
+        else:
+            self._take_key(service, description.public_key)
         self._known[service] = description
         return description
 
-    def _take_key(self, service: str, public_key: object) -> None:
+    def _replaces(self, service: str, description: Description) -> bool:
+        """Whether it can stand for a description that is known; its key is taken then.
+
+        Whoever answers in place of the service, or in its trouble, must not make us forget what
+        requires encryption.
+        """
+        if description.problem is not None:
+            logger.warning(
+                "service %r cannot be described anew, so what it said before stays: %s",
+                service,
+                description.problem,
+            )
+            return False
+        return self._take_key(service, description.public_key)
+
+    def _take_key(self, service: str, public_key: object) -> bool:
+        """Remember its public key; False when that is no key."""
         if not isinstance(public_key, str) or not public_key:
-            return
+            return True
         try:
             self._encryptor.add_public_key(service, public_key)
         except EncryptionError as e:
             logger.warning("service %r cannot be called encrypted: %s", service, e)
+            return False
+        return True
+
+
+def _problem_of(service: str, info: object) -> MalformedMessageError | None:
+    """Why this is no description, if it is none."""
+    problem = None
+    methods = info.get("methods") if isinstance(info, dict) else None
+    if not isinstance(info, dict) or not isinstance(methods, dict):
+        problem = "it has no methods"
+    elif not isinstance(info.get("public_key"), str | None):
+        problem = f"its public_key is {type_of(info['public_key'])}, text is needed"
+    else:
+        for name, said in methods.items():
+            if not isinstance(said, dict):
+                problem = f"its method {short(name)} is {type_of(said)}, an object is needed"
+            elif not isinstance(said.get("requires_encryption"), bool | None):
+                given = type_of(said["requires_encryption"])
+                problem = f"requires_encryption of {short(name)} is {given}, a bool is needed"
+    if problem is None:
+        return None
+    return MalformedMessageError(
+        f"service {service!r}: what it answers to {DESCRIBE} is no description: {problem}"
+    )
