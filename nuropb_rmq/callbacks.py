@@ -256,7 +256,7 @@ class Callbacks:
     # -- responses: Hooks.on_response and Hooks.on_failure ----------------------------------
 
     def on_response(self, head: Head, payload: dict[str, Any]) -> None:
-        """A response to a posted request, or to nothing that we know of."""
+        """A response to a posted request."""
         headers = head.shape.headers
         metadata = self.metadata(headers, head.correlation_id, head.trace_id, head.encrypted)
         self._hand_over(_service_message(head, payload), metadata)

@@ -16,9 +16,8 @@ import binascii
 import json
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.fernet import Fernet, InvalidToken
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from .bounded import Bounded
 from .exceptions import EncryptionError, NuropbConfigurationError
 from .protocol import MAX_SECONDS, MessageType
 
@@ -36,9 +36,7 @@ KEY_USES: Final = 1000
 KEY_LIFETIME: Final = 300.0
 """Seconds for which one key is used."""
 _MOST: Final = 2**31
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
+_TAMPERED: Final = "body cannot be decrypted: tampered with, or of another key"
 
 _OAEP: Final = padding.OAEP(
     mgf=padding.MGF1(algorithm=hashes.SHA256()), algorithm=hashes.SHA256(), label=None
@@ -70,26 +68,6 @@ class _Owed:
 
     key: _Key
     deliveries: int
-
-
-class _Bounded(OrderedDict[_K, _V], Generic[_K, _V]):
-    """A dict that forgets what was put or used longest ago when it is full."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def put(self, key: _K, value: _V) -> None:
-        self[key] = value
-        self.move_to_end(key)
-        while len(self) > self._limit:
-            self.popitem(last=False)
-
-    def use(self, key: _K) -> _V | None:
-        if key not in self:
-            return None
-        self.move_to_end(key)
-        return self[key]
 
 
 class Encryptor:
@@ -133,10 +111,10 @@ class Encryptor:
         self._lock = threading.Lock()  # guards the tables below; never held during RSA
         self._public_keys: dict[str, rsa.RSAPublicKey] = {}
         self._shared: dict[str, _Shared] = {}
-        self._unwrapped: _Bounded[bytes, _Key] = _Bounded(unwrapped_keys)
+        self._unwrapped: Bounded[bytes, _Key] = Bounded(unwrapped_keys)
         # Two directions, two tables: one process may send and serve the same correlation id.
-        self._sent: _Bounded[str, _Key] = _Bounded(calls_remembered)
-        self._owed: _Bounded[str, _Owed] = _Bounded(calls_remembered)
+        self._sent: Bounded[str, _Key] = Bounded(calls_remembered)
+        self._owed: Bounded[str, _Owed] = Bounded(calls_remembered)
 
     def __repr__(self) -> str:
         return (
@@ -195,22 +173,54 @@ class Encryptor:
 
         It is a response when it opens with the key that went out under this correlation id: that
         is tried first, since an old service wraps that key anew, for itself. EncryptionError when
-        it opens with no key that we have.
+        it opens with no key that we have. Where it is known which of the two it must be,
+        open_response and open_request do not take one for the other.
         """
-        wrapped, separator, token = payload.partition(b".")
-        if not separator:
-            raise EncryptionError("body is not encrypted: it has no wrapped key before a '.'")
+        wrapped, token = _taken_apart(payload)
         with self._lock:
             sent = self._sent.get(correlation_id)
-        if sent is not None:
-            plain = _open(sent, token)
-            if plain is not None:
-                self._settle(correlation_id, sent, wrapped, plain)
-                return plain
+        plain = None if sent is None else _open(sent, token)
+        if sent is None or plain is None:
+            return self.open_request(payload, correlation_id)
+        # The key may come back as we wrapped it in a response, or, when we call ourselves, in our
+        # own request: only what is inside tells them apart.
+        if sent.to_self and wrapped == sent.wrapped and not _is_response(plain):
+            self._owe(correlation_id, sent)
+            return plain
+        with self._lock:
+            self._sent.pop(correlation_id, None)
+        return plain
+
+    def open_response(self, payload: bytes, correlation_id: str) -> bytes:
+        """Decrypt a response, with the key of the request of ours that waits for it, and no other.
+
+        EncryptionError when none waits, or it does not open with that.
+        """
+        _, token = _taken_apart(payload)
+        with self._lock:
+            sent = self._sent.get(correlation_id)
+        if sent is None:
+            raise EncryptionError(
+                "body cannot be decrypted: no encrypted request waits for it here"
+            )
+        plain = _open(sent, token)
+        if plain is None:
+            raise EncryptionError(_TAMPERED)
+        with self._lock:
+            self._sent.pop(correlation_id, None)
+        return plain
+
+    def open_request(self, payload: bytes, correlation_id: str) -> bytes:
+        """Decrypt a request or command to us, with a key that was wrapped for us, and no other.
+
+        So a call of our own opens when we called ourselves only, whoever led it here.
+        EncryptionError when it does not.
+        """
+        wrapped, token = _taken_apart(payload)
         key = self._unwrap(wrapped)
         plain = _open(key, token)
         if plain is None:
-            raise EncryptionError("body cannot be decrypted: tampered with, or of another key")
+            raise EncryptionError(_TAMPERED)
         self._owe(correlation_id, key)
         return plain
 
@@ -271,7 +281,11 @@ class Encryptor:
             wrapped = binascii.b2a_base64(public_key.encrypt(secret, _OAEP), newline=False)
         except ValueError as error:
             raise EncryptionError("the service's RSA key is too short: use 2048 bits") from error
-        return _Key(Fernet(secret), wrapped, to_self=public_key == self._own_public_key)
+        key = _Key(Fernet(secret), wrapped, to_self=public_key == self._own_public_key)
+        if key.to_self:  # so that it need not be unwrapped
+            with self._lock:
+                self._unwrapped.put(wrapped, key)
+        return key
 
     def _unwrap(self, wrapped: bytes) -> _Key:
         """The key in these bytes, remembered or decrypted with our private key."""
@@ -297,16 +311,6 @@ class Encryptor:
         with self._lock:
             self._unwrapped.put(wrapped, key)
         return key
-
-    def _settle(self, correlation_id: str, sent: _Key, wrapped: bytes, plain: bytes) -> None:
-        """Note that a body opened with the key that we sent out under this correlation id."""
-        # The key may come back as we wrapped it in a response, or, when we call ourselves, in our
-        # own request: only what is inside tells them apart.
-        if sent.to_self and wrapped == sent.wrapped and not _is_response(plain):
-            self._owe(correlation_id, sent)
-            return
-        with self._lock:
-            self._sent.pop(correlation_id, None)
 
     def _owe(self, correlation_id: str, key: _Key) -> None:
         with self._lock:
@@ -351,6 +355,13 @@ def _public_key(service_name: str, given: rsa.RSAPublicKey | str | bytes) -> rsa
     if not isinstance(key, rsa.RSAPublicKey):
         raise EncryptionError(f"the public key of service {service_name!r} is not an RSA key")
     return key
+
+
+def _taken_apart(payload: bytes) -> tuple[bytes, bytes]:
+    wrapped, separator, token = payload.partition(b".")
+    if not separator:
+        raise EncryptionError("body is not encrypted: it has no wrapped key before a '.'")
+    return wrapped, token
 
 
 def _seal(key: _Key, payload: bytes) -> bytes:

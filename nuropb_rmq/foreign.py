@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from .exceptions import EncryptionError
 from .protocol import new_id
 
 _UNREADABLE: Final = b"."
@@ -84,29 +85,42 @@ class ForeignEncryptor:
             finally:
                 self._drop(identity)
 
-    def decrypt_request(self, payload: bytes, correlation_id: str) -> bytes:
-        """Decrypt a request or command; its key is remembered until it is answered or forgotten."""
+    def open_request(self, payload: bytes, correlation_id: str) -> bytes:
+        """Decrypt a request or command; its key is remembered until it is answered or forgotten.
+
+        The key of a call of our own under that id does not open it: somebody may have led that
+        call back to us. (When we called ourselves, it is wrapped for us.)
+        """
         decrypt = self._encryptor.decrypt_payload
         with self._lock:
-            if correlation_id in self._sent:  # a service that calls itself
-                self._sent.remove(correlation_id)
-                return decrypt(payload, correlation_id)
             owed = self._owed.get(correlation_id)
-            try:
-                plain = decrypt(payload, correlation_id)
-            except Exception:
-                self._restore(correlation_id, owed)
-                raise
+            if correlation_id in self._sent:
+                identity = new_id()
+                try:
+                    plain = decrypt(payload, identity)
+                finally:
+                    self._drop(identity)
+            else:
+                try:
+                    plain = decrypt(payload, correlation_id)
+                except Exception:
+                    self._restore(correlation_id, owed)
+                    raise
+                if owed is not None:
+                    self._restore(correlation_id, owed)
             if owed is None:
                 self._owed[correlation_id] = _Owed(payload, 1)
             else:
                 owed.deliveries += 1
-                self._restore(correlation_id, owed)
             return plain
 
-    def decrypt_payload(self, payload: bytes, correlation_id: str) -> bytes:
-        """Decrypt the response to a request of ours."""
+    def open_response(self, payload: bytes, correlation_id: str) -> bytes:
+        """Decrypt the response to a request of ours. EncryptionError when none waits for it."""
         with self._lock:
+            if correlation_id not in self._sent:
+                raise EncryptionError(
+                    "body cannot be decrypted: no encrypted request waits for it here"
+                )
             try:
                 return self._encryptor.decrypt_payload(payload, correlation_id)
             finally:

@@ -28,7 +28,7 @@ class Hooks:
     settler: Settler | None = None
     """Settles deliveries."""
     on_response: OnResponse | None = None
-    """Told of responses to posted requests, and of those that nobody waits for."""
+    """Told of responses to posted requests, of further ones too while their time is not over."""
     on_failure: OnFailure | None = None
     """Told of posted requests that get no response."""
     steps: Steps | None = None

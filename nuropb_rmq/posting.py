@@ -122,7 +122,7 @@ def _time(name: str, value: object, unit: str, in_a_second: int) -> float:
 class PostedRequest(Pending):
     """A request whose response, or failure, is told to callbacks: nobody awaits it."""
 
-    __slots__ = ("_confirmation", "_posts", "payload")
+    __slots__ = ("_confirmation", "_posts", "ends", "payload")
 
     def __init__(
         self,
@@ -134,6 +134,8 @@ class PostedRequest(Pending):
         super().__init__(payload["correlation_id"], timeout)
         self._posts = posts
         self._confirmation = confirmation
+        self.ends = posts.loop.time() + timeout
+        """When its time is over, in loop time."""
         self.payload = payload
 
     def published(self, error: NuropbException | None) -> None:
@@ -184,7 +186,7 @@ class Posts:
         self._replies = replies
         self._on_response = on_response
         self._on_failure = on_failure
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._deadlines = Deadlines[Confirmation](self._expire)
 
     def post(
@@ -205,7 +207,7 @@ class Posts:
             ttl = self._config.default_ttl
         timeout = self._config.publish_timeout if timeout is None else seconds("timeout", timeout)
         identified = identify(payload)
-        confirmation = Confirmation(loop=self._loop)
+        confirmation = Confirmation(loop=self.loop)
         confirmation.begin(self._deadlines, timeout)
         request = None
         on_done = confirmation.settle
@@ -267,15 +269,19 @@ class Posts:
 
     def answered(self, request: PostedRequest, head: Head, payload: dict[str, Any]) -> None:
         """The response came."""
-        self._replies.close(request)
+        self._end(request)
         if self._on_response is not None:
             self._on_response(head, payload)
 
     def failed(self, request: PostedRequest, error: NuropbException) -> None:
-        """It will not come."""
-        self._replies.close(request)
+        """It will not come; or too late."""
+        self._end(request)
         if self._on_failure is not None:
             self._on_failure(request, error)
+
+    def _end(self, request: PostedRequest) -> None:
+        self._replies.close(request)
+        self._replies.remember(request.correlation_id, request.ends)
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
         """Settle a message that is not sent any more."""

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from .bounded import Bounded
 from .deadlines import Deadlines
 from .envelope import read_payload
 from .exceptions import (
@@ -27,8 +28,11 @@ from .wire.frames import Content
 
 logger = logging.getLogger(__name__)
 
+ENDED_REMEMBERED = 10_000
+"""Posted requests of which further responses are handed on; the oldest are forgotten."""
+
 OnResponse = Callable[[Head, dict[str, Any]], None]
-"""Told of each response that no request() waits for; it must not raise."""
+"""Told of each response to a posted request; it must not raise."""
 
 
 class Pending(ABC):
@@ -92,8 +96,9 @@ class Replies:
     """The table of pending requests, and the receiver of the response queue.
 
     A response resolves only a request of this table, and only if it is a response; nothing else
-    that arrives on the response queue is executed. One that nobody waits for goes to
-    `on_response`, or is dropped. `dropped` counts what was not used, by reason.
+    that arrives on the response queue is executed. A further one, to a request that was told of,
+    goes to `on_response` until that request's time is over. All else is dropped before it is
+    opened, for anybody may send it. `dropped` counts what was not used, by reason.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Replies:
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, Pending] = {}
         self._deadlines = Deadlines[Pending](Pending.expire)
+        self._ended: Bounded[str, float] = Bounded(ENDED_REMEMBERED)
         self._gap_timers: set[asyncio.TimerHandle] = set()
         self.dropped: dict[str, int] = {}
 
@@ -144,6 +150,13 @@ class Replies:
         if pending.encrypted:
             self._sealing.forget_sent(pending.correlation_id)
 
+    def remember(self, correlation_id: str, until: float) -> None:
+        """Hand on what else answers a request that has ended, until then, in loop time."""
+        self._ended.put(correlation_id, until)
+
+    def _told(self, correlation_id: str) -> bool:
+        return self._ended.get(correlation_id, 0.0) > self._loop.time()
+
     # -- responses --------------------------------------------------------------------------
 
     def take_again(self, _: object, __: object) -> bool:
@@ -161,7 +174,7 @@ class Replies:
             pending = self._pending.pop(head.correlation_id, None)
             if pending is not None:
                 self._resolve(pending, head)
-            elif self._on_response is not None:
+            elif self._on_response is not None and self._told(head.correlation_id):
                 self._hand_over(head, self._on_response)
             else:
                 self._drop("unclaimed", f"nobody waits for {head.correlation_id}")
@@ -187,7 +200,7 @@ class Replies:
     def _read(self, head: Head) -> dict[str, Any]:
         body = whole_body(head.content)
         if head.encrypted:
-            body = self._sealing.unseal_now(body, head.correlation_id)
+            body = self._sealing.unseal_response(body, head.correlation_id)
         return read_payload(head, body, max_depth=self._max_depth, decrypted=head.encrypted)
 
     def _drop(self, reason: str, detail: object) -> None:

@@ -28,9 +28,11 @@ class Sealing:
     """The stage; without an encryptor it refuses, in both directions."""
 
     def __init__(self, encryptor: PayloadEncryptor | None) -> None:
-        if encryptor is not None and not isinstance(encryptor, Encryptor):
-            encryptor = ForeignEncryptor(encryptor)
-        self._encryptor: Encryptor | ForeignEncryptor | None = encryptor
+        self._encryptor: Encryptor | ForeignEncryptor | None = None
+        if isinstance(encryptor, Encryptor):
+            self._encryptor = encryptor
+        elif encryptor is not None:
+            self._encryptor = ForeignEncryptor(encryptor)
 
     def seal(
         self, body: bytes, correlation_id: str, service: str | None, *, awaited: bool
@@ -54,11 +56,11 @@ class Sealing:
             raise EncryptionError(f"cannot be encrypted: {type(e).__name__}") from e
         return _bytes_of(sealed, "encrypt_payload")
 
-    def unseal_now(self, body: bytes, correlation_id: str) -> bytes:
+    def unseal_response(self, body: bytes, correlation_id: str) -> bytes:
         """Decrypt a response, in place. Raises EncryptionError."""
         if self._encryptor is None:
             raise EncryptionError(_NO_ENCRYPTOR)
-        return self._decrypt(self._encryptor.decrypt_payload, body, correlation_id)
+        return self._decrypt(self._encryptor.open_response, body, correlation_id)
 
     def _decrypt(self, decrypt: Callable[[bytes, str], bytes], body: bytes, of: str) -> bytes:
         try:
@@ -74,12 +76,13 @@ class Sealing:
         encryptor = self._encryptor
         if encryptor is None:
             raise EncryptionError(_NO_ENCRYPTOR)
-        if isinstance(encryptor, ForeignEncryptor):
-            decrypt = encryptor.decrypt_request
-        elif encryptor.needs_private_key(body) or len(body) >= OFFLOAD_BYTES:
-            decrypt = encryptor.decrypt_payload
-        else:
-            return self.unseal_now(body, correlation_id)
+        decrypt = encryptor.open_request
+        if (
+            isinstance(encryptor, Encryptor)
+            and len(body) < OFFLOAD_BYTES
+            and not encryptor.needs_private_key(body)
+        ):
+            return self._decrypt(decrypt, body, correlation_id)
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, self._decrypt, decrypt, body, correlation_id)
         try:

@@ -162,6 +162,17 @@ async def test_a_service_calls_itself_encrypted(pair: Pair) -> None:
     await pair.nothing_remembered()
 
 
+async def test_a_call_of_ours_that_comes_back_to_us_is_not_opened(mesh: Mesh) -> None:
+    """It was encrypted for somebody else, whoever led it here: by a binding, say."""
+    ours, recorder = serving(), Recorder()
+    ours.add_public_key("billing", private_key("billing").public_key())
+    service = await mesh.service(recorder, encryptor=ours, rpc_bindings=["billing"])
+    with pytest.raises(EncryptionError):
+        await service.request(request(service="billing", text=SECRET), encrypted=True)
+    assert recorder.seen == []
+    assert ours.calls_remembered == 0
+
+
 # -- refused --------------------------------------------------------------------------------
 
 

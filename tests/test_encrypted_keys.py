@@ -196,10 +196,10 @@ class Slow(Encryptor):
         super().__init__("orders", private_key("orders"))
         self.begun, self.go_on = threading.Event(), threading.Event()
 
-    def decrypt_payload(self, payload: bytes, correlation_id: str) -> bytes:
+    def open_request(self, payload: bytes, correlation_id: str) -> bytes:
         self.begun.set()
         assert self.go_on.wait(10)
-        return super().decrypt_payload(payload, correlation_id)
+        return super().open_request(payload, correlation_id)
 
 
 async def test_no_key_is_kept_of_a_body_that_is_being_opened_at_the_end(pair: Pair) -> None:

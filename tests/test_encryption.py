@@ -226,6 +226,44 @@ def test_a_service_that_calls_itself(redelivered: int) -> None:
     assert both.calls_remembered == 0
 
 
+def test_a_call_of_ours_that_is_led_back_to_us_does_not_open() -> None:
+    """Its key is one of ours, and was wrapped for somebody else."""
+    ours = Encryptor("billing", OTHER_KEY)
+    ours.add_public_key("orders", KEY.public_key())
+    body = ours.encrypt_payload(REQUEST, "c", "orders")
+    with pytest.raises(EncryptionError, match="not wrapped for service 'billing'"):
+        ours.open_request(body, "c")
+    theirs = service()
+    theirs.open_request(body, "c")
+    answer = theirs.encrypt_payload(RESPONSE, "c")
+    assert ours.open_response(answer, "c") == RESPONSE, "the call itself goes on"
+    assert ours.calls_remembered == 0
+
+
+def test_a_response_opens_with_the_key_of_a_call_that_waits_and_no_other() -> None:
+    """Not with our private key: that would cost a millisecond, and be remembered."""
+    both, stranger = service(), requester()
+    body = stranger.encrypt_payload(RESPONSE, "c", "orders")
+    with pytest.raises(EncryptionError, match="no encrypted request waits"):
+        both.open_response(body, "c")
+    both.add_public_key("billing", OTHER_KEY.public_key())
+    both.encrypt_payload(REQUEST, "c", "billing")
+    with pytest.raises(EncryptionError, match="tampered with"):
+        both.open_response(body, "c")
+    assert both.needs_private_key(body), "it was not unwrapped"
+    assert both.calls_remembered == 1, "the call still waits"
+
+
+def test_a_service_that_calls_itself_unwraps_nothing() -> None:
+    both = service()
+    both.add_public_key("orders", KEY.public_key())
+    body = both.encrypt_payload(REQUEST, "c", "orders")
+    assert not both.needs_private_key(body)
+    assert both.open_request(body, "c") == REQUEST
+    assert both.open_response(both.encrypt_payload(RESPONSE, "c"), "c") == RESPONSE
+    assert both.calls_remembered == 0
+
+
 @pytest.mark.parametrize("old", [True, False])
 def test_a_call_to_ones_own_service_answered_by_another_instance(old: bool) -> None:
     ours = service()

@@ -27,6 +27,7 @@ LAYERS: tuple[str, ...] = (
     "serialization",
     "acknowledgement",
     "topology",
+    "bounded",
     "encryption",
     "remote",  # errors that a service answers with
     "topics",  # of events, as methods are bound to them

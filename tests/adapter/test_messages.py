@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
+from pika import BasicProperties
 
 from nuropb_rmq import NUROPB_VERSION, Message, MessageCompleteFunction, TransportServicePayload
 
-from ..encrypting import tapping
+from ..encrypting import Tap, calling, response, serving, tapping
 from ..support import Mesh, command, event, eventually, request, result_of
 from .programs import Callback, Programs, answer, echo
 
@@ -132,16 +134,46 @@ async def test_a_service_sends_requests_too(programs: Programs) -> None:
     assert answers.payloads[0]["result"] == {"order": 7}
 
 
-async def test_responses_can_be_sent_by_hand(programs: Programs) -> None:
+async def test_responses_to_what_was_never_asked_are_dropped(
+    programs: Programs, mesh: Mesh
+) -> None:
+    """Anybody may send them, and so many; nor are they opened, though there is a key for that."""
+    answers = Callback()
+    ours = serving("client")
+    client = await programs.client(answers, encryptor=ours)
+    stranger = calling("client")
+
+    def flood(tap: Tap) -> None:
+        for number in range(100):
+            identity = f"never asked {number}"
+            payload = {"tag": "response", "result": 5, "error": None, "correlation_id": identity}
+            asked = BasicProperties(correlation_id=identity, reply_to=client.response_queue)
+            plain = json.dumps(payload).encode()
+            sealed = stranger.encrypt_payload(plain, identity, "client")
+            tap.answer(asked, plain, encrypted=False)
+            tap.answer(asked, sealed, encrypted=True)
+
+    async with tapping(mesh) as tap:
+        await asyncio.to_thread(flood, tap)
+    await eventually(lambda: client.core.dropped == {"unclaimed": 200})
+    assert answers.messages == []
+    assert not ours._unwrapped
+    assert ours.calls_remembered == 0
+
+
+async def test_responses_can_be_sent_by_hand(programs: Programs, mesh: Mesh) -> None:
     answers = Callback()
     client = await programs.client(answers)
     other = await programs.client(service_name="other")
+    async with tapping(mesh) as tap:
+        await asyncio.to_thread(tap.bind, "orders")
+        await client.send_message({**request(), "correlation_id": "asked"})
     await other.send_message(
         {
             "tag": "response",
             "result": 5,
             "error": None,
-            "correlation_id": "never asked",
+            "correlation_id": "asked",
             "context": {},
             "trace_id": None,
             "warning": None,
@@ -149,8 +181,27 @@ async def test_responses_can_be_sent_by_hand(programs: Programs) -> None:
         }
     )
     await eventually(lambda: answers.messages)
-    assert answers.messages[0]["correlation_id"] == "never asked"
+    assert answers.messages[0]["correlation_id"] == "asked"
     assert answers.payloads[0]["result"] == 5
+
+
+async def test_further_responses_are_handed_on_until_the_time_of_their_request_is_over(
+    programs: Programs, mesh: Mesh
+) -> None:
+    answers = Callback()
+    client = await programs.client(answers)
+    async with tapping(mesh) as tap:
+        await asyncio.to_thread(tap.bind, "orders")
+        client.send_message({**request(), "correlation_id": "c-1"}, expiry=1000)
+        ((asked, _),) = await asyncio.to_thread(tap.take)
+
+        def answer_it() -> None:
+            tap.answer(asked, response(asked, "an answer"), encrypted=False)
+
+        while not client.core.dropped:
+            await asyncio.to_thread(answer_it)
+    assert len(answers.payloads) > 1
+    assert {each["result"] for each in answers.payloads} == {"an answer"}
 
 
 async def test_every_response_reaches_the_callback_and_nothing_else_does(
