@@ -19,6 +19,7 @@ from .bodies import MAX_BODY
 from .messages import ANSWERS, Message
 from .tables import KINDS, long
 
+EVENTS = "nuropb-events-exchange"
 DEEPEST_TABLE = 32
 """Tables and arrays within a header table."""
 DEEPEST_JSON = 100
@@ -74,10 +75,22 @@ def judge_delivered(message: Message) -> tuple[Verdict, ...]:
     clean = clean.replace(long(table), long(first), 1) if first != table else clean
     if clean == raw:
         return (judge(message),)
-    return judge(message), judge(replace(message, raw_properties=clean))
+    return judge(message), judge(replace(message, raw_properties=clean), way_of(message))
 
 
-def judge(message: Message) -> Verdict:
+def way_of(message: Message) -> tuple[str, str]:
+    """The exchange and routing key that a message is published with: such as it may come by."""
+    try:
+        read = _read(frames.decode_properties(message.raw_properties), message)
+        if read.kind == "event":
+            frames.shortstr(read.payload["topic"])
+            return EVENTS, read.payload["topic"]
+    except (AMQPProtocolError, Bad, frames.FieldError):
+        pass
+    return "nuropb-rpc-exchange", "orders"
+
+
+def judge(message: Message, way: tuple[str, str] | None = None) -> Verdict:
     """What a service, or a client at its response queue, must make of a message."""
     try:
         properties = frames.decode_properties(message.raw_properties)
@@ -86,6 +99,8 @@ def judge(message: Message) -> Verdict:
     answerable = properties.reply_to == ANSWERS and bool(properties.correlation_id)
     try:
         read = _read(properties, message)
+        if not message.to_responses:
+            _check_way(read, *(way or way_of(message)))
     except Bad as e:
         return Verdict(None, str(e), answered=answerable)
     return Verdict(read, "", answered=answerable and read.kind == "request")
@@ -106,6 +121,12 @@ def _read(properties: frames.Properties, message: Message) -> Read:
     if headers.get("encrypted") == "yes" and kind != "event":
         raise Bad("nothing that is drawn can be decrypted")
     return Read(kind, correlation_id, _payload(message.body, kind, correlation_id))
+
+
+def _check_way(read: Read, exchange: str, routing_key: str) -> None:
+    names = read.payload["topic" if read.kind == "event" else "service"]
+    if (read.kind == "event") is not (exchange == EVENTS) or names != routing_key:
+        raise Bad("not what its exchange and routing key allow")
 
 
 def _headers(table: bytes | None) -> dict[str, Any]:

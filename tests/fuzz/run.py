@@ -22,7 +22,7 @@ from .bodies import MAX_BODY
 from .ledger import Ledger
 from .mail import Collector, Mailer
 from .messages import ANSWERS, VICTIM, Draft, Message, drawn
-from .reading import Read
+from .reading import Read, way_of
 
 GOOD_IN_BATCH = 2
 """Good calls among each batch of drawn messages."""
@@ -62,7 +62,10 @@ class FuzzRun:
         """All of it, from the start of the service to the last look at the broker."""
         mesh, url, ledger = self._mesh, self._mesh.url, self.ledger
         self._service = await mesh.service(
-            self._handle, encryptor=self._theirs, max_body_bytes=MAX_BODY
+            self._handle,
+            encryptor=self._theirs,
+            max_body_bytes=MAX_BODY,
+            event_bindings=["#"],
         )
         self._client = await mesh.client(encryptor=self._ours, max_body_bytes=MAX_BODY)
         watches = Watch(self._service), Watch(self._client)
@@ -116,7 +119,7 @@ class FuzzRun:
         await self._mailer.post(message, careful=draft.careful)
 
     def _route(self, message: Message) -> bytes:
-        exchange, key = "nuropb-rpc-exchange", "orders"
+        exchange, key = way_of(message)
         if message.to_responses:
             exchange, key = "", self._client.config.response_queue_name(self._client.instance_id)
         return frames.publish_method(exchange, key, mandatory=False)

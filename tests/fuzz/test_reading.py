@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from nuropb_rmq import EncryptionError, MalformedMessageError, MessageType, envelope
+from nuropb_rmq import (
+    EncryptionError,
+    MalformedMessageError,
+    MessageType,
+    TransportConfig,
+    envelope,
+)
 from nuropb_rmq.head import Head
 from nuropb_rmq.replies import Replies
+from nuropb_rmq.routes import Routes
 from nuropb_rmq.sealing import Sealing, whole_body
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.frames import Content
@@ -20,10 +27,11 @@ from nuropb_rmq.wire.frames import Content
 from ..encrypting import serving
 from .bodies import MAX_BODY
 from .messages import Draft, Message, drafts
-from .reading import Read, judge
+from .reading import Read, judge, way_of
 
 EXAMPLES = 250
 MANY = 30_000
+ROUTES = Routes(TransportConfig(amqp_url="amqp://localhost", service_name="orders"))
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
@@ -33,7 +41,7 @@ def arrived(message: Message) -> Content:
     return Content(
         1,
         False,
-        frames.shortstr("nuropb-rpc-exchange") + frames.shortstr("orders"),
+        b"".join(map(frames.shortstr, way_of(message))),
         raw_properties=message.raw_properties,
         body_size=len(message.body),
         body=body,
@@ -54,6 +62,8 @@ async def read(message: Message, sealing: Sealing) -> Read:
     if head.encrypted:
         body = await sealing.unseal(body, head.correlation_id)
     payload = envelope.read_payload(head, body, max_depth=100, decrypted=head.encrypted)
+    if not message.to_responses:
+        ROUTES.check(head, payload)
     return Read(head.kind.value, head.correlation_id, payload)
 
 
