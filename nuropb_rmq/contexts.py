@@ -107,7 +107,8 @@ class NuropbContextManager:
 
         An event that cannot be delivered makes the call fail, as an error of the method would; an
         event may be published twice, as a message may be handled twice. `event` has the keys
-        `topic` and `event` (or `payload`), and may have `target` and `context`. Raises NuropbValidationError when it does not.
+        `topic` and `event` (or `payload`), and may have `target` and `context`.
+        Raises NuropbValidationError when it does not.
         """
         check_event(event)
         self._events.append(event)

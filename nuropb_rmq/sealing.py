@@ -100,10 +100,7 @@ class Sealing:
         encryptor = self._encryptor
         if encryptor is None:
             raise EncryptionError(_NO_ENCRYPTOR)
-        if isinstance(encryptor, ForeignEncryptor):
-            self._decrypt(encryptor.decrypt_request, body, correlation_id)
-        else:
-            self._decrypt(encryptor.decrypt_payload, body, correlation_id)
+        self._decrypt(encryptor.open_request, body, correlation_id)
 
     def _abandon(self, opening: asyncio.Future[bytes], correlation_id: str) -> None:
         if not opening.cancelled() and opening.exception() is None:

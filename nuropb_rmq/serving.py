@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from . import handled
 from .acknowledgement import Outcome
-from .contexts import check_event
+from .contexts import NuropbContextManager, check_event
 from .decorated import translated
 from .exceptions import (
     EncryptionRequiredError,

@@ -122,8 +122,7 @@ IMPURE = {
     "ssl": frozenset({"broker", "config"}),  # the TLS context is a setting; it opens nothing
 }
 # The control plane. `setup` is in it because declaring what is missing is all that it does.
-CONTROL_PLANE = frozenset({"refusals", "connection", "session", "setup", "watch"})
-CONTROL_PLANE = frozenset({"refusals", "dialing", "connection", "session", "setup"})
+CONTROL_PLANE = frozenset({"refusals", "dialing", "connection", "session", "setup", "watch"})
 ONLY_IN = {
     "aio_pika": CONTROL_PLANE,
     "aiormq": CONTROL_PLANE,

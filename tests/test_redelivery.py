@@ -10,6 +10,7 @@ import pytest
 from nuropb_rmq.acknowledgement import Settlement
 from nuropb_rmq.consumer import Consumer
 from nuropb_rmq.delivery import Delivery
+from nuropb_rmq.exceptions import NuropbException
 from nuropb_rmq.redelivery import InHand, same_message
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.frames import Content, Properties, table_entry

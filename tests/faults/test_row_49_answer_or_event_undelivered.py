@@ -133,12 +133,12 @@ async def test_row_49_an_answer_that_is_late_is_no_failure(
     service = await mesh.service(slow)
     client = await mesh.client()
     calls = [asyncio.create_task(client.request(request(n=n), timeout=3)) for n in range(2)]
-    await eventually(lambda: service._dispatcher and service._dispatcher._unsettled == 2)
+    await eventually(lambda: service._dispatcher and len(service._dispatcher._in_hand) == 2)
     async with alarm(rabbitmq_node):
         go.set()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(each, NuropbTimeoutError) for each in outcomes)
-        await eventually(lambda: service._dispatcher and service._dispatcher._unsettled == 0)
+        await eventually(lambda: service._dispatcher and not service._dispatcher._in_hand)
     assert "was late" in caplog.text
     assert await asyncio.to_thread(tap.depth, "nuropb-orders-sq") == 0
     assert await asyncio.to_thread(tap.depth, DL_QUEUE) == 0
