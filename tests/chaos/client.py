@@ -111,7 +111,7 @@ async def main(program: Program) -> None:
     for service in {*ASKED, *COMMANDED}:
         encryptor.add_public_key(service, program.key.public_key())
     config = TransportConfig(
-        amqp_url=program.url, service_name="caller", instance_id=program.name, client_only=True
+        amqp_url=program.urls, service_name="caller", instance_id=program.name, client_only=True
     )
     transport = Transport(config, encryptor=encryptor)
     async with program.running(transport):

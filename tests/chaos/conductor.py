@@ -107,9 +107,10 @@ class Conductor:
         key = rsa.generate_private_key(65537, 2048)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (self._folder / "services.pem").write_bytes(pem)
-        for service in sorted({role.service for role in ROLES if role.module == "service"}):
+        services = {role.service: role for role in ROLES if role.module == "service"}
+        for service, role in sorted(services.items()):
             url = self._node.amqp_url + VHOST
-            config = TransportConfig(amqp_url=url, service_name=service)
+            config = TransportConfig(amqp_url=url, service_name=service, queue_type=role.queue_type)
             await configure(config, api_url=self._node.management_url)
         for module in ("service", "client"):
             for role in ROLES:

@@ -25,13 +25,19 @@ class Role:
     place: str
     module: str
     service: str = "caller"
+    hosts: tuple[str, ...] = ("127.0.0.1",)
+    """Of its wire, by different names: with several of them it connects as in a cluster."""
+    queue_type: str = "classic"
 
 
+SEVERAL = ("127.0.0.1", "localhost")
 ROLES = (
-    *(Role(f"client-{n}", "client") for n in (1, 2, 3)),
+    Role("client-1", "client"),
+    Role("client-2", "client", hosts=SEVERAL),
+    Role("client-3", "client"),
     Role("alpha-1", "service", "alpha"),
-    Role("alpha-2", "service", "alpha"),
-    Role("beta-1", "service", "beta"),
+    Role("alpha-2", "service", "alpha", hosts=SEVERAL),
+    Role("beta-1", "service", "beta", hosts=SEVERAL, queue_type="quorum"),
     Role("mayfly-1", "service", "mayfly"),
 )
 SUBSCRIBERS = ("alpha", "beta")
@@ -89,10 +95,11 @@ class Fleet:
         """Begin a program in its place."""
         number = self._count[role.place] = self._count.get(role.place, 0) + 1
         name = f"{role.place}-{number}"
-        url = f"amqp://guest:guest@127.0.0.1:{self.wires[role.place].port}/{self._vhost}"
+        port = self.wires[role.place].port
+        urls = [f"amqp://guest:guest@{host}:{port}/{self._vhost}" for host in role.hosts]
         module = f"{__package__}.{role.module}"
-        arguments = [str(self._folder), name, role.service, url, str(self._seed)]
-        arguments.append(str(self._rate))
+        arguments = [str(self._folder), name, role.service, ",".join(urls), str(self._seed)]
+        arguments += [str(self._rate), role.queue_type]
         path = self._folder / f"{name}.stderr"
         with path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(

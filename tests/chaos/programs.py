@@ -39,7 +39,8 @@ class Program:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.name: str = given.name
-        self.url: str = given.url
+        self.urls: list[str] = given.urls.split(",")
+        self.queue_type: str = given.queue_type
         self.seed: int = given.seed
         self.service: str = given.service
         self.rate: float = given.rate
@@ -107,9 +108,10 @@ def run(main: Callable[[Program], Awaitable[None]]) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("name")
     parser.add_argument("service")
-    parser.add_argument("url")
+    parser.add_argument("urls")
     parser.add_argument("seed", type=int)
     parser.add_argument("rate", type=float)
+    parser.add_argument("queue_type")
     given = parser.parse_args()
     logging.basicConfig(
         stream=sys.stderr,

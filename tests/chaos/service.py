@@ -33,8 +33,9 @@ async def main(program: Program) -> None:
     """Serve until told to stop."""
     encryptor = Encryptor(program.service, program.key)
     config = TransportConfig(
-        amqp_url=program.url,
+        amqp_url=program.urls,
         service_name=program.service,
+        queue_type=program.queue_type,
         instance_id=program.name,
         event_bindings=[TOPIC],
     )
