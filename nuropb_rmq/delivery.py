@@ -158,7 +158,7 @@ class Delivery:
 
     def expect(self) -> OnDone:
         """Wait for an answer to be confirmed; its outcome is told to what is returned."""
-        self.wait_for(1)
+        self._outstanding += 1
         return self._answered
 
     def wait_for(self, count: int) -> None:

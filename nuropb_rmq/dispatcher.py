@@ -127,7 +127,9 @@ class Dispatcher:
             return None  # the end of the channel gives it back
         if self._suspects.active:
             return self._suspects.hold(consumer, content)
-        self._begin(consumer, content)
+        work = Delivery(self, consumer, content, self._settler)  # _begin(), in place
+        self._in_hand[work] = None
+        self._runner.run(work)
         limit = self._config.prefetch_count
         if limit and len(self._runner) >= limit:
             return self._changes.until(lambda: len(self._runner) < limit)

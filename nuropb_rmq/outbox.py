@@ -12,32 +12,33 @@ from .outgoing import WAITING, Outgoing
 class Outbox:
     """A queue out of which any message can be taken, in the same time wherever it stands."""
 
-    __slots__ = ("_max_bytes", "_max_messages", "_waiting", "bytes")
+    __slots__ = ("_max_bytes", "_max_messages", "bytes", "waiting")
 
     def __init__(self, *, max_messages: int, max_bytes: int) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         # Not a dict: what was taken from its front is passed over again by each next(iter()).
-        self._waiting: OrderedDict[Outgoing, None] = OrderedDict()
+        # An attribute, for every message asks whether it is empty.
+        self.waiting: OrderedDict[Outgoing, None] = OrderedDict()
         self.bytes = 0
         """Of all that waits."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def __iter__(self) -> Iterator[Outgoing]:
-        return iter(self._waiting)
+        return iter(self.waiting)
 
     @property
     def overfull(self) -> bool:
         """Whether more waits than the bound allows, for it was admitted all the same."""
-        return len(self._waiting) > self._max_messages or self.bytes > self._max_bytes
+        return len(self.waiting) > self._max_messages or self.bytes > self._max_bytes
 
     def check_room(self, message: Outgoing) -> None:
         """Raise OutboxFullError when one more message would exceed a bound."""
-        if len(self._waiting) >= self._max_messages:
+        if len(self.waiting) >= self._max_messages:
             raise OutboxFullError(
-                f"{len(self._waiting)} messages wait to be sent (outbox_messages); "
+                f"{len(self.waiting)} messages wait to be sent (outbox_messages); "
                 "the broker is unreachable, blocked, or slower than its publishers"
             )
         if self.bytes + message.size > self._max_bytes:
@@ -53,25 +54,25 @@ class Outbox:
         """Put messages, in their order, before all others."""
         for message in reversed(messages):
             self._enter(message)
-            self._waiting.move_to_end(message, last=False)
+            self.waiting.move_to_end(message, last=False)
 
     def _enter(self, message: Outgoing) -> None:
         message.stage = WAITING
         message.size = len(message.properties) + len(message.body)  # it may be a resend: ALONE
         message.wait()
-        self._waiting[message] = None
+        self.waiting[message] = None
         self.bytes += message.size
 
     def pop(self) -> Outgoing:
         """Take the first one out."""
-        message, _ = self._waiting.popitem(last=False)
+        message, _ = self.waiting.popitem(last=False)
         self.bytes -= message.size
         return message
 
     def remove(self, message: Outgoing) -> bool:
         """Take a message out, wherever it stands; False when it is not here."""
-        if message not in self._waiting:
+        if message not in self.waiting:
             return False
-        del self._waiting[message]
+        del self.waiting[message]
         self.bytes -= message.size
         return True

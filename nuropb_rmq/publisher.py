@@ -87,7 +87,12 @@ class Publisher:
         was given when the publisher is closed.
         """
         channel = self._channel
-        if channel is not None and not self._outbox and channel.room > 0 and channel.port.writable:
+        if (
+            channel is not None
+            and not self._outbox.waiting
+            and channel.room > 0
+            and channel.port.writable
+        ):
             channel.send(message)
             return
         if self._closed is not None:
@@ -266,7 +271,7 @@ class Publisher:
 
     def confirmed(self) -> None:
         """A confirm settled something: there is room for more."""
-        if self._outbox:
+        if self._outbox.waiting:
             self.pump()
         elif self._idle is not None:
             self._check_idle()
