@@ -65,7 +65,11 @@ class Answers:
             )
             return
         for each in packed:
-            self._send(each, work.expect())
+            on_done = work.expect()
+            try:  # _send(), in place
+                self._outbound.send(each, on_done)
+            except NuropbTransportError as e:
+                on_done(e)
 
     def _send(self, message: Outgoing, on_done: OnDone) -> None:
         try:

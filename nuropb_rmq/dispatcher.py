@@ -323,7 +323,7 @@ class Dispatcher:
     ) -> None:
         work.concluded = True
         work.message = message
-        decision = decide(message.kind, outcome, message.call_again_count)
+        decision = decide(head.kind, outcome, head.call_again_count)
         work.settlement = decision.settlement
         if decision.settlement is CALL_AGAIN:
             on_done = work.expect_call_again()
