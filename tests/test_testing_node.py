@@ -32,6 +32,8 @@ from .certificates import CertificatePaths, make_ca_and_cert
 from .support import eventually
 
 needs_broker = pytest.mark.broker
+SHORT = 1_000
+"""Characters of an error that says why a node did not start."""
 
 # Dies by SIGKILL, with a program of its own running: nobody is left to call stop().
 DOOMED = """
@@ -178,8 +180,62 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(
     with pytest.raises(BrokerStartError) as caught:
         node.start()
     assert "no_such_setting" in caught.value.log
+    assert "no_such_setting" in str(caught.value).splitlines()[0]
+    assert len(str(caught.value)) < SHORT
     assert not node.running
     assert [folder.exists() for folder in folders] == [False]
+
+
+@needs_broker
+def test_a_port_that_is_taken_is_named_before_anything_is_started() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        node = RabbitMQNode(port=port)
+        with pytest.raises(BrokerStartError) as caught:
+            node.start()
+        assert str(caught.value).startswith(
+            f"AMQP: nobody can listen on port {port} of 127.0.0.1: Address already in use"
+        )
+        assert caught.value.port_was_taken
+        assert node._processes is None
+        assert node._data_dir is None
+
+
+CLASH = """
+2026-11-30 16:49:05.406773+00:00 [error] <0.760.0>     supervisor: {<0.760.0>,tcp_listener_sup}
+2026-11-30 16:49:05.406773+00:00 [error] <0.760.0>     errorContext: start_error
+2026-11-30 16:49:05.407025+00:00 [error] <0.666.0> Failed to start TCP listener [127.0.0.1]:378:
+2026-11-30 16:49:05.407025+00:00 [error] <0.666.0>        eaddrinuse}}}}}}},
+"""
+ERRORS = """
+2026-11-30 16:49:51.838-00:00 [info] <0.132.0> Starting
+2026-11-30 16:49:51.838-00:00 [error] <0.132.0> Error preparing configuration:
+2026-11-30 16:49:51.838-00:00 [error] <0.132.0>   - "abc" cannot be converted to an integer
+2026-11-30 16:49:51.838-00:00 [error] <0.132.0>
+2026-11-30 16:49:51.900-00:00 [error] <0.132.0> BOOT FAILED
+2026-11-30 16:49:51.900-00:00 [error] <0.132.0> {error,failed_to_prepare_configuration}
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "cause", "taken"),
+    [
+        (CLASH * 100, "port 378 is taken by another process (eaddrinuse)", True),
+        ("epmd: address already in use", "one of its ports is taken by another process", True),
+        (ERRORS, 'Error preparing configuration:\n  - "abc" cannot be converted to an int', False),
+        ("a\n" * 100 + "Killed\n" + "b" * 10**6, "\na\nKilled\nbbb", False),
+    ],
+)
+def test_what_a_node_wrote_is_told_by_its_first_cause(log: str, cause: str, taken: bool) -> None:
+    error = BrokerStartError("the node did not start: exit 1", log)
+    assert cause in str(error)
+    assert str(error).startswith("the node did not start: exit 1: ")
+    assert len(str(error)) < SHORT
+    assert "BOOT" not in str(error)
+    assert error.port_was_taken is taken
+    assert log.endswith(error.log)
 
 
 def test_without_a_server_the_error_says_what_to_do(

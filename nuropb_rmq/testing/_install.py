@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import shutil
 import socket
 import tempfile
@@ -20,6 +19,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+
+from ._causes import first_cause, port_was_taken
 
 __all__ = [
     "BrokerError",
@@ -29,13 +30,15 @@ __all__ = [
     "RabbitMQCtlError",
     "accepts",
     "amqp_greeting",
+    "check_free",
     "free_ports",
 ]
 
 SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 LIBRARY = "usr/lib/rabbitmq/lib"
 RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
-PORT_CLASH = re.compile(r"eaddrinuse|address (is )?already in use|in use by", re.IGNORECASE)
+TAIL = 16_000
+"""Characters of a node's log that are kept of a start that failed."""
 
 # A mount namespace of its own, so that /proc and /dev vanish with the program. Every step is an
 # exec: the process id that we start is the one that the program has.
@@ -51,16 +54,16 @@ class BrokerNotInstalled(BrokerError):  # noqa: N818 - says what is the case, li
 
 
 class BrokerStartError(BrokerError):
-    """The node did not come up. `log` is the tail of its log and console output."""
+    """The node did not come up; the text tells the first cause.
+
+    `log` is the tail of its log and console output, `port_was_taken` whether somebody else listens
+    on one of its ports.
+    """
 
     def __init__(self, problem: str, log: str) -> None:
-        super().__init__(f"{problem}\n{log}")
-        self.log = log
-
-    @property
-    def port_was_taken(self) -> bool:
-        """Whether somebody has taken a port between our choice and the start."""
-        return bool(PORT_CLASH.search(self.log))
+        super().__init__(f"{problem}: {first_cause(log)}" if log.strip() else problem)
+        self.log = log[-TAIL:]
+        self.port_was_taken = port_was_taken(problem + log)
 
 
 class RabbitMQCtlError(BrokerError):
@@ -152,6 +155,20 @@ def free_ports(count: int) -> list[int]:
             if len(ports) == count:
                 return ports
     raise BrokerError(f"no {count} free ports on 127.0.0.1")
+
+
+def check_free(port: int, what: str) -> None:
+    """Raise BrokerStartError when nobody can listen on `port` of 127.0.0.1, which is `what`."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Erlang does
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BrokerStartError(
+                f"{what}: nobody can listen on port {port} of 127.0.0.1: {error.strerror}; end "
+                "what listens there, or let the node choose its port",
+                "",
+            ) from error
 
 
 def _first_ephemeral_port() -> int:

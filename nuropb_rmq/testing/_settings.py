@@ -71,6 +71,19 @@ class Settings:
     extra_config: str | Mapping[str, str]
     plugins: Sequence[str]
 
+    def listeners(self, ports: Ports) -> dict[str, int]:
+        """The ports that a node listens on, by their purposes."""
+        found = {"AMQP": ports.amqp, "distribution": ports.distribution}
+        if self.member.epmd_port is None:
+            found["epmd"] = ports.epmd
+        if self.tls is not None:
+            found["AMQP over TLS"] = ports.tls
+        if MANAGEMENT in self.plugins:
+            found["management"] = ports.management
+            if self.tls is not None:
+                found["management over TLS"] = ports.management_tls
+        return found
+
     def write(self, folder: Path, ports: Ports) -> None:
         """Fill the node's `folder`: configuration, plugins, certificates, Erlang cookie."""
         for name in ("log", "mnesia", "config"):

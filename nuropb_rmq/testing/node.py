@@ -26,6 +26,7 @@ from ._install import (
     RabbitMQCtlError,
     accepts,
     amqp_greeting,
+    check_free,
     free_ports,
 )
 from ._process import Processes
@@ -37,7 +38,6 @@ log = logging.getLogger("nuropb_rmq.testing.node")
 
 STOP_GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 POLL = 0.05  # seconds between two looks at a condition
-TAIL = 16_000  # characters of the log in a BrokerStartError: the cause precedes its traces
 
 
 class RabbitMQNode:
@@ -52,7 +52,7 @@ class RabbitMQNode:
     tls: adds a TLS listener, on `tls_port`, and the management API's on `management_tls_port`.
     extra_config: more rabbitmq.conf, as text or by key.
     plugins: without rabbitmq_management there is no `management_url` and no `api`.
-    port: the AMQP port; by default a free one.
+    port: the AMQP port; by default a free one. One that is taken is a BrokerStartError.
     keep_data: stop() leaves `data_dir` where it is.
     member: given by a RabbitMQCluster to its nodes.
     """
@@ -313,6 +313,8 @@ class RabbitMQNode:
             self._data_dir = self._install.make_data_dir()
         if self._processes is None:
             self._processes = Processes(None if self._keep_data else self._data_dir)
+        for what, port in self._settings.listeners(self._ports).items():
+            check_free(port, what)
         self._settings.write(self._data_dir, self._ports)
         began = time.monotonic()
         environment = self._settings.environment(self._data_dir, self._ports)
@@ -338,9 +340,9 @@ class RabbitMQNode:
             for process in (self._epmd, self._beam):
                 if process is not None and process.poll() is not None:
                     problem = f"{what} did not start: exit {process.returncode}"
-                    raise BrokerStartError(problem, self.log_text()[-TAIL:])
+                    raise BrokerStartError(problem, self.log_text())
             if self._abandoned or time.monotonic() > deadline:
-                raise BrokerStartError(f"{what} was not up in time", self.log_text()[-TAIL:])
+                raise BrokerStartError(f"{what} was not up in time", self.log_text())
             time.sleep(POLL)
 
     def _is_up(self) -> bool:
