@@ -102,16 +102,21 @@ class NuropbContextManager:
             return None
         return {"error": type(self._exception).__name__, "description": str(self._exception)}
 
-    def add_event(self, event: dict[str, Any]) -> None:
+    def add_event(self, event: dict[str, Any], *, with_token: bool = False) -> None:
         """Publish this when the method has succeeded, and before its caller is told so.
 
         An event that cannot be delivered makes the call fail, as an error of the method would; an
         event may be published twice, as a message may be handled twice. `event` has the keys
-        `topic` and `event` (or `payload`), and may have `target` and `context`.
-        Raises NuropbValidationError when it does not.
+        `topic` and `event` (or `payload`), and may have `target` and `context`. Without a context
+        of its own it carries that of the call, but without the caller's token,
+        `context[context_token_key]`: `with_token` keeps the token, for subscribers with an
+        authorize_func; every other subscriber gets it too. (Events carry nothing of the context of
+        an encrypted call; RMQAPI keeps the token, as nuropb does.)
+
+        Raises NuropbValidationError for anything that is no such event.
         """
         check_event(event)
-        self._events.append(event)
+        self._events.append(EventWithToken(event) if with_token else event)
 
     def __enter__(self) -> Self:
         if self._state != "new":
@@ -144,6 +149,10 @@ class NuropbContextManager:
         traceback: TracebackType | None,
     ) -> bool:
         return self.__exit__(exc_type, exc, traceback)
+
+
+class EventWithToken(dict[str, Any]):
+    """An event that the caller's token goes with."""
 
 
 def check_event(event: object) -> None:

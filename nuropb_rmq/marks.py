@@ -72,8 +72,10 @@ class Marks:
         """
         token = context.get(self.token_key, ABSENT)
         if self.authorize is None or token is ABSENT:
-            missing = NuropbAuthorizationError(f"context[{self.token_key!r}] is missing: the token")
-            raise blame(missing, Blame.SENDER)
+            missing = f"context[{self.token_key!r}] is missing: the token"
+            if self.topics:
+                missing += "; a method's events carry it with add_event(…, with_token=True) only"
+            raise blame(NuropbAuthorizationError(missing), Blame.SENDER)
         return self.authorize(token)
 
     def has(self, argument: str) -> bool:

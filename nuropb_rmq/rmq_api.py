@@ -92,7 +92,7 @@ class RMQAPI(NuropbInterface):
         published = None
         if not client_only:
             published = Published(service_instance, service_name)
-            self._serving = Serving(published, threads=None, checks=False)
+            self._serving = Serving(published, threads=None, checks=False, passes_token_on=True)
             _warn_of_missing_key(published)
             bindings = settings.get("event_bindings") or ()
             settings["event_bindings"] = [*bindings, *published.topics]

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from . import handled
 from .acknowledgement import Outcome
-from .contexts import NuropbContextManager, check_event
+from .contexts import EventWithToken, NuropbContextManager, check_event
 from .decorated import translated
 from .exceptions import (
     EncryptionRequiredError,
@@ -57,14 +57,23 @@ class Serving:
     """The handler of a service's transport.
 
     `threads`: where synchronous methods run; None: on the event loop. `checks`: whether
-    parameters are checked, or handed to the method as they came.
+    parameters are checked, or handed to the method as they came. `passes_token_on`: whether the
+    events that a method adds go with the token of its caller, whatever they say.
     """
 
-    def __init__(self, published: Published, *, threads: Threads | None, checks: bool) -> None:
+    def __init__(
+        self,
+        published: Published,
+        *,
+        threads: Threads | None,
+        checks: bool,
+        passes_token_on: bool = False,
+    ) -> None:
         self._published = published
         self._methods = published.methods
         self._threads = threads
         self._checks = checks
+        self._passes_token_on = passes_token_on
         self._description = published.describe()
         self._handlers = lru_cache(_TOPICS_REMEMBERED)(published.handlers)
 
@@ -92,7 +101,7 @@ class Serving:
                 return await method.call(**taken)
             except Exception as e:  # noqa: BLE001 - what is no success is raised again
                 success = _success(e)
-            return _completed(message, success.result, success.events)
+            return self._completed(method.marks, message, success.result, success.events)
         except (KeyboardInterrupt, SystemExit) as e:
             # What a method does must not end the process, nor leave its caller without an answer.
             raise NuropbHandlingError(f"{type(e).__name__}: {e}", None, e) from e
@@ -109,7 +118,7 @@ class Serving:
         except Exception as e:  # noqa: BLE001 - what is no success is raised again
             success = _success(e)
             result, events = success.result, success.events
-        return _completed(message, result, [*_added(ctx), *events])
+        return self._completed(marks, message, result, [*_added(ctx), *events])
 
     def _describe(self, name: str) -> dict[str, Any]:
         if name == DESCRIBE:
@@ -219,7 +228,58 @@ class Serving:
         except Exception as e:  # noqa: BLE001 - what is no success is raised again
             events = _success(e).events
         events = [*_added(ctx), *events]
-        return _event_payloads(message, context, events)
+        return self._event_payloads(marks, message, context, events)
+
+    # -- what becomes of them -----------------------------------------------------------------
+
+    def _completed(
+        self, marks: Marks, message: Incoming, result: Any, events: Sequence[Mapping[str, Any]]
+    ) -> Any:
+        """What a method's result and events are made into."""
+        if not events:
+            return result
+        context: Context = message.payload.get("context") or {}
+        response = {
+            "tag": MessageType.RESPONSE.value,
+            "result": result,
+            "error": None,
+            "context": context,
+            "warning": None,
+        }
+        published = self._event_payloads(marks, message, context, events)
+        return Completion(Outcome.DONE, [response, *published])
+
+    def _event_payloads(
+        self,
+        marks: Marks,
+        message: Incoming,
+        context: Context,
+        events: Sequence[Mapping[str, Any]],
+    ) -> list[dict[str, Any]]:
+        """The events that a method has added, as they are published.
+
+        Every subscriber gets them, in plain: the context of a message that came encrypted does not
+        go with them, nor does the token of whoever called, unless the event says so.
+        """
+        for event in events:
+            check_event(event)
+        with_token = {} if message.encrypted else context
+        without = with_token
+        if not self._passes_token_on and marks.token_key in with_token:
+            without = {name: each for name, each in context.items() if name != marks.token_key}
+        return [
+            {
+                "tag": MessageType.EVENT.value,
+                "topic": event["topic"],
+                "event": event["event"] if "event" in event else event["payload"],
+                "target": event.get("target"),
+                "context": event.get("context")
+                or (with_token if isinstance(event, EventWithToken) else without),
+                "trace_id": message.trace_id,
+                "correlation_id": message.correlation_id,
+            }
+            for event in events
+        ]
 
 
 async def _asks_first(marks: Marks, ctx: object, context: Context) -> bool:
@@ -249,45 +309,6 @@ def _admit(claims: Any, ctx: Any) -> None:
     admitted(claims)
     if ctx is not None and not isinstance(ctx, Mapping):
         ctx.user_claims = claims
-
-
-def _completed(message: Incoming, result: Any, events: Sequence[Mapping[str, Any]]) -> Any:
-    """What a method's result and events are made into."""
-    if not events:
-        return result
-    context: Context = message.payload.get("context") or {}
-    response = {
-        "tag": MessageType.RESPONSE.value,
-        "result": result,
-        "error": None,
-        "context": context,
-        "warning": None,
-    }
-    return Completion(Outcome.DONE, [response, *_event_payloads(message, context, events)])
-
-
-def _event_payloads(
-    message: Incoming, context: Context, events: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """The events that a method has added, as they are published.
-
-    They go out in plain: the context of a message that came encrypted does not go with them.
-    """
-    for event in events:
-        check_event(event)
-    carried = {} if message.encrypted else context
-    return [
-        {
-            "tag": MessageType.EVENT.value,
-            "topic": event["topic"],
-            "event": event["event"] if "event" in event else event["payload"],
-            "target": event.get("target"),
-            "context": event.get("context") or carried,
-            "trace_id": message.trace_id,
-            "correlation_id": message.correlation_id,
-        }
-        for event in events
-    ]
 
 
 def _context_for(marks: Marks, context: Context) -> Any:

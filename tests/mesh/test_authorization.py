@@ -13,10 +13,12 @@ from nuropb_rmq import (
     NuropbContextManager,
     NuropbMessageError,
     NuropbRemoteError,
+    NuropbSuccess,
     mesh_event,
     nuropb_context,
     publish_to_mesh,
 )
+from nuropb_rmq.marks import marks_of
 
 from ..support import eventually
 from .support import Meshes
@@ -197,3 +199,72 @@ async def test_an_event_is_accepted_or_refused(meshes: Meshes) -> None:
         ("good-1", "accepted"),
         ("now", "accepted"),
     ]
+
+
+# -- the token, and events ------------------------------------------------------------------
+
+
+class Seller:
+    """Adds events, in all ways, to a call with a token."""
+
+    _service_name = "seller"
+
+    @nuropb_context
+    @publish_to_mesh(authorize_func=allow, context_token_key="token")
+    def sell(self, ctx: NuropbContextManager) -> None:
+        ctx.add_event({"topic": "sold.plainly", "event": 1})
+        ctx.add_event({"topic": "sold.with_token", "event": 2}, with_token=True)
+        ctx.add_event({"topic": "sold.own", "event": 3, "context": {"token": "my own"}})
+
+    async def succeed(self) -> None:
+        raise NuropbSuccess("ok", events=[{"topic": "sold.success", "payload": 4}])
+
+
+class Subscriber:
+    """Hears the events, with what came with them."""
+
+    _service_name = "subscriber"
+
+    def __init__(self) -> None:
+        self.heard: dict[str, Any] = {}
+        self.admitted: list[str] = []
+
+    @mesh_event("sold.*")
+    def on_sold(self, topic: str, context: dict[str, Any]) -> None:
+        self.heard[topic] = context
+
+    @mesh_event("sold.plainly", "sold.with_token")
+    @publish_to_mesh(authorize_func=allow, context_token_key="token")
+    def on_sold_authorized(self, topic: str) -> None:
+        self.admitted.append(topic)
+
+
+async def test_a_callers_token_does_not_go_with_events(
+    meshes: Meshes,
+) -> None:
+    subscriber = Subscriber()
+    await meshes.serve(subscriber)
+    await meshes.serve(Seller())
+    client = await meshes.client()
+    context = {"token": "good-1", "Authorization": "good-2", "trip": 7}
+    assert await client.request("seller", "sell", context=context) is None
+    assert await client.request("seller", "succeed", context=context) == "ok"
+    await eventually(lambda: len(subscriber.heard) == 4)
+    assert subscriber.heard == {
+        "sold.plainly": {"Authorization": "good-2", "trip": 7},
+        "sold.with_token": context,
+        "sold.own": {"token": "my own"},
+        "sold.success": {"token": "good-1", "trip": 7},
+    }
+    assert subscriber.admitted == ["sold.with_token"]
+    dead = await meshes.taken("nuropb-subscriber-dlq")
+    assert [each["topic"] for each in dead] == ["sold.plainly"]
+
+
+def test_an_event_handler_that_misses_its_token_is_told_how_it_comes() -> None:
+    marks = marks_of(Subscriber.on_sold_authorized)
+    with pytest.raises(NuropbAuthorizationError, match="with_token=True"):
+        marks.claims({})
+    with pytest.raises(NuropbAuthorizationError) as of_a_method:
+        marks_of(Seller.sell).claims({})
+    assert "with_token" not in str(of_a_method.value)

@@ -33,6 +33,7 @@ from nuropb_rmq import (
 )
 
 from ..encrypting import SECRET, private_key
+from ..mesh.test_authorization import Seller, Subscriber
 from ..support import eventually
 from .conftest import Apis
 
@@ -280,6 +281,17 @@ async def test_events_of_methods(apis: Apis) -> None:
         await client.request(method="add_event", params={"fail": True}, **CALL)
     await eventually(lambda: len(orders.seen) == 2)
     assert orders.seen == [("orders.done", {"id": 1}), ("orders.added", 1)]
+
+
+async def test_events_of_methods_carry_the_callers_token_as_in_nuropb(apis: Apis) -> None:
+    subscriber = Subscriber()
+    await apis.connect(subscriber)
+    await apis.connect(Seller())
+    client = await apis.connect()
+    context = {"token": "good-1", "trip": 7}
+    await client.request("seller", "sell", {}, context)
+    await eventually(lambda: len(subscriber.admitted) == 2)
+    assert subscriber.heard["sold.plainly"] == context
 
 
 async def test_descriptions_and_encryption(apis: Apis) -> None:
