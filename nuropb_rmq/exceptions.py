@@ -48,6 +48,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .printable import printable
+
 __all__ = [
     "AMQPProtocolError",
     "BrokerAuthenticationError",
@@ -264,13 +266,13 @@ class NuropbRemoteError(NuropbMessageError):
     """The service answered with an error: `error` is its class name there, `description` its text.
 
     `payload` is the whole response. A service that lets it pass answers its own caller with the
-    same class name and text.
+    same class name and text. str() is for logs: one line, of bounded length.
     """
 
     error: str = ""
 
     def __str__(self) -> str:
-        return f"{self.error}: {self.description}"
+        return printable(f"{self.error}: {self.description}")
 
     def to_dict(self) -> dict[str, Any]:
         """The error as the service put it."""

@@ -11,6 +11,7 @@ from .acknowledgement import Outcome
 from .exceptions import NuropbException
 from .head import Head
 from .protocol import MessageType
+from .remote import MAX_NAME
 
 MAX_DESCRIPTION = 8192
 """Characters of an error's text that its requester is told."""
@@ -94,14 +95,15 @@ def describe(error: BaseException) -> dict[str, Any]:
         return _told(error)
     except Exception:  # noqa: BLE001 - any class may be raised, and its methods may raise, too
         untold = "its text cannot be told: making it failed"
-        return {"error": type(error).__name__, "description": untold}
+        return {"error": _name_of(error), "description": untold}
 
 
 def _told(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, NuropbException):
-        return {"error": type(error).__name__, "description": _short(_text_of(error))}
+        return {"error": _name_of(error), "description": _short(_text_of(error))}
     said = error.to_dict()
-    made = {**said, "description": _short(str(said["description"]))}
+    name, text = str(said["error"])[:MAX_NAME], _short(str(said["description"]))
+    made = {**said, "error": name, "description": text}
     if len(serialization.encode(made)) > MAX_ERROR:
         made = {key: made[key] for key in ("error", "description")}
     return made
@@ -113,7 +115,7 @@ def _text_of(error: BaseException) -> str:
         return f"{error.message}: {'; '.join(_leaves(error))}"
     text = str(error)
     if not text:
-        return f"{type(error).__name__} without a text"
+        return f"{_name_of(error)} without a text"
     # The text of a KeyError is the key and no more.
     return f"KeyError: {text}" if isinstance(error, KeyError) else text
 
@@ -128,10 +130,14 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[str]:
             groups += reversed(each.exceptions)
         else:
             text = str(each)
-            leaves.append(f"{type(each).__name__}: {text}" if text else type(each).__name__)
+            leaves.append(f"{_name_of(each)}: {text}" if text else _name_of(each))
     if len(leaves) > _MOST_LEAVES:
         leaves[_MOST_LEAVES:] = ["…"]
     return leaves
+
+
+def _name_of(error: BaseException) -> str:
+    return type(error).__name__[:MAX_NAME]
 
 
 def _short(text: str) -> str:

@@ -61,6 +61,9 @@ class RemoteValidationError(NuropbRemoteError, NuropbValidationError):
     """The service does not take these parameters."""
 
 
+MAX_NAME: Final = 256
+"""Characters of the class name of an error that are believed."""
+
 _BY_NAME: Final[Mapping[str, type[NuropbRemoteError]]] = {
     "EncryptionRequiredError": RemoteEncryptionRequiredError,
     "MessageTooLargeError": RemoteMessageTooLargeError,
@@ -77,7 +80,7 @@ _BY_NAME: Final[Mapping[str, type[NuropbRemoteError]]] = {
 def remote_error(response: Mapping[str, Any]) -> NuropbRemoteError:
     """The exception for the error that this response carries."""
     said: Mapping[str, Any] = response["error"] or {}
-    name = str(said.get("error") or "unknown error")
+    name = str(said.get("error") or "unknown error")[:MAX_NAME]
     description = said.get("description")
     error = _BY_NAME.get(name, NuropbRemoteError)(
         "" if description is None else str(description), payload=response

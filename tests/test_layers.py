@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # From low to high. A module may import those of earlier entries, and no others.
 LAYERS: tuple[str, ...] = (
     # pure: values and decisions
+    "printable",
     "exceptions",
     "origins",
     "handled",  # what calls made in a handler inherit

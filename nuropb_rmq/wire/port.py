@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..exceptions import AMQPProtocolError, ConnectionLostError
+from ..printable import printable
 from . import frames
 from .deliveries import Deliveries
 from .frames import Content
@@ -186,7 +187,8 @@ class ChannelPort:
                 self._listener.on_cancelled(True)
             case frames.CHANNEL_CLOSE:
                 kept = False
-                code, text = frames.read_close(payload)
+                code, told = frames.read_close(payload)
+                text = printable(told)
                 problem = f"the broker closed the channel: {code} {text}"
                 self._owner.end(self, ConnectionLostError(problem, code, text))
             case frames.CHANNEL_CLOSE_OK:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import cast
 
 from ..exceptions import AMQPProtocolError, ConnectionLostError
+from ..printable import printable
 from . import frames
 from .liveness import Liveness
 from .port import ChannelListener, ChannelPort
@@ -359,7 +360,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                     )
                 self.frame_max = agreed
             case frames.CONNECTION_BLOCKED:
-                self.blocked = frames.read_shortstr(payload, 4)[0]
+                self.blocked = printable(frames.read_shortstr(payload, 4)[0])
                 self._judge_writable()
                 self._on_blocked(self.blocked)
             case frames.CONNECTION_UNBLOCKED:
@@ -373,7 +374,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                 self._secret_ok = None
                 return True
             case frames.CONNECTION_CLOSE:
-                code, text = frames.read_close(payload)
+                code, told = frames.read_close(payload)
+                text = printable(told)
                 self._end(
                     ConnectionLostError(
                         f"the broker closed the connection: {code} {text}", code, text
