@@ -40,13 +40,15 @@ class Routes:
         exchange = frames.shortstr(self._rpc)
         self._usual = {exchange + frames.shortstr(each): each for each in self._services}
         self._by_events = frames.shortstr(self._events)
+        self._key_at = len(self._by_events) + 1
 
     def check(self, head: Head, payload: Mapping[str, Any]) -> None:
         """Raises MalformedMessageError when the payload is not what its way in allows."""
         route = head.content.route
         if head.kind is EVENT:
             topic = payload["topic"]
-            if not route.startswith(self._by_events) or head.content.routing_key != topic:
+            key = topic.encode("utf-8", "surrogatepass")
+            if route[self._key_at :] != key or not route.startswith(self._by_events):
                 self._check_event(topic, *came_by(head))
         elif self._usual.get(route) != payload["service"]:
             self._check_call(head.kind.value, payload["service"], *came_by(head))
