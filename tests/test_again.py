@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 from nuropb_rmq.again import came_by, pack_again
 from nuropb_rmq.head import Head
@@ -66,7 +66,7 @@ def test_a_message_is_put_back_with_its_count_and_its_origin() -> None:
     assert put_back(head).properties.expiration is None
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(TABLES, PROPERTIES)
 def test_unknown_header_entries_go_back_byte_for_byte(
     unknown: tuple[bytes, dict[str, Any]], drawn: dict[str, Any]
