@@ -12,13 +12,15 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from .origins import Blame, blamed, origin, shown
+from .origins import Blame, blamed, origin
+from .printable import printable
 from .protocol import MessageType
 from .repeats import Repeats
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_TEXT: Final = 300
+_LONGEST_NAME: Final = 100
 
 
 class Told(Protocol):
@@ -68,7 +70,7 @@ class Failures:
         named = f"{self._service}: a message that cannot be handled is dead-lettered"
         ids = self._ids_of(correlation_id, trace_id)
         key = f"{named}: {type(error).__name__}"
-        self._repeats.warning(key, f"{named}: {shown(str(error), _LONGEST_TEXT)} ({ids})")
+        self._repeats.warning(key, f"{named}: {printable(str(error), _LONGEST_TEXT)} ({ids})")
 
     def close(self) -> None:
         """Log the sums of what was not shown."""
@@ -80,21 +82,23 @@ class Failures:
         if blame is Blame.AUTHORIZER:
             text += _where(error)
         elif self._texts and not message.encrypted:
-            text += f": {shown(str(error), _LONGEST_TEXT)}"
+            text += f": {printable(str(error), _LONGEST_TEXT)}"
         self._repeats.warning(named, f"{text} ({self._ids(message)})")
 
     def _named(self, message: Told) -> str:
         kind, payload = message.kind, message.payload
         if kind is MessageType.EVENT:
-            return f"{self._service}: event {shown(str(payload.get('topic')))}"
-        return f"{self._service}.{shown(str(payload.get('method')))}"
+            return f"{self._service}: event {printable(str(payload.get('topic')), _LONGEST_NAME)}"
+        return f"{self._service}.{printable(str(payload.get('method')), _LONGEST_NAME)}"
 
     def _ids(self, message: Told) -> str:
         return f"{message.kind.value} {self._ids_of(message.correlation_id, message.trace_id)}"
 
     def _ids_of(self, correlation_id: str, trace_id: str | None) -> str:
-        trace = "none" if trace_id is None else shown(trace_id)
-        return f"{shown(correlation_id)}, trace {trace}, instance {self._instance}"
+        trace = "none" if trace_id is None else printable(trace_id, _LONGEST_NAME)
+        return (
+            f"{printable(correlation_id, _LONGEST_NAME)}, trace {trace}, instance {self._instance}"
+        )
 
 
 def _where(error: BaseException) -> str:

@@ -39,12 +39,6 @@ def blamed(error: BaseException) -> Blame:
     return getattr(error, _BLAME, Blame.HANDLER)
 
 
-def shown(text: str, longest: int = 100) -> str:
-    """A text of a peer for one line of a log: escaped where it is not printable, and cut."""
-    cut = text if len(text) <= longest else text[:longest] + "…"
-    return cut if cut.isprintable() else ascii(cut)
-
-
 def origin(error: BaseException) -> str:
     """Class and stack of an error, behind those of its causes; and of a group's members."""
     told = []
