@@ -194,8 +194,9 @@ def configuring() -> list[asyncio.Task[Any]]:
 
 async def test_threads_end_with_the_mesh(meshes: Meshes, rabbitmq_node: RabbitMQNode) -> None:
     """Whether it is stopped or fails, and whether a method still runs in one of them."""
-    orders = Orders()
-    service = await meshes.serve(orders)
+    orders, config = Orders(), meshes.config(missing_timeout=0)
+    await configure(config)
+    service = await meshes.serve(orders, amqp_url=config, configure=False)
     client = await meshes.client()
     calls = [
         asyncio.create_task(client.request("orders", "block", {"seconds": 0.2})) for _ in range(8)
