@@ -34,8 +34,9 @@ _SHORTSTR: Final = 255  # bytes; AMQP 0-9-1, section 4.2.5.3
 _EXCHANGE_NAME: Final = 127  # AMQP 0-9-1's domain exchange-name, enforced by pamqp
 _UUID: Final = "0" * 36  # as long as an instance id that start() makes by itself can be
 
+CLASSIC: Final = "classic"
 QUORUM: Final = "quorum"
-_QUEUE_TYPES: Final = ("classic", QUORUM)
+_QUEUE_TYPES: Final = (CLASSIC, QUORUM)
 _BOOLEANS: Final = ("client_only", "single_active_consumer", "inherit_deadline", "log_error_text")
 _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
     "prefetch_count": (0, 65_535),
@@ -99,9 +100,10 @@ class TransportConfig:
     """Routing keys on the RPC exchange, besides the service's name."""
     event_bindings: Sequence[str] = ()
     """Topics on the events exchange, with * and # as in AMQP."""
-    queue_type: str = "classic"
+    queue_type: str = CLASSIC
     """Of the service queue and the dead-letter queue: classic, as nuropb's, or quorum: in a
-    cluster it survives a node. All instances of a service must agree; an old peer cannot."""
+    cluster it survives a node. All instances of a service must agree; an old peer cannot. A service
+    queue that is to be classic and is there as a quorum queue is used as it is, with a warning."""
     delivery_limit: int | None = None
     """Of a quorum queue: how often a message may be delivered once more before it goes to the
     dead letters; None: the broker's own limit (20 since 4.0, none before). A lost connection, a

@@ -6,6 +6,7 @@ Their text tells an operator what to mend.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,10 @@ _ALIKE = (
     "single_active_consumer and dl_exchange (beside nuropb's own: classic, and no options), or "
     "stop them, delete the queue when it is empty, and start them again"
 )
+_TYPE_DIFFERS = (
+    "; a queue that is declared without a type gets the virtual host's default_queue_type, and its "
+    "type cannot be changed later"
+)
 _ACCESS_REFUSED = 403
 _PRECONDITION_FAILED = 406
 _NOT_ALLOWED = 530
@@ -44,6 +49,7 @@ _ACK_OVERDUE = "delivery acknowledgement on channel"
 """Said when a delivery was not settled within the broker's consumer_timeout."""
 _OF_A_TOPIC = "access to topic"
 """Said when one message may not be published, while messages of other topics may."""
+_QUEUE_TYPE = re.compile(r"inequivalent arg 'x-queue-type' .* but current is '(\w+)'")
 _IN_EXCLUSIVE_USE = "in exclusive use"
 """Said of a queue with an exclusive consumer, with the code of a permission that is refused."""
 _AT_A_LIMIT = "is reached"
@@ -116,6 +122,7 @@ def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
             )
         case ChannelPreconditionFailed() if _AT_A_LIMIT not in text:
             advice = _ALIKE if "inequivalent arg 'x-" in text else ""
+            advice += _TYPE_DIFFERS if _QUEUE_TYPE.search(text) else ""
             return ServiceNotConfigured(
                 f"{what} exists with other properties: {text}{advice}", None, error
             )
@@ -129,6 +136,12 @@ def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
             return BrokerAuthenticationError(f"{what}: permission refused: {text}", None, error)
         case _:  # a limit, or what is there and cannot be had now: its node is down, say
             return ConnectionLostError(f"{what}: {text or type(error).__name__}")
+
+
+def standing_type(error: NuropbTransportError) -> str | None:
+    """The type of a queue that was declared with another one; None for other errors."""
+    found = _QUEUE_TYPE.search(f"{error.exception}")
+    return found and found[1]
 
 
 def refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
 
 from aio_pika import Channel
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
-from .config import TransportConfig
+from .config import CLASSIC, QUORUM, TransportConfig
 from .connection import BrokerConnection
 from .consumer import Consumer, Receiver
 from .exceptions import (
@@ -26,8 +27,8 @@ from .exceptions import (
     ServiceNotConfigured,
 )
 from .publisher import Publisher
-from .refusals import translated
-from .topology import Exchange, Queue, Topology
+from .refusals import standing_type, translated
+from .topology import QUEUE_TYPE, Exchange, Queue, Topology
 from .watch import EXCHANGES, Configure, Watch, probe
 from .wire.port import ChannelListener, ChannelPort
 
@@ -231,14 +232,29 @@ class Session:
     async def _consume_service_queue(self) -> None:
         described = self._topology.service_queue
         assert described is not None  # noqa: S101 - a consuming role has one, by its topology
-        channel = await self._open_channel()
-        queue = await self._declare("declare_service_queue", channel, described)
+        channel, queue = await self._declare_service_queue(described)
         for binding in self._topology.bindings:
             with translated(f"binding {binding.routing_key!r} to exchange {binding.exchange!r}"):
                 await queue.bind(binding.exchange, binding.routing_key)
         await channel.set_qos(self._config.prefetch_count)
         if self._service is not None:
             await self._consume(channel, queue, self._service, acks=True)
+
+    async def _declare_service_queue(self, queue: Queue) -> tuple[Channel, AbstractQueue]:
+        """A quorum queue does all that a classic one does, and cannot be made classic."""
+        step = "declare_service_queue"
+        channel = await self._open_channel()
+        try:
+            return channel, await self._declare(step, channel, queue)
+        except ServiceNotConfigured as e:
+            found = standing_type(e)
+            if self._config.queue_type != CLASSIC or found != QUORUM:
+                raise
+            logger.warning("%s: used as it is, of type %s: %s", self._config.broker, found, e)
+        self._channels.remove(channel)
+        as_found = replace(queue, arguments={**queue.arguments, QUEUE_TYPE: found})
+        channel = await self._open_channel()
+        return channel, await self._declare(step, channel, as_found)
 
     async def _open_channel(self, *, confirms: bool = False) -> Channel:
         channel = Channel(self._connection, publisher_confirms=confirms)

@@ -1,7 +1,9 @@
 """Exchanges, queues and bindings as data: what a transport needs on the broker.
 
 Names and arguments are nuropb 0.1.8's, read off a broker: a queue declared with anything else is
-refused with 406 beside an old peer. Ours differ where no peer can notice: the response queue is
+refused with 406 beside an old peer. The type is told of each queue, for the broker compares a
+queue that is there with the virtual host's default_queue_type when it is not; "classic" and nothing
+are the same to it. Ours differ where no peer can notice: the response queue is
 exclusive, and the dead-letter queue has a name of its own and is durable.
 """
 
@@ -11,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config import QUORUM, TransportConfig
+from .config import CLASSIC, TransportConfig
 
-__all__ = ["Binding", "Exchange", "Queue", "Topology"]
+__all__ = ["QUEUE_TYPE", "Binding", "Exchange", "Queue", "Topology"]
+
+QUEUE_TYPE = "x-queue-type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,10 @@ class Topology:
         # Exclusive, so that it dies with its connection; auto-delete would drop the answers in it
         # when only the channel that consumes it is renewed.
         response_queue = Queue(
-            config.response_queue_name(instance_id, generation), durable=False, exclusive=True
+            config.response_queue_name(instance_id, generation),
+            durable=False,
+            exclusive=True,
+            arguments={QUEUE_TYPE: CLASSIC},
         )
         serves = not config.client_only
         return cls(
@@ -107,9 +114,10 @@ def _service_queue(config: TransportConfig) -> Queue:
     letter until all queues of the shared fanout have confirmed it, an old peer's, on a node that
     is down, among them. An operator who wants that sets it by a policy.
     """
-    arguments: dict[str, Any] = {"x-dead-letter-exchange": config.dl_exchange}
-    if config.queue_type == QUORUM:
-        arguments["x-queue-type"] = QUORUM
+    arguments: dict[str, Any] = {
+        "x-dead-letter-exchange": config.dl_exchange,
+        QUEUE_TYPE: config.queue_type,
+    }
     if config.delivery_limit is not None:
         arguments["x-delivery-limit"] = config.delivery_limit
     if config.single_active_consumer:
@@ -119,8 +127,7 @@ def _service_queue(config: TransportConfig) -> Queue:
 
 def _dead_letter_queue(config: TransportConfig) -> Queue:
     """As safe as the queue whose messages it gets: a classic one lives on one node."""
-    arguments = {"x-queue-type": QUORUM} if config.queue_type == QUORUM else {}
-    return Queue(config.dl_queue_name, durable=True, arguments=arguments)
+    return Queue(config.dl_queue_name, durable=True, arguments={QUEUE_TYPE: config.queue_type})
 
 
 def _service_bindings(config: TransportConfig) -> tuple[Binding, ...]:

@@ -18,6 +18,9 @@ CAPTURED: dict[str, Any] = json.loads(
 )["management"]
 
 
+CLASSIC = {"x-queue-type": "classic"}
+
+
 def topology(**settings: Any) -> Topology:
     base = {"amqp_url": "amqp://h", "service_name": "orders", "event_bindings": ["orders.#"]}
     return Topology.of(TransportConfig(**base | settings), "svc-1")
@@ -40,7 +43,7 @@ def test_service_queue_is_the_captured_one() -> None:
         old["durable"],
         old["exclusive"],
         old["auto_delete"],
-        old["arguments"],
+        {**old["arguments"], "x-queue-type": "classic"},  # which are the same to the broker
     )
 
 
@@ -56,9 +59,10 @@ def test_bindings_are_the_captured_ones() -> None:
 def test_response_queue_has_the_captured_name_and_dies_with_its_connection() -> None:
     queue = topology().response_queue
     assert captured_queue(queue.name)
-    assert queue == Queue("nuropb-orders-svc-1-rq", durable=False, exclusive=True)
+    assert queue == Queue(
+        "nuropb-orders-svc-1-rq", durable=False, exclusive=True, arguments=CLASSIC
+    )
     assert not queue.auto_delete
-    assert queue.arguments == {}
 
 
 def test_a_renewed_response_queue_has_a_name_that_peers_answer_to() -> None:
@@ -73,7 +77,7 @@ def test_a_renewed_response_queue_has_a_name_that_peers_answer_to() -> None:
 
 def test_dead_letter_queue_is_never_the_captured_one() -> None:
     made = topology()
-    assert made.dl_queue == Queue("nuropb-orders-dlq", durable=True)
+    assert made.dl_queue == Queue("nuropb-orders-dlq", durable=True, arguments=CLASSIC)
     assert made.dl_queue.name not in {queue["name"] for queue in CAPTURED["queues"]}
     assert made.dl_binding == Binding(
         "nuropb-orders-dlq", "nuropb-dl-exchange", "nuropb-orders-dlq"
@@ -99,7 +103,8 @@ def test_every_name_can_be_configured() -> None:
         event_bindings=["t.*"],
     )
     assert [exchange.name for exchange in made.exchanges] == ["r", "e", "d"]
-    assert made.service_queue == Queue("s", durable=True, arguments={"x-dead-letter-exchange": "d"})
+    arguments = {"x-dead-letter-exchange": "d", **CLASSIC}
+    assert made.service_queue == Queue("s", durable=True, arguments=arguments)
     assert made.response_queue.name == "q"
     assert made.dl_binding == Binding("l", "d", "l")
     assert made.bindings == (
