@@ -179,7 +179,10 @@ class ServiceNotConfigured(NuropbTransportError):  # noqa: N818 - nuropb's name
 
 
 class InstanceInUseError(NuropbTransportError):
-    """Another connection holds this instance's response queue: instance_id is taken."""
+    """Another connection holds this instance's response queue: instance_id is taken.
+
+    Or another consumer is to be the only one of its service queue.
+    """
 
     def __init__(self, description: str, exception: BaseException | None = None) -> None:
         super().__init__(description, None, exception, close_connection=True)

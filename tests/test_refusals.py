@@ -51,6 +51,7 @@ STEPS: list[tuple[AMQPError, type[NuropbTransportError], bool]] = [
         FOR_NOW,
     ),
     (ChannelAccessRefused("access to queue 'x' refused"), BrokerAuthenticationError, FOR_GOOD),
+    (ChannelAccessRefused("queue 'x' in vhost 'v' in exclusive use"), InstanceInUseError, FOR_NOW),
     (ChannelLockedResource("cannot obtain exclusive access"), InstanceInUseError, FOR_NOW),
     (ChannelClosed(541, "INTERNAL_ERROR"), ConnectionLostError, FOR_NOW),
 ]

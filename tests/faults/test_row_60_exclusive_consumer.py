@@ -1,0 +1,71 @@
+"""Row 60: somebody else is the only consumer of the service queue while we come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aio_pika
+import pytest
+
+from nuropb_rmq import InstanceInUseError, State, link
+
+from ..support import Mesh, Recorder, Watch, eventually
+from .common import works
+from .proxy import Proxy, Wire
+
+SERVICE_QUEUE = "nuropb-orders-sq"
+
+
+@asynccontextmanager
+async def alone(url: str) -> AsyncIterator[None]:
+    """Consumes the service queue exclusively, and gives back what it gets."""
+    async with await aio_pika.connect(url) as holder:
+        channel = await holder.channel()
+        queue = await channel.get_queue(SERVICE_QUEUE)
+
+        async def give_back(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+            await message.nack(requeue=True)
+
+        await queue.consume(give_back, exclusive=True)
+        yield
+
+
+async def test_row_60_it_is_waited_for(
+    mesh: Mesh, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a locked response queue is, which in turn has nothing to do with it: it keeps its name."""
+    monkeypatch.setattr(link, "LOCKED_FOR", 0)
+    service = await mesh.service(Recorder(), amqp_url=proxy.url, reconnect_cap=0.3)
+    client = await mesh.client()
+    watch = Watch(service)
+    proxy.set(Wire.REFUSE)
+    proxy.reset()
+    await watch.left()
+    async with alone(mesh.url):
+        proxy.set(Wire.PASS)
+        await eventually(lambda: isinstance(service.error, InstanceInUseError))
+        assert "to be the only one" in str(service.error)
+        tries = service._links[-1]._tries
+        await eventually(lambda: service._links[-1]._tries >= tries + 2)
+        assert service.state is State.RECOVERING
+        assert service._outbound.topology.generation == 0
+    await watch.recovered()
+    await works(client, 5)
+
+
+async def test_row_60_at_start_too(mesh: Mesh) -> None:
+    """For instance_retry."""
+    first = await mesh.service(Recorder())
+    await first.stop()
+    service = mesh.transport("orders", Recorder())
+    async with alone(mesh.url):
+        late = mesh.transport("orders", Recorder(), instance_retry=0)
+        with pytest.raises(InstanceInUseError, match=SERVICE_QUEUE):
+            await late.start()
+        starting = asyncio.create_task(service.start())
+        await eventually(lambda: any(each._tries for each in service._links))
+        assert not starting.done()
+    await starting
+    await works(await mesh.client(), 5)
