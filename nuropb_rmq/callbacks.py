@@ -130,7 +130,8 @@ class Callbacks:
 
         They have END_WITHIN to end by themselves, and as much again when they are cancelled.
         """
-        tasks = self._tasks - {asyncio.current_task()}
+        loop, mine = asyncio.get_running_loop(), asyncio.current_task()
+        tasks = {each for each in self._tasks if each is not mine and each.get_loop() is loop}
         timeout = max(0.0, min(END_WITHIN, within / 2))
         if tasks:
             _, running = await asyncio.wait(tasks, timeout=timeout)

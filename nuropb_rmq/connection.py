@@ -133,6 +133,10 @@ class BrokerConnection(RobustConnection):
             if self._keeping is not None:
                 await asyncio.wait([self._keeping], timeout=CLOSE_WITHIN)
 
+    def abandon(self) -> None:
+        """Close the socket, past an event loop that is closed itself."""
+        self._factory.abandon()
+
     def _abort(self, reason: str = "closed") -> None:
         if self._factory.router is not None:
             self._factory.router.abort(reason)

@@ -17,6 +17,7 @@ from .addresses import connect, none_of, resolve
 from .broker import Broker
 from .credentials import Credentials
 from .exceptions import ConnectionLostError, NuropbConfigurationError, TokenProviderError
+from .forked import cut_off, ends_in_children
 from .wire.router import PROTOCOL_HEADER, FrameRouter
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -83,6 +84,19 @@ class RouterFactory(TransportFactory):
         self.no_token: TokenProviderError | None = None
         """What the latest attempt failed of, when that was the token provider."""
         self.router: FrameRouter | None = None
+        self._socket: socket | None = None
+        """That of the latest attempt; what has its number after it was closed is not ours."""
+        ends_in_children(self)
+
+    def abandon(self) -> None:
+        """Close the socket, past an event loop that is closed itself."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def disown(self) -> None:
+        """This process is a forked child: whatever writes to the socket here must not reach it."""
+        if self._socket is not None and (descriptor := self._socket.fileno()) >= 0:
+            cut_off(descriptor)
 
     async def create(self, url: URL, **kwargs: Any) -> _Streams:
         """Ask for a token, where one is needed, and connect to the first host that greets.
@@ -153,6 +167,7 @@ class RouterFactory(TransportFactory):
             raise TimeoutError(f"no answer in {self._timeout:.3g} s{silent}") from e
 
     async def _greeted(self, sock: socket, host: str, context: ssl.SSLContext | None) -> _Streams:
+        self._socket = sock
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         router = FrameRouter(reader, loop, on_blocked=self._on_blocked, on_lost=self._on_lost)

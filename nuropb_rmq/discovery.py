@@ -133,7 +133,8 @@ class Discovery:
 
     async def close(self) -> None:
         """Fetch nothing more. What is known is kept."""
-        tasks = tuple(self._fetching.values())
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._fetching.values() if task.get_loop() is loop]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -141,7 +142,7 @@ class Discovery:
 
     def _fetch(self, service: str) -> asyncio.Task[Description]:
         task = self._fetching.get(service)
-        if task is None:
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
             # It serves all that wait for it: the deadline of one of them is not its own.
             task = asyncio.create_task(
                 self._describe(service),
@@ -153,7 +154,8 @@ class Discovery:
         return task
 
     def _fetched(self, service: str, task: asyncio.Task[Description]) -> None:
-        del self._fetching[service]
+        if self._fetching.get(service) is task:
+            del self._fetching[service]
         if not task.cancelled() and task.exception() is not None:
             # Whoever waits is told; whoever uses an older one may go on.
             logger.info("service %r could not be described: %s", service, task.exception())

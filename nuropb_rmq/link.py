@@ -67,6 +67,7 @@ class Link:
         self._new_session = new_session
         self._on_change = on_change
         self._session: Session | None = None
+        self._connection: BrokerConnection | None = None
         self._was_ready = False
         self._locked_since: float | None = None
         self._renewable = False
@@ -112,6 +113,11 @@ class Link:
         """Whether the supervisor is being cancelled: by stop(), or because the event loop ends."""
         return self._task is not None and self._task.cancelling() > 0
 
+    def abandon(self) -> None:
+        """Close the socket, and nothing else: the event loop that all is made for is closed."""
+        if self._connection is not None:
+            self._connection.abandon()
+
     async def stop_consuming(self) -> None:
         """Take nothing more from the service queue; see Session.stop_consuming."""
         if self._session is not None:
@@ -120,7 +126,7 @@ class Link:
     # -- the supervisor ---------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        connection = BrokerConnection(
+        connection = self._connection = BrokerConnection(
             self._config,
             purpose=self.role.name.lower(),
             instance_id=self._instance_id,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from .broker import AmqpUrl
 from .calling import Caller
@@ -21,6 +21,7 @@ from .exceptions import (
     TransportClosedError,
 )
 from .hooks import Hooks
+from .managed import Managed
 from .mesh_config import Configured, configured, transport_config
 from .methods import Published
 from .posting import seconds
@@ -28,14 +29,14 @@ from .protocol import MessageType
 from .remote import remote_error
 from .serving import Serving
 from .setup import configure, declare_all
-from .state import State, StateCallback
+from .state import State, StateCallback, check_loop
 from .threads import Threads
 from .transport import DEFAULT_GRACE, Transport
 
 __all__ = ["Mesh"]
 
 
-class Mesh:
+class Mesh(Managed):
     """Calls services, publishes events, and serves the methods of an object.
 
     amqp_url: where the broker is, or a TransportConfig for all other settings of a transport.
@@ -109,7 +110,7 @@ class Mesh:
         self._transport = Transport(self._config, handler, encryptor=encryptor, hooks=hooks)
         self._transport.on_state_change(self._state_changed)
         self._caller = Caller(self._transport, encryptor)
-        self._configuring: asyncio.Task[None] | None = None
+        self._configuring: tuple[asyncio.Task[None] | None, int] = (None, 0)
         self._stop_first = False
         self._not_started: NuropbTransportError | None = None
 
@@ -136,12 +137,19 @@ class Mesh:
     @property
     def state(self) -> State:
         """Where it is; see State."""
-        return State.CONNECTING if self._configuring is not None else self._transport.state
+        return State.CONNECTING if self._under_way() is not None else self._transport.state
 
     @property
     def error(self) -> NuropbTransportError | None:
         """The trouble behind the state, when there is any; until a start() succeeds, its error."""
         return self._transport.error if self._not_started is None else self._not_started
+
+    def _under_way(self) -> asyncio.Task[None] | None:
+        """The configuring; not that of a loop that was closed, or of a process that has forked."""
+        task, process = self._configuring
+        if task is None or task.get_loop().is_closed() or process != os.getpid():
+            return None
+        return task
 
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(state, error)` after every change; returns what ends that."""
@@ -164,7 +172,8 @@ class Mesh:
         with configure=False, ServiceNotConfigured when something is missing. Nothing is left open
         then.
         """
-        if self._configuring is not None or not self._transport.state.over:
+        self._transport.leave_closed_loop()
+        if not self.state.over:
             raise NuropbTransportError(f"start(): the mesh is {self.state.name} already")
         if self._threads is not None:
             self._threads.open()
@@ -182,7 +191,7 @@ class Mesh:
 
     async def _configured(self) -> None:
         self._stop_first = False
-        self._configuring = asyncio.create_task(
+        configuring = asyncio.create_task(
             configure(
                 self._config,
                 api_url=self._management_url,
@@ -190,13 +199,14 @@ class Mesh:
             ),
             name="nuropb-configure",
         )
+        self._configuring = configuring, os.getpid()
         try:
-            await asyncio.wait((self._configuring,))
+            await asyncio.wait((configuring,))
             if self._stop_first:
                 raise TransportClosedError("stop() came before the start was done")
-            self._configuring.result()
+            configuring.result()
         finally:
-            configuring, self._configuring = self._configuring, None
+            self._configuring = None, 0
             while not configuring.done():  # cancelled more than once: it is waited for all the same
                 configuring.cancel()
                 with suppress(asyncio.CancelledError):
@@ -211,25 +221,14 @@ class Mesh:
         thread is left to end by itself, and the process ends after it. A stop() that is cancelled
         goes on without whoever waited.
         """
-        configuring = self._configuring
+        configuring = self._under_way()
         if configuring is not None:
+            check_loop(configuring.get_loop())
             self._stop_first = True
             configuring.cancel()
             await asyncio.wait((configuring,))
         await self._transport.stop(grace=grace)
         await self._caller.discovery.close()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     # -- calling ----------------------------------------------------------------------------
 

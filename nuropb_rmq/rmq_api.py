@@ -32,6 +32,7 @@ from .protocol import (
 )
 from .remote import remote_error
 from .serving import Serving
+from .state import State
 
 __all__ = ["RMQAPI"]
 
@@ -141,6 +142,7 @@ class RMQAPI(NuropbInterface):
     async def connect(self) -> None:
         """Connect and serve. Raises what RMQTransport.start() raises."""
         if self.connected:
+            await self._transport.core.wait_for(State.READY, State.BLOCKED)  # in this event loop
             logger.warning("connect(): connected already")
             return
         await self._transport.start()

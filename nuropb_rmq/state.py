@@ -10,11 +10,26 @@ from threading import get_ident
 from typing import Final
 
 from .exceptions import NuropbTimeoutError, NuropbTransportError, TransportClosedError
+from .forked import ends_in_children
 from .origins import report
 
-__all__ = ["Lifecycle", "State", "StateCallback"]
+__all__ = ["Lifecycle", "State", "StateCallback", "check_loop"]
 
 logger = logging.getLogger(__name__)
+
+_LOOP_CLOSED: Final = (
+    "the event loop that start() ran in was closed before stop(): call start() again, in the loop "
+    "that is to use it"
+)
+_ELSEWHERE: Final = (
+    "called outside the event loop that start() ran in: from another thread, use "
+    "asyncio.run_coroutine_threadsafe(…, loop) or loop.call_soon_threadsafe(); in another loop, "
+    "make and start a transport of its own"
+)
+_FORKED: Final = (
+    "it was started before this process was forked, and belongs to the parent: call start() in "
+    "the child, or fork first"
+)
 
 
 class State(Enum):
@@ -57,7 +72,13 @@ class Lifecycle:
         self.error: NuropbTransportError | None = None
         self._callbacks: list[StateCallback] = []
         self._waiters: set[asyncio.Future[None]] = set()
+        self._ended_by = ""
+        """What ended it without stop(), and the way out."""
         self._thread = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_running: Callable[[], bool]
+        """That of the loop. While it runs, what runs in its thread runs in it: to ask this takes a
+        third of the time of asyncio.get_running_loop(), which asks for the process id (3.11)."""
 
     def set(self, state: State, error: NuropbTransportError | None) -> None:
         """Change, and tell everyone."""
@@ -66,13 +87,39 @@ class Lifecycle:
             return
         self.state = state
         if state is State.CONNECTING:
-            self._thread = get_ident()
+            self._settle_here()
         self.wake()
         for callback in tuple(self._callbacks):
             try:
                 callback(state, error)
             except Exception as e:  # noqa: BLE001 - the program's own function
                 report(logger, logging.ERROR, e, "on_state_change callback failed")
+
+    def _settle_here(self) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        self._thread = get_ident()
+        self._is_running = loop.is_running
+        self._ended_by = ""
+        ends_in_children(self)
+
+    def disown(self) -> None:
+        """This process is a forked child: the connections are the parent's."""
+        if not self.state.over:
+            self._ended_by = _FORKED
+            self.state = State.STOPPED
+            self.error = TransportClosedError(_FORKED)
+            self._waiters.clear()
+
+    @property
+    def stranded(self) -> bool:
+        """Whether its event loop was closed before it came to its end."""
+        return not self.state.over and self._loop is not None and self._loop.is_closed()
+
+    def leave_closed_loop(self) -> None:
+        """It is stopped, for it is stranded."""
+        self._ended_by = _LOOP_CLOSED
+        self._waiters.clear()  # to finish them takes their loop
+        self.set(State.STOPPED, TransportClosedError(_LOOP_CLOSED))
 
     def on_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(state, error)` after every change; returns what ends that."""
@@ -95,6 +142,7 @@ class Lifecycle:
 
     async def wait_for(self, states: tuple[State, ...], timeout: float | None) -> State:
         """Wait for one of these states. See Transport.wait_for."""
+        self.check_home()
         try:
             async with asyncio.timeout(timeout):
                 while self.state not in states:
@@ -109,18 +157,44 @@ class Lifecycle:
         return self.state
 
     def check_open(self) -> None:
-        """Raise a NuropbTransportError unless messages can be sent, and from this thread."""
+        """Raise a NuropbTransportError unless messages can be sent, and from here."""
         state = self.state
         if state is not _READY and (state.over or state is State.CONNECTING):
             raise self.closed_error()
-        if get_ident() != self._thread:
-            raise NuropbTransportError(
-                "called from another thread than the event loop's: use "
-                "loop.call_soon_threadsafe() or asyncio.run_coroutine_threadsafe()"
-            )
+        if get_ident() != self._thread or not self._is_running():
+            self.check_home()
+
+    def check_home(self) -> None:
+        """Raise a NuropbTransportError when it is up, and its event loop is not the one here.
+
+        Synchronous code of that loop's thread may post while no loop runs in it.
+        """
+        if self.state.over or self._loop is None:
+            return
+        if self._loop.is_closed():
+            raise TransportClosedError(_LOOP_CLOSED)
+        if check_loop(self._loop, self._thread):
+            self._thread = get_ident()
 
     def closed_error(self) -> TransportClosedError:
         """Why nothing can be sent."""
         if self.state is State.FAILED and self.error is not None:
             return TransportClosedError(f"the transport has failed: {self.error}", None, self.error)
-        return TransportClosedError(f"the transport is {self.state.name.lower()}")
+        why = f": {self._ended_by}" if self._ended_by else ""
+        return TransportClosedError(f"the transport is {self.state.name.lower()}{why}")
+
+
+def check_loop(loop: asyncio.AbstractEventLoop, thread: int = 0) -> bool:
+    """Whether the loop runs here; False when none does, and this is its `thread`.
+
+    Raises NuropbTransportError otherwise.
+    """
+    try:
+        here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is loop:
+        return True
+    if here is None and get_ident() == thread:
+        return False
+    raise NuropbTransportError(_ELSEWHERE)

@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from . import envelope, handled
 from .config import TransportConfig
@@ -23,6 +22,7 @@ from .exceptions import (
 from .gate import Gate
 from .hooks import Hooks
 from .link import Link
+from .managed import Managed
 from .message import Handler
 from .outbound import Outbound, identify
 from .outgoing import WAITING
@@ -47,7 +47,7 @@ _ABORT_AFTER = 4.0
 _ALIVE = (State.READY, State.BLOCKED, State.RECOVERING)
 
 
-class Transport:
+class Transport(Managed):
     """Requests, commands, events and responses over RabbitMQ, recovering by itself.
 
     With a handler (`async def handler(message) -> result`) it serves `config.service_name`;
@@ -98,8 +98,8 @@ class Transport:
 
     @property
     def state(self) -> State:
-        """Where it is; of two connections the worse counts."""
-        return self._life.state
+        """Where it is; of two connections the worse counts. STOPPED when its loop was closed."""
+        return State.STOPPED if self._life.stranded else self._life.state
 
     @property
     def error(self) -> NuropbTransportError | None:
@@ -130,6 +130,7 @@ class Transport:
 
         Raises NuropbTimeoutError, and TransportClosedError when it fails or stops meanwhile.
         """
+        self.leave_closed_loop()
         return await self._life.wait_for(states, timeout)
 
     # -- start and stop ---------------------------------------------------------------------
@@ -141,10 +142,12 @@ class Transport:
         ServiceNotConfigured (virtual host or exchange missing), InstanceInUseError,
         TokenProviderError, or TransportClosedError (stop() came first). Nothing is left open then.
         """
+        self.leave_closed_loop()
         if not self.state.over:
             raise NuropbTransportError(f"start(): the transport is {self.state.name} already")
         if self._closing is not None:
-            await asyncio.shield(self._closing)
+            if self._closing.get_loop() is asyncio.get_running_loop():
+                await asyncio.shield(self._closing)
             self._closing = None
         self._prepare()
         try:
@@ -203,8 +206,8 @@ class Transport:
             )
 
         roles = [Role.CLIENT] if config.client_only else [Role.PUBLISHING, Role.CONSUMING]
-        link = partial(Link, instance_id=self._instance_id, new_session=new_session)
-        self._links = [link(config, role, on_change=self._link_changed) for role in roles]
+        link = partial(Link, config, instance_id=self._instance_id, new_session=new_session)
+        self._links = [link(role, on_change=self._link_changed) for role in roles]
         self._life.set(State.CONNECTING, None)
 
     async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
@@ -213,11 +216,14 @@ class Transport:
         What was not begun goes back to the queue at once, and what was not finished after the
         grace period. Done within that and 5 seconds, whatever the broker does. Calling it again
         waits for the same end, and so does who is cancelled: the transport stops all the same.
+        Raises NuropbTransportError in another event loop than start() ran in.
         """
+        grace = seconds("grace", grace) if grace else 0.0
+        self.leave_closed_loop()
+        if self.state.over:
+            return
+        self._life.check_home()
         if self._closing is None:
-            grace = seconds("grace", grace) if grace else 0.0
-            if self.state.over:
-                return
             self._closing = begin(self._stop(grace), "nuropb-stop")
         await asyncio.shield(self._closing)
 
@@ -245,9 +251,19 @@ class Transport:
         What is in hand is finished; sending, and responses, go on. What arrived and was not begun
         goes back to the queue.
         """
+        self.leave_closed_loop()
+        self._life.check_home()
         self._serving = False
-        for link in self._links:
+        for link in () if self.state.over else self._links:
             await link.stop_consuming()
+
+    def leave_closed_loop(self) -> None:
+        """Drop what belongs to an event loop that was closed before stop(): start() begins anew."""
+        if self._life.stranded:
+            for link in self._links:
+                link.abandon()
+            self._closing = None
+            self._life.leave_closed_loop()
 
     async def _close(self, reason: NuropbTransportError, final: State = State.STOPPED) -> None:
         """End everything; the order lets handlers that are cancelled still find a transport."""
@@ -260,18 +276,6 @@ class Transport:
         self._posts.close()
         self._replies.fail_all(reason)
         self._life.set(final, reason)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     # -- state ------------------------------------------------------------------------------
 

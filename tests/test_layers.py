@@ -21,6 +21,8 @@ LAYERS: tuple[str, ...] = (
     "exceptions",
     "origins",
     "handled",  # what calls made in a handler inherit
+    "forked",  # what ends in a child process
+    "managed",  # async with
     "protocol",
     "broker",  # the half of config that says where the broker is
     "tokens",  # the part of it that says who we are
