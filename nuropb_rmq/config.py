@@ -41,6 +41,7 @@ _BOOLEANS: Final = ("client_only", "single_active_consumer", "inherit_deadline",
 _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
     "prefetch_count": (0, 65_535),
     "heartbeat": (0, 65_534),
+    "max_pending": (1, 2**31),
     "outbox_messages": (1, 2**31),
     "outbox_bytes": (1, 2**40),
     "max_body_bytes": (1, 2**31),
@@ -113,7 +114,7 @@ class TransportConfig:
     """One instance gets everything, and when it goes another takes over. With prefetch_count=1
     messages are handled in order. All instances must agree; an old peer cannot."""
     prefetch_count: int = 32
-    """Messages handled at a time; 0 is unlimited."""
+    """Messages handled at a time; 0 is unlimited: all that waits is then taken into memory."""
     heartbeat: int = 10
     """Seconds; 0 turns heartbeats off, and then a silent peer is not noticed."""
     connect_timeout: float = 10.0
@@ -126,6 +127,8 @@ class TransportConfig:
     """For an answer, where request() is given no timeout."""
     default_ttl: float = 43_200.0
     """Expiration of commands without their own."""
+    max_pending: int = 100_000
+    """The most requests that may wait for their answers; PendingFullError beyond."""
     outbox_messages: int = 10_000
     """The most messages that may wait to be sent."""
     outbox_bytes: int = 64 * 2**20

@@ -17,6 +17,7 @@
     │   ├── AMQPProtocolError                        the peer broke AMQP 0-9-1 framing
     │   ├── TransportClosedError                     stopped, or failed for good
     │   ├── OutboxFullError                          the bounded outbox has no room
+    │   │   └── PendingFullError                     as many requests wait as may
     │   ├── PublishNackedError                       the broker refused the message
     │   └── NuropbOutcomeUnknownError                written, not confirmed: perhaps done
     ├── NuropbMessageError                           a message, or what came of it
@@ -79,6 +80,7 @@ __all__ = [
     "NuropbTransportError",
     "NuropbValidationError",
     "OutboxFullError",
+    "PendingFullError",
     "PublishNackedError",
     "ServiceNotConfigured",
     "TokenProviderError",
@@ -207,6 +209,13 @@ class TransportClosedError(NuropbTransportError):
 
 class OutboxFullError(NuropbTransportError):
     """More messages or bytes wait to be sent than the configuration allows; nothing was sent."""
+
+
+class PendingFullError(OutboxFullError):
+    """As many requests wait for their answers as max_pending allows; this one was not sent.
+
+    Whoever slows down at an OutboxFullError has to do the same here.
+    """
 
 
 class PublishNackedError(NuropbTransportError):

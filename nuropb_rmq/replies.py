@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .bounded import Bounded
+from .config import TransportConfig
 from .deadlines import Deadlines
 from .envelope import read_payload
 from .exceptions import (
@@ -18,6 +19,7 @@ from .exceptions import (
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
     NuropbValidationError,
+    PendingFullError,
 )
 from .head import Head
 from .outgoing import WAITING, Outgoing
@@ -102,10 +104,11 @@ class Replies:
     """
 
     def __init__(
-        self, sealing: Sealing, *, max_depth: int, on_response: OnResponse | None = None
+        self, sealing: Sealing, config: TransportConfig, *, on_response: OnResponse | None = None
     ) -> None:
         self._sealing = sealing
-        self._max_depth = max_depth
+        self._max_depth = config.max_json_depth
+        self._max_pending = config.max_pending
         self._on_response = on_response
         self._loop = asyncio.get_running_loop()
         self._pending: dict[str, Pending] = {}
@@ -120,7 +123,7 @@ class Replies:
     def open(self, correlation_id: str, timeout: float) -> Awaited:
         """Register a request whose response is awaited for `timeout` seconds.
 
-        Raises NuropbValidationError when a request with this id waits already.
+        Raises what add() raises.
         """
         pending = Awaited(correlation_id, timeout)
         pending.future = self._loop.create_future()
@@ -128,8 +131,17 @@ class Replies:
         return pending
 
     def add(self, pending: Pending) -> None:
-        """Register a request. Raises NuropbValidationError when its id waits already."""
+        """Register a request.
+
+        Raises NuropbValidationError when one with this id waits already, PendingFullError when as
+        many wait as may.
+        """
         correlation_id = pending.correlation_id
+        if len(self._pending) >= self._max_pending:
+            raise PendingFullError(
+                f"{len(self._pending)} requests wait for their answers (max_pending): call less "
+                "at a time, or with shorter timeouts"
+            )
         if correlation_id in self._pending:
             raise NuropbValidationError(
                 f"payload field 'correlation_id': a request with {correlation_id!r} waits already"

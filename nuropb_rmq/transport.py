@@ -172,9 +172,7 @@ class Transport(Managed):
         self._serving = True
         room = {"max_messages": config.outbox_messages, "max_bytes": config.outbox_bytes}
         self._publisher = Publisher(**room, max_body=config.max_body_bytes)
-        self._replies = Replies(
-            self._sealing, max_depth=config.max_json_depth, on_response=hooks.on_response
-        )
+        self._replies = Replies(self._sealing, config, on_response=hooks.on_response)
         self._gate = Gate(self._publisher, **room)
         topology = Topology.of(config, self._instance_id)
         self._outbound = outbound = Outbound(config, topology, self._publisher, self._sealing)
@@ -372,7 +370,8 @@ class Transport(Managed):
         `timeout`, in seconds, is also the message's expiration (`request_timeout` by default). In a
         handler it is at most what the handled request has left (`inherit_deadline`).
         Cancelling forgets the call. Raises what send() raises, NuropbTimeoutError when there is
-        no response in time, and NuropbOutcomeUnknownError when it was lost with a connection.
+        no response in time, NuropbOutcomeUnknownError when it was lost with a connection, and
+        PendingFullError when `max_pending` requests wait already.
         """
         self._life.check_open()
         if envelope.check_outgoing(payload) is not REQUEST:

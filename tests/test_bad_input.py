@@ -12,6 +12,7 @@ import pytest
 
 from nuropb_rmq import (
     EncryptionError,
+    MessageTooLargeError,
     NuropbConfigurationError,
     NuropbException,
     NuropbSerializationError,
@@ -120,7 +121,7 @@ PAYLOADS: dict[str, Bad] = {
         request(a=nested(100_000)), Unserializable, ("nested too deeply", ".params.a[0]")
     ),
     "too large": Bad(
-        request(a="x" * LARGEST), Unserializable, ("larger than max_body_bytes (300000)",)
+        request(a="x" * LARGEST), MessageTooLargeError, ("larger than max_body_bytes (300000)",)
     ),
 }
 

@@ -105,6 +105,8 @@ def test_repr_is_masked() -> None:
         ("handler_timeout", None, "NoneType"),
         ("instance_retry", -0.1, "seconds"),
         ("outbox_messages", 0, "from 1"),
+        ("max_pending", 0, "from 1"),
+        ("max_pending", 10.0, "not float"),
         ("outbox_bytes", 0, "from 1"),
         ("max_body_bytes", 0, "from 1"),
         ("max_json_depth", 0, "from 1"),

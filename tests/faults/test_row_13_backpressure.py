@@ -7,7 +7,14 @@ from collections.abc import Awaitable
 
 import pytest
 
-from nuropb_rmq import NuropbTimeoutError, OutboxFullError, State, Transport
+from nuropb_rmq import (
+    Message,
+    NuropbTimeoutError,
+    OutboxFullError,
+    PendingFullError,
+    State,
+    Transport,
+)
 from nuropb_rmq.publisher_channel import PER_MESSAGE
 from nuropb_rmq.wire.router import HIGH_WATER
 
@@ -68,6 +75,33 @@ async def test_row_13_requests_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -
     assert client.pending == 3
     proxy.set(Wire.PASS)
     assert [result_of(each)["n"] for each in await asyncio.gather(*calls)] == [0, 1, 2]
+
+
+async def test_row_13_requests_that_wait_for_their_answers_are_bounded(mesh: Mesh) -> None:
+    """Awaited ones and posted ones; what was refused was not sent, and there is room again."""
+    gate = asyncio.Event()
+    seen: list[int] = []
+
+    async def slow(message: Message) -> int:
+        n: int = message.payload["params"]["n"]
+        seen.append(n)
+        await gate.wait()
+        return n
+
+    await mesh.service(slow)
+    client = await mesh.client(max_pending=3)
+    calls = [asyncio.create_task(client.request(request(n=n))) for n in range(3)]
+    await eventually(lambda: len(seen) == 3)
+    with pytest.raises(PendingFullError, match="3 requests wait for their answers"):
+        await client.request(request(n=3))
+    await client.send(command(n=4))  # nothing answers a command
+    calls.pop().cancel()
+    await eventually(lambda: client.pending == 2)
+    calls.append(asyncio.create_task(client.request(request(n=5))))
+    await eventually(lambda: len(seen) == 5)
+    gate.set()
+    assert [result_of(each) for each in await asyncio.gather(*calls)] == [0, 1, 5]
+    assert 3 not in seen
 
 
 async def test_row_13_requests_that_were_taken_are_sent_whatever_waits_beside_them(

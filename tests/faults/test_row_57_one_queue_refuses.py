@@ -17,8 +17,6 @@ async def test_row_57_the_error_says_that_others_may_have_got_it(mesh: Mesh) -> 
     async with tapping(mesh) as tap:
         await asyncio.to_thread(tap.subscribe, "full", "orders.*", 0)
         await asyncio.to_thread(tap.subscribe, "other", "orders.*")
-        with pytest.raises(
-            PublishNackedError, match=r"of several queues .* others may have got it"
-        ):
+        with pytest.raises(PublishNackedError, match="others may have got it"):
             await client.send(event("orders.made", 1))
         await asyncio.to_thread(tap.take, "other")

@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from nuropb_rmq import (
-    EncryptionError,
-    MalformedMessageError,
-    MessageType,
-    TransportConfig,
-    envelope,
-)
+from nuropb_rmq import EncryptionError, MalformedMessageError, MessageType, envelope
+from nuropb_rmq.config import TransportConfig
 from nuropb_rmq.head import Head
 from nuropb_rmq.replies import Replies
 from nuropb_rmq.routes import Routes
@@ -100,7 +95,8 @@ async def test_a_request_that_waits_ends_with_a_response_or_a_typed_error(draft:
     """Whatever comes to a response queue under its id; what is no response does not end it."""
     message = replace(draft, to_responses=True).numbered(1)
     content = arrived(message)
-    replies = Replies(Sealing(serving()), max_depth=100)
+    config = TransportConfig(amqp_url="amqp://localhost", service_name="fuzz", client_only=True)
+    replies = Replies(Sealing(serving()), config)
     correlation_id = Head(content).correlation_id
     waiting = [replies.open(each, 60) for each in {correlation_id, "another"}]
     replies.receive(None, content)
