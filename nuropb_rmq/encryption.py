@@ -368,6 +368,18 @@ def _seal(key: _Key, payload: bytes) -> bytes:
     return b"%b.%b" % (key.wrapped, binascii.b2a_base64(key.fernet.encrypt(payload), newline=False))
 
 
+def sealed_size(size: int, wrapped: int) -> int:
+    """Bytes of a body of `size` bytes when it is encrypted, behind a wrapped key of `wrapped`."""
+    # A Fernet token has version, time, IV and HMAC around what AES-CBC pads to whole blocks; it is
+    # base64 itself, and base64 once more on the wire.
+    token = 1 + 8 + 16 + 16 * (size // 16 + 1) + 32
+    return wrapped + len(b".") + _base64_size(_base64_size(token))
+
+
+def _base64_size(size: int) -> int:
+    return (size + 2) // 3 * 4
+
+
 def _open(key: _Key, token: bytes) -> bytes | None:
     """The payload, or None when it was not encrypted with this key (Fernet authenticates)."""
     try:

@@ -9,6 +9,7 @@ from typing import Any
 from . import envelope, serialization
 from .again import pack_again
 from .config import TransportConfig
+from .encryption import sealed_size
 from .exceptions import EncryptionError, NuropbValidationError
 from .handled import current
 from .head import Head
@@ -54,10 +55,12 @@ class Outbound:
         deadline: float | None = None,
         reply_to: str | None = None,
         resend: bool = False,
+        wrapped: int = 0,
     ) -> Outgoing:
         """A checked and identified payload as a message that can be published.
 
-        `ttl` is in seconds, `deadline` in loop time; `reply_to` is the destination of a response.
+        `ttl` is in seconds, `deadline` in loop time; `reply_to` is the destination of a response,
+        and `wrapped` the bytes of the key that it is encrypted with, as they go before it.
         `awaited`: of an encrypted request, that the key is needed for its response; whoever waits
         for that forgets it. Raises NuropbValidationError, NuropbSerializationError and
         EncryptionError; nothing has been sent then.
@@ -70,7 +73,7 @@ class Outbound:
                 "send it plain, or as a command"
             )
         body = serialization.encode(payload)
-        size = len(body) * 16 // 9 if encrypted else len(body)  # base64, twice
+        size = sealed_size(len(body), wrapped) if wrapped else len(body)
         if size > self._publisher.largest:
             raise self._publisher.too_large(size)
         expiration = None if ttl is None else envelope.milliseconds(ttl)
@@ -88,6 +91,8 @@ class Outbound:
         if encrypted:  # last of all: a key is remembered for what will be sent, for nothing else
             service = routing_key if sender else None
             body = self._sealing.seal(body, correlation_id, service, awaited=awaited)
+            if len(body) > self._publisher.largest:  # for a request nobody knew how large it gets
+                raise self._publisher.too_large(len(body))
         return Outgoing(
             method,
             properties,
@@ -137,6 +142,7 @@ class Outbound:
             deadline=None if ttl is None else self._loop.time() + ttl / 1000,
             reply_to=reply_to,
             resend=True,
+            wrapped=head.content.body.find(b".") if encrypted else 0,
         )
 
     def event(self, payload: Mapping[str, Any]) -> Outgoing:

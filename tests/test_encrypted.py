@@ -15,6 +15,7 @@ from nuropb_rmq import (
     EncryptionError,
     Encryptor,
     Message,
+    MessageTooLargeError,
     Outcome,
     State,
 )
@@ -293,3 +294,36 @@ async def test_an_encryptor_that_returns_text_costs_the_message_and_nothing_else
     with pytest.raises(EncryptionError):
         await client.request(request(), encrypted=True)
     assert len(await asyncio.to_thread(tap.take, DL_QUEUE)) == 1
+
+
+async def test_sizes_around_the_bound_are_exact(mesh: Mesh) -> None:
+    """What is refused would be over it, and what is sent fits, key and padding and all."""
+    limit = 5_000
+    theirs, ours = serving(), calling()
+
+    async def handle(message: Message) -> str:
+        return "x" * int(message.payload["params"].get("size", 0))
+
+    await mesh.service(handle, encryptor=theirs, max_body_bytes=limit)
+    client = await mesh.client(encryptor=ours, max_body_bytes=limit)
+
+    async def call(**params: Any) -> str:
+        answer = await client.request(request(**params), timeout=5, encrypted=True)
+        return "" if answer["error"] is None else str(answer["error"]["error"])
+
+    lengths = range(2_000, 2_500, 7)  # of texts: their bodies are on both sides of the bound
+    answers = [await call(size=length) for length in lengths]
+    assert answers == sorted(answers)  # a result up to some length, an error from there on
+    assert set(answers) == {"", "MessageTooLargeError"}
+    requests, sizes = [], []
+    for length in lengths:
+        try:
+            requests.append(await call(text="x" * length))
+        except MessageTooLargeError as e:
+            requests.append("refused")
+            sizes.append(e.size)
+    assert requests == sorted(requests)
+    assert set(requests) == {"", "refused"}
+    assert limit < min(sizes) < limit + 64  # over by no more than blocks and base64 make it
+    assert client.dropped == {}
+    await eventually(lambda: theirs.calls_remembered == ours.calls_remembered == 0)

@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from nuropb_rmq.encryption import Encryptor
+from nuropb_rmq.encryption import Encryptor, sealed_size
 from nuropb_rmq.exceptions import EncryptionError
 
 CAPTURES: dict[str, Any] = json.loads(
@@ -356,3 +356,13 @@ def test_threads_may_share_an_encryptor() -> None:
         worker.join()
     assert failures == []
     assert ours.calls_remembered == theirs.calls_remembered == 0
+
+
+@pytest.mark.parametrize("bits", [2048, 3072])
+def test_the_size_of_what_is_encrypted_is_known_before(bits: int) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    encryptor = Encryptor()
+    encryptor.add_public_key("orders", key.public_key())
+    for size in (*range(70), 1_000, 99_999):
+        body = encryptor.encrypt_unanswered(b"x" * size, "c", "orders")
+        assert sealed_size(size, len(wrapped(body))) == len(body)
