@@ -113,6 +113,11 @@ class TransportConfig:
     single_active_consumer: bool = False
     """One instance gets everything, and when it goes another takes over. With prefetch_count=1
     messages are handled in order. All instances must agree; an old peer cannot."""
+    max_priority: int | None = None
+    """Lets the service queue know priorities of messages from 0 to this, at most 255; a few do. A
+    message of a higher one overtakes those that wait in the queue, not those that an instance has
+    taken (prefetch_count). None: priorities have no effect. Of classic queues only; all instances
+    must agree; an old peer cannot."""
     prefetch_count: int = 32
     """Messages handled at a time; 0 is unlimited: all that waits is then taken into memory."""
     heartbeat: int = 10
@@ -252,6 +257,11 @@ class TransportConfig:
         kind = typed("queue_type", self.queue_type, str, "one of classic, quorum")
         if kind not in _QUEUE_TYPES:
             raise NuropbConfigurationError("queue_type", f"must be classic or quorum, not {kind!r}")
+        if self.max_priority is not None:
+            self._check_integer("max_priority", 1, 255)
+            if kind == QUORUM:
+                problem = 'is for classic queues only: leave it out, or set queue_type="classic"'
+                raise NuropbConfigurationError("max_priority", problem)
         if self.delivery_limit is None:
             return
         self._check_integer("delivery_limit", 0, 2**31)

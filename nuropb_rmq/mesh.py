@@ -249,7 +249,8 @@ class Mesh(Managed):
         `timeout`, in seconds, is also the message's expiration (request_timeout). Cancelling
         forgets the call. `encrypted`: None encrypts when the method's description says that it
         requires encryption; the description is fetched before the first call of a service, within
-        the timeout. True always encrypts. False never does, and fetches nothing.
+        the timeout. True always encrypts. False never does, and fetches nothing. `priority` (0 to
+        255) has an effect where the service is made with TransportConfig(max_priority=…).
 
         Raises NuropbRemoteError with the service's own error, NuropbTimeoutError,
         NuropbNotDeliveredError (no such service), NuropbOutcomeUnknownError (the connection was
@@ -283,8 +284,8 @@ class Mesh(Managed):
         """Have the method run once, without an answer; returns when the broker has the command.
 
         `ttl`, in seconds, is its expiration (12 hours); `timeout` how long to wait for the broker
-        (30). `encrypted` as for request(): so the first command to a service waits for it to
-        describe itself, unless `encrypted` is False.
+        (30). `encrypted` and `priority` as for request(): so the first command to a service waits
+        for it to describe itself, unless `encrypted` is False.
 
         Raises what request() raises but for the service's own errors.
         """
@@ -310,6 +311,7 @@ class Mesh(Managed):
     ) -> None:
         """Publish an event; returns when the broker has it. Nobody needs to listen.
 
+        Of the services that listen, `priority` has an effect for those with a max_priority.
         Raises what command() raises but NuropbNotDeliveredError and EncryptionError.
         """
         payload: dict[str, Any] = {

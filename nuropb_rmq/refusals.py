@@ -34,7 +34,8 @@ from .exceptions import (
 
 _ALIKE = (
     "; all instances must declare it alike: give them the same queue_type, delivery_limit, "
-    "single_active_consumer and dl_exchange (beside nuropb's own: classic, and no options), or "
+    "single_active_consumer, max_priority and dl_exchange (beside nuropb's own: classic, and no "
+    "options), or "
     "stop them, delete the queue when it is empty, and start them again"
 )
 _TYPE_DIFFERS = (

@@ -120,6 +120,8 @@ def _service_queue(config: TransportConfig) -> Queue:
     }
     if config.delivery_limit is not None:
         arguments["x-delivery-limit"] = config.delivery_limit
+    if config.max_priority is not None:
+        arguments["x-max-priority"] = config.max_priority
     if config.single_active_consumer:
         arguments["x-single-active-consumer"] = True
     return Queue(config.service_queue_name, durable=True, arguments=arguments)

@@ -129,6 +129,17 @@ def test_a_quorum_queue_has_its_dead_letters_in_one_too() -> None:
     assert made.response_queue == topology().response_queue
 
 
+def test_priorities_are_of_the_service_queue_alone() -> None:
+    made = topology(max_priority=5)
+    assert made.service_queue is not None
+    assert made.service_queue.arguments == {
+        "x-dead-letter-exchange": "nuropb-dl-exchange",
+        "x-max-priority": 5,
+    }
+    assert made.dl_queue == topology().dl_queue
+    assert made.response_queue == topology().response_queue
+
+
 def test_the_brokers_own_delivery_limit_is_not_said() -> None:
     made = topology(queue_type="quorum").service_queue
     assert made is not None
