@@ -238,7 +238,7 @@ async def test_before_start_and_after_stop_it_raises_at_once(programs: Programs)
 async def test_a_transport_that_has_failed_raises_at_once_and_says_why(
     programs: Programs, proxy: Proxy
 ) -> None:
-    client = await programs.client(amqp_url=proxy.url)
+    client = await programs.client(amqp_url=proxy.url, core={"missing_timeout": 0.0})
 
     def delete() -> None:
         with pika.BlockingConnection(pika.URLParameters(programs.url)) as connection:
