@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
-from . import envelope
+from . import envelope, stalls
 from .acknowledgement import (
     CALL_AGAIN,
     DONE,
@@ -118,6 +118,7 @@ class Dispatcher:
         # Handlers are cancelled by us: at the end of stop(), or by asyncio.run() as it ends.
         self._cancelling = False
         self._shutting_down = shutting_down
+        self._stop_watching = stalls.watch()
 
     # -- deliveries -------------------------------------------------------------------------
 
@@ -159,6 +160,7 @@ class Dispatcher:
         """Cancel the handlers that still run; their messages go back to the queue."""
         self._taking = False
         self._cancelling = True
+        self._stop_watching()
         await self._suspects.cancel()
         self._deadlines.clear()
         stubborn = await self._runner.cancel(CANCEL_WITHIN)

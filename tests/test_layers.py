@@ -75,6 +75,7 @@ LAYERS: tuple[str, ...] = (
     "link",
     # flow
     "changes",
+    "stalls",
     "deadlines",
     "runner",
     "sealing",  # not pure: a private key's work leaves the event loop
