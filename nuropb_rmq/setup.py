@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aio_pika import Channel
 
@@ -163,38 +163,51 @@ async def declare_all(connection: BrokerConnection, config: TransportConfig) -> 
 async def _ensure_exchange(connection: BrokerConnection, exchange: Exchange) -> None:
     """Declare an exchange; the broker compares it with one that is there.
 
-    Where we may not declare, one that is there will do: asking passively needs no permission,
-    but tells nothing of its type.
+    Where we may not declare, one that is there will do: asking passively tells nothing of its
+    type, and needs no permission to configure, but on RabbitMQ 4.2.6 and 4.3.0.
     """
     what = f"exchange {exchange.name!r}"
-    try:
-        async with _channel(connection) as channel:
-            with translated(what):
-                await channel.declare_exchange(
-                    exchange.name, exchange.kind, durable=exchange.durable
-                )
-    except BrokerAuthenticationError as refused:
+    with _advised():
         try:
             async with _channel(connection) as channel:
                 with translated(what):
-                    await channel.declare_exchange(exchange.name, exchange.kind, passive=True)
-        except ServiceNotConfigured:
-            raise refused from None
+                    await channel.declare_exchange(
+                        exchange.name, exchange.kind, durable=exchange.durable
+                    )
+        except BrokerAuthenticationError as refused:
+            try:
+                async with _channel(connection) as channel:
+                    with translated(what):
+                        await channel.declare_exchange(exchange.name, exchange.kind, passive=True)
+            except ServiceNotConfigured:
+                raise refused from None
 
 
 async def _ensure_dead_letter_queue(connection: BrokerConnection, queue: Queue) -> None:
     """Take a queue that is there as it is (an old peer's is transient), else declare ours."""
     what = f"queue {queue.name!r}"
+    with _advised():
+        try:
+            async with _channel(connection) as channel:
+                with translated(what):
+                    await channel.declare_queue(queue.name, passive=True)
+        except ServiceNotConfigured:
+            async with _channel(connection) as channel:
+                with translated(what):
+                    await channel.declare_queue(
+                        queue.name, durable=queue.durable, arguments=dict(queue.arguments)
+                    )
+
+
+@contextmanager
+def _advised() -> Iterator[None]:
+    """Say what to permit, when a declaration is refused."""
     try:
-        async with _channel(connection) as channel:
-            with translated(what):
-                await channel.declare_queue(queue.name, passive=True)
-    except ServiceNotConfigured:
-        async with _channel(connection) as channel:
-            with translated(what):
-                await channel.declare_queue(
-                    queue.name, durable=queue.durable, arguments=dict(queue.arguments) or None
-                )
+        yield
+    except BrokerAuthenticationError as refused:
+        advice = "permit this user to configure it, or let another one configure()"
+        text = f"{refused}; {advice}"
+        raise BrokerAuthenticationError(text, None, refused.exception) from refused
 
 
 async def _bind(connection: BrokerConnection, binding: Binding) -> None:

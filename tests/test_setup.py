@@ -43,9 +43,12 @@ class Host:
         self.url = url
         self.name = name
 
-    async def configure(self, *, api_url: str | None = None, **settings: Any) -> None:
+    async def configure(
+        self, *, api_url: str | None = None, create_vhost: Any = True, **settings: Any
+    ) -> None:
         settings = {"amqp_url": self.url, "service_name": "orders", **settings}
-        await configure(TransportConfig(**settings), api_url=api_url or self.node.management_url)
+        api_url = api_url or self.node.management_url
+        await configure(TransportConfig(**settings), api_url=api_url, create_vhost=create_vhost)
 
     async def api(self, method: str, *path: str, json: Any = None) -> Any:
         quoted = "/".join(quote(part, safe="") for part in path)
@@ -135,6 +138,28 @@ async def test_a_missing_virtual_host_is_made_and_works_end_to_end(missing: Host
         await mesh.stop()
 
 
+async def test_a_virtual_host_that_is_made_is_warned_of(
+    missing: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its name may be a typing error, and whoever may make one is not asked."""
+    await missing.configure()
+    await missing.configure()
+    (told,) = [each for each in caplog.records if "did not exist" in each.getMessage()]
+    assert told.levelname == "WARNING"
+    assert repr(missing.name) in told.getMessage()
+
+
+async def test_a_missing_virtual_host_need_not_be_made(host: Host, missing: Host) -> None:
+    texts = repr(missing.name), "is its name right?"
+    await refused(ServiceNotConfigured, *texts, host=missing, create_vhost=False)
+    assert not await missing.exists()
+    await host.configure(create_vhost=False)
+    assert await host.exchanges() == EXCHANGES
+    for wrong in (None, "exchanges", 0):
+        with pytest.raises(NuropbConfigurationError, match=r"^create_vhost: must be True or False"):
+            await host.configure(create_vhost=wrong)
+
+
 async def test_a_second_time_changes_nothing(host: Host) -> None:
     await host.configure()
     before = await host.everything()
@@ -216,10 +241,10 @@ async def test_with_all_in_place_no_permission_to_configure_is_needed(host: Host
 async def test_without_permission_to_configure_what_is_missing_is_named(host: Host) -> None:
     url = await host.user(configure="^$")
     permission = "permission refused"
-    exchange = "exchange 'nuropb-rpc-exchange'"
-    await refused(BrokerAuthenticationError, exchange, permission, host=host, amqp_url=url)
+    exchange, advice = "exchange 'nuropb-rpc-exchange'", "permit this user to configure it"
+    await refused(BrokerAuthenticationError, exchange, permission, advice, host=host, amqp_url=url)
     await host.configure(client_only=True)
-    await refused(BrokerAuthenticationError, DL_QUEUE, permission, host=host, amqp_url=url)
+    await refused(BrokerAuthenticationError, DL_QUEUE, permission, advice, host=host, amqp_url=url)
     assert await host.queues() == {}
 
 

@@ -89,6 +89,18 @@ async def test_row_59_a_virtual_host_that_is_made_again(
     assert await client.request("orders", "double", {"n": 4}) == 8
 
 
+async def test_row_59_a_dead_letter_queue_is_made_again(
+    meshes: Meshes, rabbitmq_node: RabbitMQNode, proxy: Proxy
+) -> None:
+    """Though the exchanges are there: somebody else may have come back first, and made them."""
+    service = await meshes.serve(Orders(), amqp_url=proxy.url)
+    watch, url = Watch(service.transport), meshes.url
+    await asyncio.to_thread(console.delete_queue, rabbitmq_node, url, "nuropb-orders-dlq")
+    proxy.reset()
+    await watch.recovered()
+    assert "nuropb-orders-dlq" in await asyncio.to_thread(console.queue_names, rabbitmq_node, url)
+
+
 async def test_row_59_who_may_not_configure_waits(
     mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy
 ) -> None:

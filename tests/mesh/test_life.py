@@ -15,6 +15,7 @@ from nuropb_rmq import (
     BrokerUnreachableError,
     InstanceInUseError,
     Mesh,
+    NuropbConfigurationError,
     NuropbTransportError,
     ServiceNotConfigured,
     State,
@@ -98,6 +99,26 @@ async def test_start_makes_the_dead_letter_queue(meshes: Meshes) -> None:
     client = await meshes.client()
     await client.command("orders", "nope")
     assert (await meshes.taken("nuropb-orders-dlq"))[0]["method"] == "nope"
+
+
+async def test_exchanges_alone_are_made(meshes: Meshes, rabbitmq_node: RabbitMQNode) -> None:
+    """With configure="exchanges": a virtual host with a typing error in its name is an error."""
+    url, api = f"{meshes.url}-typo", rabbitmq_node.management_url
+    options: dict[str, Any] = {"configure": "exchanges", "management_url": api}
+    mesh = meshes.mesh(Orders(), amqp_url=url, **options)
+    with pytest.raises(ServiceNotConfigured, match="-typo' does not exist: is its name right"):
+        await mesh.start()
+    vhosts = await asyncio.to_thread(rabbitmq_node.api, "GET", "/api/vhosts")
+    assert Broker.parse(url).vhost not in {each["name"] for each in vhosts}
+    await meshes.serve(Orders(), **options)
+    client = await meshes.client(configure=False)
+    assert await client.request("orders", "echo", {"a": 1}) == {"a": 1}
+
+
+@pytest.mark.parametrize("wrong", ["exchange", "True", "", 1, 0, None, ["exchanges"]])
+def test_what_is_to_be_configured_is_one_of_three(wrong: Any) -> None:
+    with pytest.raises(NuropbConfigurationError, match=r"^configure: must be True, False or"):
+        Mesh("amqp://localhost", configure=wrong)
 
 
 async def test_a_virtual_host_is_made_where_it_is_missing(
