@@ -268,10 +268,7 @@ class Link:
             # Who does not answer this answers no Connection.Close, either.
             connection.router.abort("channels and queues were not set up in time")
             late = f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
-            if session.declaring:
-                # RabbitMQ 4.x says nothing for a minute about a queue whose node is down.
-                late += f"; {session.declaring!r} was the last: is the node down that it lives on?"
-            raise ConnectionLostError(late) from e
+            raise ConnectionLostError(f"{late}{session.progress}") from e
         _heed_cancellation()
 
     def _is_final(self, connection: BrokerConnection, error: NuropbTransportError) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from aio_pika import Channel
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
+from .bindings import bind
 from .config import CLASSIC, QUORUM, TransportConfig
 from .connection import BrokerConnection
 from .consumer import Consumer, Receiver
@@ -97,8 +98,10 @@ class Session:
         """What the broker does not let us look at: the link's, for it is logged once."""
         self.suspect_after = math.inf
         """Seconds after which a Basic.Nack costs the publishing channel; see PublisherChannel."""
-        self.declaring = ""
+        self._declaring = ""
         """The queue that was asked for last."""
+        self._bound: int | None = None
+        """How many bindings of the service queue are made; None: it is not there yet."""
         self.ended: asyncio.Future[ConnectionLostError] = asyncio.get_running_loop().create_future()
 
     async def stop_consuming(self) -> None:
@@ -110,6 +113,17 @@ class Session:
         for consumer in self._consumers:
             if consumer.acks:
                 await consumer.cancel()
+
+    @property
+    def progress(self) -> str:
+        """How far setup() came, for the error of one that is late."""
+        total = len(self._topology.bindings)
+        if self._bound is not None and self._bound < total:
+            return f"; {self._bound} of {total} bindings of {self._declaring!r} were made"
+        if self._declaring:
+            # RabbitMQ 4.x says nothing for a minute about a queue whose node is down.
+            return f"; {self._declaring!r} was the last: is the node down that it lives on?"
+        return ""
 
     async def setup(self) -> None:
         """Open, declare, bind, consume, in this order. The caller sets the deadline.
@@ -132,7 +146,7 @@ class Session:
     @property
     def declares_response_queue(self) -> bool:
         """Whether the response queue was asked for last."""
-        return self.declaring == self._topology.response_queue.name
+        return self._declaring == self._topology.response_queue.name
 
     @property
     def _exchanges(self) -> list[Exchange]:
@@ -233,9 +247,9 @@ class Session:
         described = self._topology.service_queue
         assert described is not None  # noqa: S101 - a consuming role has one, by its topology
         channel, queue = await self._declare_service_queue(described)
-        for binding in self._topology.bindings:
-            with translated(f"binding {binding.routing_key!r} to exchange {binding.exchange!r}"):
-                await queue.bind(binding.exchange, binding.routing_key)
+        self._bound = 0
+        async for made in bind(channel, self._topology.bindings, self._open_channel):
+            self._bound = made
         await channel.set_qos(self._config.prefetch_count)
         if self._service is not None:
             await self._consume(channel, queue, self._service, acks=True)
@@ -263,7 +277,7 @@ class Session:
         return channel
 
     async def _declare(self, step: str, channel: Channel, queue: Queue) -> AbstractQueue:
-        self.declaring = queue.name
+        self._declaring = queue.name
         await self._step(step, lambda: _declare(channel, queue))
         return await channel.get_queue(queue.name, ensure=False)
 

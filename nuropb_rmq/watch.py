@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from aio_pika import Channel
 
+from .bindings import bind
 from .config import TransportConfig
 from .connection import BrokerConnection
 from .exceptions import (
@@ -141,10 +142,14 @@ class Watch:
 
     async def _bind(self) -> None:
         async with self._channel() as channel:
-            for each in self._bindings:
-                with translated(f"binding {each.routing_key!r} to exchange {each.exchange!r}"):
-                    queue = await channel.get_queue(each.queue, ensure=False)
-                    await queue.bind(each.exchange, each.routing_key)
+            async for _ in bind(channel, self._bindings, self._open_channel):
+                pass
+
+    async def _open_channel(self) -> Channel:
+        channel = Channel(self._connection)
+        self._channels.append(channel)
+        await channel.initialize()
+        return channel
 
     async def _missing(
         self, configure: Configure, missing: ServiceNotConfigured, interval: float

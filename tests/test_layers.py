@@ -70,6 +70,7 @@ LAYERS: tuple[str, ...] = (
     "publisher",
     "gate",  # before the publisher: for requests
     "consumer",
+    "bindings",
     "watch",  # of what a session needs on the broker
     "session",  # above both: it gives each epoch's channels to them
     "link",
@@ -126,7 +127,9 @@ IMPURE = {
     "ssl": frozenset({"broker", "config"}),  # the TLS context is a setting; it opens nothing
 }
 # The control plane. `setup` is in it because declaring what is missing is all that it does.
-CONTROL_PLANE = frozenset({"refusals", "dialing", "connection", "session", "setup", "watch"})
+CONTROL_PLANE = frozenset(
+    {"refusals", "dialing", "connection", "bindings", "session", "setup", "watch"}
+)
 ONLY_IN = {
     "aio_pika": CONTROL_PLANE,
     "aiormq": CONTROL_PLANE,

@@ -59,6 +59,7 @@ class Proxy:
         self._passing = {way: asyncio.Event() for way in Way}
         self._abandoned: list[asyncio.Event] = []
         self._rate: float | None = None
+        self._delay = 0.0
         self._lost: dict[Way, int] = {}
         self._cut: dict[Way, int] = {}
         self.mode = Wire.PASS
@@ -106,6 +107,10 @@ class Proxy:
     def slow(self, rate: float | None) -> None:
         """Pass on at most so many bytes a second, in each direction; None: as fast as it goes."""
         self._rate = rate
+
+    def delay(self, seconds: float) -> None:
+        """Pass on what arrives so many seconds later, in each direction."""
+        self._delay = seconds
 
     def drop(self, way: Way, method: int) -> None:
         """Lose every such method (a number of wire.frames) from now on, with its content."""
@@ -173,6 +178,8 @@ class Proxy:
         try:
             while data := await reader.read(CHUNK):
                 await passing.wait()
+                if self._delay:
+                    await asyncio.sleep(self._delay)
                 for piece in stream.take(data):
                     if self._is_lost(stream, piece, way):
                         continue
