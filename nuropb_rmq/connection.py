@@ -163,8 +163,8 @@ class BrokerConnection(RobustConnection):
 
     async def _on_connected(self) -> None:
         await super()._on_connected()
-        if self._config.heartbeat:
-            self.router.watch(SILENT_HEARTBEATS * self._config.heartbeat)
+        if heartbeat := self._config.heartbeat:
+            self.router.watch(heartbeat, SILENT_HEARTBEATS * heartbeat)
         if self.router.lost is None:
             self._up_or_fatal.set()
             if self._credentials.renewable:

@@ -213,6 +213,9 @@ class Consumer:
     def on_writable(self) -> None:
         """Acks are small, and wait for nothing."""
 
+    def on_unsent(self, count: int) -> None:
+        """Nothing is published on this channel."""
+
     def on_closed(self, reason: ConnectionLostError) -> None:
         """The channel ended."""
         self._ended = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .exceptions import (
     ConnectionLostError,
@@ -178,6 +178,13 @@ class Publisher:
         for message, error in after.ended:
             message.finish(error)
         self._check_idle()
+
+    def take_back(self, messages: Sequence[Outgoing]) -> None:
+        """These, in their order, never left: they wait again, before all others."""
+        again = [each for each in messages if each.stage is WRITTEN]
+        self._outbox.add_first(again)
+        for message in again:
+            self._set_timer(message)
 
     def tries_again(self, message: Outgoing) -> bool:
         """Whether a message that was refused is written once more, after a pause.

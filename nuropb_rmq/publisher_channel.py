@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import Protocol
 
@@ -53,6 +53,9 @@ class Owner(Protocol):
 
     def retire(self, channel: PublisherChannel) -> asyncio.TimerHandle:
         """Write nothing more to this channel, and end it in a while."""
+
+    def take_back(self, messages: Sequence[Outgoing]) -> None:
+        """These, in their order, never left."""
 
     def detach(self, channel: PublisherChannel, reason: ConnectionLostError) -> None:
         """The channel ended."""
@@ -184,6 +187,11 @@ class PublisherChannel:
     def on_writable(self) -> None:
         """There is room again."""
         self._publisher.pump()
+
+    def on_unsent(self, count: int) -> None:
+        """The last so many never left."""
+        newest_first = [self.unconfirmed.popitem()[1] for _ in range(count)]
+        self._publisher.take_back(newest_first[::-1])
 
     def on_closed(self, reason: ConnectionLostError) -> None:
         """The channel ended."""

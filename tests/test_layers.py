@@ -51,6 +51,7 @@ LAYERS: tuple[str, ...] = (
     "wire.deliveries",
     "wire.port",
     "wire.liveness",
+    "wire.outflow",
     "wire.router",
     # I/O
     "state",  # low, but not pure: a change of state is awaited

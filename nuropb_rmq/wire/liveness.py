@@ -1,54 +1,95 @@
-"""Whether the broker is there still: by what is heard of it, and by what aiormq is shown."""
+"""Whether the broker is there still: by what is heard of it, by what aiormq is shown, and by how
+long our own event loop stood still, for then the broker has heard nothing of us."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from . import frames
 
 HEARTBEAT_EVERY = 1.0
 """Seconds between heartbeat frames that aiormq is shown while frames are kept from it."""
+LOST_AFTER: Final = 2
+"""Heartbeats without a turn of our event loop after which the connection counts as lost: the
+broker waits for less (https://www.rabbitmq.com/docs/heartbeats)."""
+
+# time.monotonic(), and with it asyncio's timers, stands still on Linux while the machine sleeps.
+now: Callable[[], float] = time.monotonic
+if hasattr(time, "CLOCK_BOOTTIME"):
+    now = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 class Liveness:
-    """`lost(reason)` is called when nothing at all was heard for too long."""
+    """`lost(reason)` is called when nothing at all was heard for too long, or the loop stood still.
+
+    `doubt_from` is the time from which our loop has stood still for longer than a heartbeat, if it
+    makes no turn until then. Whoever writes behind that first looks what has arrived meanwhile.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         *,
+        clock: Callable[[], float],
         show: Callable[[bytes], None],
         lost: Callable[[str], None],
     ) -> None:
         self._loop = loop
+        self._clock = clock
         self._show = show
         self._lost = lost
-        self._last_shown = self._last_heard = loop.time()
+        self._last_shown = self._last_heard = clock()
         self._patience = 0.0
+        self._heartbeat = 0.0
+        self.doubt_from = math.inf
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
 
     def heard(self) -> None:
         """Something was read."""
-        self._last_heard = self._loop.time()
+        self._last_heard = self._clock()
 
-    def watch(self, patience: float) -> None:
+    def watch(self, heartbeat: float, patience: float) -> None:
         """Call `lost` when nothing has been heard for `patience` seconds.
 
         aiormq does so as well, in its own time: up to half a heartbeat behind 3 heartbeats and 3 s.
         """
+        self._heartbeat = heartbeat
         self._patience = patience
         self._check()
 
     def _check(self) -> None:
-        if self._ended:
+        """Every half heartbeat."""
+        if self._ended or self.stood_still():
             return
-        silent = self._loop.time() - self._last_heard
+        at = self._clock()
+        silent = at - self._last_heard
         if silent < self._patience:
-            self._timer = self._loop.call_at(self._last_heard + self._patience, self._check)
+            self.doubt_from = at + self._heartbeat
+            due = min(self._heartbeat / 2, self._patience - silent)
+            self._timer = self._loop.call_later(due, self._check)
         else:
             self._lost(f"nothing was heard from the broker for {silent:.0f} s (heartbeat)")
+
+    def looked(self) -> None:
+        """What has arrived was read: it may be written, until the next turn that is late."""
+        self.doubt_from = math.inf
+
+    def stood_still(self) -> bool:
+        """Whether the loop stood still for too long: `lost` has been called then."""
+        still = self._clock() - self.doubt_from + self._heartbeat
+        if still <= LOST_AFTER * self._heartbeat:  # or minus infinity
+            return False
+        self._lost(
+            f"this process, or its event loop, stood still for {still:.0f} s, and the broker has "
+            "missed its heartbeats"
+        )
+        return True
 
     def show(self) -> None:
         """aiormq judges liveness by the frames that it sees: show it one now and then."""

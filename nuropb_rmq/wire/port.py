@@ -34,6 +34,9 @@ class ChannelListener(Protocol):
     def on_writable(self) -> None:
         """There is room to write again after `writable` was False."""
 
+    def on_unsent(self, count: int) -> None:
+        """The connection has ended before the last `count` messages left; on_closed follows."""
+
     def on_closed(self, reason: ConnectionLostError) -> None:
         """The channel ended, with or without its connection. Nothing follows."""
 
@@ -46,10 +49,10 @@ class PortOwner(Protocol):
     writable: bool
     """Whether there is room to write."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, /) -> None:
         """Put whole frames in line."""
 
-    def at_flush(self, call: Callable[[], None]) -> None:
+    def at_flush(self, call: Callable[[], None], /) -> None:
         """Call it when this tick's frames are about to leave."""
 
     def end(self, port: ChannelPort, reason: ConnectionLostError) -> None:
@@ -126,6 +129,10 @@ class ChannelPort:
     def tell_writable(self) -> None:
         """There is room to write again."""
         self._listener.on_writable()
+
+    def tell_unsent(self, count: int) -> None:
+        """The last so many messages never left."""
+        self._listener.on_unsent(count)
 
     def tell_closed(self, reason: ConnectionLostError) -> None:
         """The registration has ended."""

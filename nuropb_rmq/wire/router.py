@@ -20,15 +20,14 @@ from typing import cast
 from ..exceptions import AMQPProtocolError, ConnectionLostError
 from ..printable import printable
 from . import frames
-from .liveness import Liveness
+from .liveness import Liveness, now
+from .outflow import Outflow
 from .port import ChannelListener, ChannelPort
 
 logger = logging.getLogger(__name__)
 
 HIGH_WATER = 256 * 1024
 """Bytes that may wait to be written before publishers are asked to pause."""
-WRITE_SIZE = 64 * 1024
-"""Bytes that are written before their tick ends: the broker begins while we pack what follows."""
 UNTUNED_FRAME_MAX = 131_072
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 FRAME_MIN_SIZE = 4096
@@ -57,6 +56,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         *,
         on_blocked: Callable[[str | None], None],
         on_lost: Callable[[ConnectionLostError], None],
+        clock: Callable[[], float] = now,
     ) -> None:
         super().__init__(reader, loop=loop)
         self._reader = reader
@@ -72,22 +72,26 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self.heard = False
         self._greeting: asyncio.Future[None] | None = None
         self._refused = False
-        self._out: list[bytes] = []
-        self._out_size = 0
-        self._at_flush: list[Callable[[], None]] = []
-        self._flush_due = False
         self._held = False
         self.writable = True
         """False while buffers are full, the broker blocks us, or the connection has ended."""
-        self._liveness = Liveness(loop, show=reader.feed_data, lost=self.abort)
+        self._liveness = Liveness(loop, clock=clock, show=reader.feed_data, lost=self.abort)
+        self._outflow = Outflow(loop, self._liveness, clock)
+        self.write = self._outflow.write
+        """Put whole frames in line; what one tick brings leaves in one write, or in a few."""
+        self.at_flush = self._outflow.at_flush
+        """Call it when this tick's frames are about to leave."""
         self._secret_ok: asyncio.Future[None] | None = None
         self.frame_max = UNTUNED_FRAME_MAX
         self.blocked: str | None = None
         self.lost: ConnectionLostError | None = None
 
-    def watch(self, patience: float) -> None:
-        """Abort the connection when nothing at all has been heard for `patience` seconds."""
-        self._liveness.watch(patience)
+    def watch(self, heartbeat: float, patience: float) -> None:
+        """Abort the connection when nothing at all has been heard for `patience` seconds.
+
+        Also when the loop stands still for longer than the broker bears.
+        """
+        self._liveness.watch(heartbeat, patience)
 
     # -- registration -----------------------------------------------------------------------
 
@@ -111,22 +115,12 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         Content that still arrives is dropped until the number is opened again: the broker sends
         some behind its own Channel.Close, too.
         """
-        self._flush()
+        self._outflow.flush()
         self._ports.pop(port.number, None)
         self._closing.add(port.number)
         port.tell_closed(reason)
 
     # -- writing ----------------------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        """Put whole frames in line; what one tick brings leaves in one write, or in a few."""
-        self._out.append(data)
-        self._out_size += len(data)
-        if self._out_size > WRITE_SIZE:
-            self._write_out()
-        elif not self._flush_due:
-            self._flush_due = True
-            self._event_loop.call_soon(self._flush)
 
     async def update_secret(self, secret: str) -> None:
         """Give the broker another secret for this connection, and wait until it has taken it.
@@ -139,27 +133,6 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._secret_ok = self._event_loop.create_future()
         self.write(_pack_update_secret(secret))
         await self._secret_ok
-
-    def at_flush(self, call: Callable[[], None]) -> None:
-        """Call it when this tick's frames are about to leave."""
-        self._at_flush.append(call)
-        if not self._flush_due:
-            self._flush_due = True
-            self._event_loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        while self._at_flush:
-            self._at_flush.pop()()
-        self._flush_due = False
-        if self._out:
-            self._write_out()
-
-    def _write_out(self) -> None:
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
-        self._out_size = 0
-        if self._out_transport is not None and self.lost is None:
-            self._out_transport.write(data)
 
     def pause_writing(self) -> None:
         """The transport's buffer is above its high-water mark."""
@@ -186,6 +159,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         super().connection_made(transport)
         # No isinstance: uvloop's transports do what asyncio's do, and are not of its class.
         self._out_transport = transport = cast(asyncio.Transport, transport)
+        self._outflow.transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER)
 
     async def greet(self) -> None:
@@ -230,8 +204,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
     def _end(self, reason: ConnectionLostError) -> None:
         if self.lost is not None:
             return
-        self._flush()
         self.lost = reason
+        unsent = self._outflow.end()
         self._judge_writable()
         self._answered()
         self._liveness.end()
@@ -239,6 +213,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             self._secret_ok.set_exception(reason)
         self._buffer.clear()
         for port in tuple(self._ports.values()):
+            if count := unsent.get(port.number):
+                port.tell_unsent(count)
             self.end(port, reason)
         self._on_lost(reason)
 

@@ -168,7 +168,7 @@ async def test_row_13_a_slow_wire_fills_the_outbox_and_no_buffers(mesh: Mesh, pr
     router = session._router
     assert router._out_transport is not None
     assert not router.writable
-    buffered = router._out_transport.get_write_buffer_size() + router._out_size
+    buffered = router._out_transport.get_write_buffer_size() + router._outflow.size
     # The router's buffer of one tick, and the transport's: a message may go over either mark.
     assert 0 < buffered <= 2 * (HIGH_WATER + len(large) + 1024)
     proxy.slow(None)

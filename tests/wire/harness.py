@@ -60,6 +60,10 @@ class Listener:
         """Write it down."""
         self.events.append(("writable",))
 
+    def on_unsent(self, count: int) -> None:
+        """Write it down."""
+        self.events.append(("unsent", count))
+
     def on_closed(self, reason: ConnectionLostError) -> None:
         """Write it down."""
         self.events.append(("closed",))
@@ -145,6 +149,7 @@ class Harness:
             cast(asyncio.AbstractEventLoop, self.clock),
             on_blocked=self.blocked.append,
             on_lost=self.lost.append,
+            clock=self.clock.time,
         )
         self.transport = Transport(self.log)
         self.transport.protocol = self.router

@@ -339,7 +339,7 @@ async def test_no_heartbeat_is_shown_when_nothing_is_kept() -> None:
 
 async def test_a_connection_on_which_nothing_is_heard_is_lost() -> None:
     harness = Harness(1)
-    harness.router.watch(0.05)
+    harness.router.watch(10.0, 0.05)
     await eventually(lambda: harness.router.lost is not None, within=5)
     assert "nothing was heard" in str(harness.router.lost)
     assert harness.events() == [("closed",)]
@@ -348,7 +348,7 @@ async def test_a_connection_on_which_nothing_is_heard_is_lost() -> None:
 
 async def test_any_byte_is_a_sign_of_life() -> None:
     harness = Harness(1)
-    harness.router.watch(30.0)
+    harness.router.watch(30.0, 30.0)
     for byte in HEARTBEAT:
         harness.clock.ahead += 29.0
         harness.router._liveness._check()
@@ -361,7 +361,7 @@ async def test_any_byte_is_a_sign_of_life() -> None:
 
 async def test_silence_is_not_watched_after_the_end() -> None:
     harness = Harness(1)
-    harness.router.watch(30.0)
+    harness.router.watch(30.0, 30.0)
     harness.router.abort("closed")
     reason = harness.router.lost
     harness.clock.ahead += 31.0

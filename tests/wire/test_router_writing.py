@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,15 +17,18 @@ from pamqp import commands
 from nuropb_rmq import ConnectionLostError
 from nuropb_rmq.exceptions import NuropbTransportError
 from nuropb_rmq.wire.frames import Content
+from nuropb_rmq.wire.liveness import now
+from nuropb_rmq.wire.outflow import WRITE_SIZE
 from nuropb_rmq.wire.port import ChannelPort
-from nuropb_rmq.wire.router import HIGH_WATER, WRITE_SIZE, FrameRouter
+from nuropb_rmq.wire.router import HIGH_WATER, FrameRouter
 
-from .harness import Harness, Listener, body_frame, deliver, header, method, tick
+from .harness import HEARTBEAT, Harness, Listener, body_frame, deliver, header, method, tick
 
 UNKNOWN_TAG = "PRECONDITION_FAILED - unknown delivery tag 7"
 CLOSE = method(1, commands.Channel.Close(406, UNKNOWN_TAG, 60, 80))
 CLOSE_OK = method(1, commands.Channel.CloseOk())
 OPEN_OK = method(1, commands.Channel.OpenOk())
+PUBLISH = method(1, commands.Basic.Publish())
 
 
 def writable(harness: Harness, number: int = 1) -> bool:
@@ -259,10 +263,11 @@ async def test_every_end_of_the_connection_releases_everyone_once() -> None:
     }
     for name, end in ends.items():
         harness = Harness(1, 2)
-        harness.ports[1].write(b"packed")
+        harness.ports[1].write(PUBLISH)
+        harness.ports[1].write(method(1, commands.Basic.Ack(1)))
         end(harness.router)
         (lost,) = harness.lost
-        assert harness.writes == [b"packed"], name
+        assert harness.writes == [], name
         assert not writable(harness)
         with pytest.raises(ConnectionLostError):
             harness.ports[1].write(b"too late")
@@ -275,9 +280,69 @@ async def test_every_end_of_the_connection_releases_everyone_once() -> None:
         await tick(2)
         assert harness.lost == [lost], name
         for number in (1, 2):
-            assert harness.events(number) == [("closed",)], name
+            unsent = [("unsent", 1)] if number == 1 else []
+            assert harness.events(number) == [*unsent, ("closed",)], name
             assert harness.listeners[number].reasons == [lost]
-        assert harness.writes == [b"packed"], name
+        assert harness.writes == [], name
+
+
+# -- a loop that stands still -------------------------------------------------------------------
+
+
+async def test_what_was_packed_before_and_after_a_long_pause_is_not_written() -> None:
+    harness = Harness(1)
+    harness.router.watch(10.0, 30.0)
+    harness.ports[1].write(PUBLISH)
+    harness.clock.ahead += 21.0
+    harness.ports[1].write(PUBLISH + bytes(WRITE_SIZE))
+    await tick(3)
+    assert "stood still for 21 s" in str(harness.router.lost)
+    assert harness.events() == [("unsent", 2), ("closed",)]
+    assert harness.writes == []
+
+
+@pytest.mark.parametrize("size", [0, WRITE_SIZE])
+async def test_after_a_shorter_pause_what_has_arrived_is_read_first(size: int) -> None:
+    harness = Harness(1)
+    harness.router.watch(10.0, 30.0)
+    harness.clock.ahead += 11.0
+    harness.ports[1].write(PUBLISH + bytes(size))
+    asyncio.get_running_loop().call_soon(harness.router.eof_received)
+    await tick(3)
+    assert harness.events() == [("unsent", 1), ("closed",)]
+    assert harness.writes == []
+
+
+async def test_after_a_shorter_pause_it_is_written_when_nothing_has_arrived() -> None:
+    harness = Harness(1)
+    harness.router.watch(10.0, 30.0)
+    harness.clock.ahead += 11.0
+    harness.ports[1].write(PUBLISH)
+    await tick(2)
+    assert harness.writes == []
+    await tick()
+    assert harness.writes == [PUBLISH]
+    assert harness.router.lost is None
+    harness.router._liveness._check()  # the loop turns as ever
+    harness.ports[1].write(PUBLISH)
+    await tick()
+    assert harness.writes == [PUBLISH, PUBLISH]
+    harness.router.abort("done")
+
+
+async def test_the_pause_is_noticed_by_an_idle_connection_too() -> None:
+    harness = Harness(1)
+    harness.router.watch(10.0, 30.0)
+    harness.feed(HEARTBEAT)
+    harness.clock.ahead += 21.0
+    harness.router._liveness._check()
+    assert "stood still" in str(harness.router.lost)
+
+
+def test_a_machine_that_sleeps_is_a_pause() -> None:
+    """CLOCK_MONOTONIC, and with it asyncio's clock, stands still meanwhile on Linux."""
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= now() <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 async def test_the_error_of_a_lost_connection_is_not_logged_as_one_that_nobody_took() -> None:
