@@ -27,7 +27,8 @@ from .exceptions import (
 )
 from .head import short
 from .hooks import Hooks
-from .posting import Ignorable, milliseconds
+from .ignorable import Ignorable
+from .posting import milliseconds
 from .protocol import AcknowledgeAction, MessageCallbackFunction, new_id
 from .sealing import PayloadEncryptor
 from .session import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from . import envelope
 from .config import TransportConfig
@@ -18,6 +18,7 @@ from .exceptions import (
 )
 from .gate import Gate
 from .head import Head
+from .ignorable import Ignorable
 from .outbound import Outbound, identify
 from .outgoing import DONE, WAITING, Outgoing, Stage
 from .protocol import COMMAND, MAX_SECONDS, REQUEST
@@ -26,24 +27,8 @@ from .replies import OnResponse, Pending, Replies
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 OnFailure = Callable[["PostedRequest", NuropbException], None]
 """Told of each posted request that gets no response; it must not raise."""
-
-
-class Ignorable(asyncio.Future[T]):
-    """A future that nobody has to wait for: an error that nobody asked for is logged, once."""
-
-    __slots__ = ()
-
-    what: str
-    """What the log calls it."""
-
-    def __del__(self) -> None:
-        # asyncio calls its exception handler here, with a text that says nothing.
-        if self._log_traceback:
-            self._log_traceback = False
-            logger.error("%s: %s", self.what, self.exception())
 
 
 class Confirmation(Ignorable[None]):

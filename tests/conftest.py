@@ -15,7 +15,7 @@ import pytest
 from _pytest.logging import LogCaptureHandler
 
 from nuropb_rmq import TransportConfig, configure
-from nuropb_rmq.posting import Ignorable
+from nuropb_rmq.ignorable import Ignorable
 from nuropb_rmq.testing import RabbitMQNode
 
 from .support import Mesh, eventually

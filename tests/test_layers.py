@@ -90,6 +90,7 @@ LAYERS: tuple[str, ...] = (
     "suspects",
     "answers",
     "replies",
+    "ignorable",
     "posting",
     "dispatcher",
     "hooks",
