@@ -338,12 +338,12 @@ class Transport(Managed):
         """Send a payload; returns when the broker has confirmed it.
 
         `ttl` is its expiration in seconds (commands and requests: `default_ttl`); `timeout`, in
-        seconds, is how long to wait for the broker (`publish_timeout`); `priority` needs a queue
-        of a service with `max_priority`. Raises
-        NuropbValidationError, NuropbSerializationError or EncryptionError for what cannot be sent,
-        NuropbNotDeliveredError when no queue takes a request or command, PublishNackedError,
-        OutboxFullError, NuropbTimeoutError (never sent), NuropbOutcomeUnknownError (written, and
-        not confirmed), TransportClosedError. When cancelled, what was not written is never sent.
+        seconds, is how long to wait for the broker (`publish_timeout`); `priority` needs a service
+        with `max_priority`. Raises NuropbValidationError, NuropbSerializationError or
+        EncryptionError for what cannot be sent, NuropbNotDeliveredError when no queue takes a
+        request or command, PublishNackedError, TopicRefusedError, OutboxFullError,
+        NuropbTimeoutError (never sent), NuropbOutcomeUnknownError (written, and not confirmed),
+        TransportClosedError. When cancelled, what was not written is never sent.
         """
         confirmation = self.post(
             payload,

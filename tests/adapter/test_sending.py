@@ -400,8 +400,8 @@ async def test_the_same_correlation_id_again(programs: Programs, errors: list[st
         echo(message, complete, {})
     await eventually(lambda: len(answers.messages) == 3)
     assert client._transport.pending == 0
-    client.send_message({**payload, "service": "nobody"})
-    client.send_message({**payload, "service": "nobody"})
+    for name in ("nobody", "nowhere"):
+        client.send_message({**payload, "service": name})
     await eventually(lambda: len(errors) == 2)
     assert errors_of_last(answers) == "NuropbNotDeliveredError"
     assert len(answers.messages) == 4  # the first was forgotten: it was sent again
