@@ -52,7 +52,7 @@ class Answers:
         sealed = work.decrypted
         for payload in messages:
             if not _is_response(payload):
-                packed.append(self._outbound.event(payload))
+                packed.append(self._outbound.event(head, payload))
                 events += 1
             elif work.decrypted is sealed and (reply_to := self._reply_to(head)) is not None:
                 packed.append(self._outbound.reply(head, payload, reply_to, encrypted=sealed))

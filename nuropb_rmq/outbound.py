@@ -145,14 +145,17 @@ class Outbound:
             wrapped=head.content.body.find(b".") if encrypted else 0,
         )
 
-    def event(self, payload: Mapping[str, Any]) -> Outgoing:
+    def event(self, head: Head, payload: Mapping[str, Any]) -> Outgoing:
         """An event that a handler's success publishes, packed, for send().
 
         It waits as a response does, and is written again as one: what handles the message at
-        least once publishes its events at least once.
+        least once publishes its events at least once. It waits for publish_timeout or, if that is
+        longer, for as long as the message may: until then the broker has reason to keep it.
         """
         kind = envelope.check_outgoing(payload)
-        deadline = self._loop.time() + self._config.publish_timeout
+        longest = self._config.handler_timeout
+        waits = longest if head.ttl is None else min(head.ttl / 1000, longest)
+        deadline = self._loop.time() + max(waits, self._config.publish_timeout)
         return self.pack(identify(payload), _nobody, kind=kind, deadline=deadline, resend=True)
 
     def send(self, message: Outgoing, on_done: OnDone) -> None:

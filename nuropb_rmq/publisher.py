@@ -83,8 +83,8 @@ class Publisher:
 
         Raises OutboxFullError when it would have to wait and there is no room to. That is not
         asked of a message that is `admitted`, for it has waited elsewhere within a bound, nor of
-        one with `resend`, for their number is bounded by the prefetch count. Raises what `close`
-        was given when the publisher is closed.
+        what a handler answers and publishes (`resend`), for the prefetch count bounds that. Raises
+        what `close` was given when the publisher is closed.
         """
         channel = self._channel
         if (

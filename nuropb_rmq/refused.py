@@ -65,7 +65,8 @@ def aftermath(reason: ConnectionLostError, written: Sequence[Outgoing]) -> After
         elif blamed or reason.code in _NOT_OUR_FAULT:
             error = None
         elif message.resend is ALONE:
-            error = NuropbTransportError(f"the broker refused it: {reason}", None, reason)
+            problem = f"the broker refuses it, and closed the channel ({reason.code})"
+            error = NuropbTransportError(problem, None, reason)
         else:
             message.resend, error = ALONE, None
         if error is None:
@@ -113,7 +114,8 @@ def _of_topic(
     whole = f"{named}{exchange}' in vhost '"
     cut = said.removesuffix(_CUT)
     if said.startswith(whole) or (len(named) <= len(cut) < len(said) and whole.startswith(cut)):
-        problem = f"the broker refused the topic {topic!r}: {reason.text}"
+        # Not in the broker's words, which name the user: it may be an answer to somebody.
+        problem = f"the broker refuses events on topic {topic!r}: this user may not write it"
         return TopicRefusedError(problem, None, reason, topic=topic)
     return None
 

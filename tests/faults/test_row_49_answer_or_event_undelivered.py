@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq import Message, NuropbSuccess, NuropbTimeoutError, Transport
+from nuropb_rmq import Message, MessageType, NuropbSuccess, NuropbTimeoutError, Transport, publisher
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import DL_QUEUE, Tap, calling, serving, tapping
@@ -42,18 +42,23 @@ async def failed(client: Transport, *, encrypted: bool = False) -> str:
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 async def test_row_49_an_event_is_refused(
-    mesh: Mesh, tap: Tap, caplog: pytest.LogCaptureFixture, encrypted: bool
+    mesh: Mesh,
+    tap: Tap,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    encrypted: bool,
 ) -> None:
     """One of its two queues is full: nobody is told that all went well."""
+    monkeypatch.setattr(publisher, "REFUSED_PAUSES", (0.1, 0.1))
     await asyncio.to_thread(tap.subscribe, "full", TOPIC, 0)
     theirs, ours = serving(), calling()
-    await mesh.service(makes, encryptor=theirs, publish_timeout=1)
+    await mesh.service(makes, encryptor=theirs)
     client = await mesh.client(encryptor=ours)
     text = await failed(client, encrypted=encrypted)
     assert text.startswith(f"done, but its event on topic '{TOPIC}' was not delivered: ")
     assert "of several queues that take it, others may have got it" in text
     await asyncio.to_thread(tap.take, DL_QUEUE)
-    assert await asyncio.to_thread(tap.depth, "other") == 2  # it was tried again
+    assert await asyncio.to_thread(tap.depth, "other") == 3  # it was tried again
     assert "goes to the dead letters: its event on topic 'orders.made' was not" in caplog.text
     await client.send(command())
     await asyncio.to_thread(tap.take, DL_QUEUE)
@@ -120,25 +125,32 @@ async def test_row_49_an_answer_is_refused(
     await asyncio.to_thread(tap.take, DL_QUEUE)
 
 
-async def test_row_49_an_answer_that_is_late_is_no_failure(
+async def test_row_49_what_an_alarm_keeps_back(
     mesh: Mesh, tap: Tap, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its requester has had a timeout, and the work is done."""
+    """An answer that is late is no failure, for its requester has had a timeout; an event waits."""
     go = asyncio.Event()
 
     async def slow(message: Message) -> Any:
         await go.wait()
-        return message.payload["params"]
+        if message.kind is MessageType.COMMAND:
+            await makes(message)
 
-    service = await mesh.service(slow)
+    service = await mesh.service(slow, publish_timeout=0.1)
     client = await mesh.client()
-    calls = [asyncio.create_task(client.request(request(n=n), timeout=3)) for n in range(2)]
-    await eventually(lambda: service._dispatcher and len(service._dispatcher._in_hand) == 2)
+    for _ in range(2):
+        await client.send(command())
+    call = asyncio.create_task(client.request(request(), timeout=3))
+    dispatcher = service._dispatcher
+    assert dispatcher is not None
+    await eventually(lambda: len(dispatcher._in_hand) == 3)
     async with alarm(rabbitmq_node):
         go.set()
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(each, NuropbTimeoutError) for each in outcomes)
-        await eventually(lambda: service._dispatcher and not service._dispatcher._in_hand)
-    assert "was late" in caplog.text
+        with pytest.raises(NuropbTimeoutError):
+            await call
+        await eventually(lambda: len(dispatcher._in_hand) == 2)
+        assert "was late" in caplog.text
+    await eventually(lambda: len(dispatcher._in_hand) == 0)
+    assert await asyncio.to_thread(tap.depth, "other") == 2
     assert await asyncio.to_thread(tap.depth, "nuropb-orders-sq") == 0
     assert await asyncio.to_thread(tap.depth, DL_QUEUE) == 0
