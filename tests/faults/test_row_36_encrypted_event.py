@@ -120,7 +120,7 @@ async def test_row_36_events_of_an_encrypted_method_do_not_tell_its_context(
 ) -> None:
     await (meshes.serve(Vault()) if surface == "Mesh" else apis.connect(Vault()))
     client = await meshes.client()
-    context = {"Authorization": SECRET}
+    context = {"Authorization": "a token", "plan": SECRET}
     async with tapping(mesh) as tap:
         await asyncio.to_thread(
             tap._channel.queue_bind, TAP_QUEUE, "nuropb-events-exchange", "orders.made"
@@ -130,4 +130,6 @@ async def test_row_36_events_of_an_encrypted_method_do_not_tell_its_context(
             assert answer == "noted"
         taken = [json.loads(body) for _, body in await asyncio.to_thread(tap.take, count=4)]
     assert [each["event"] for each in taken] == [1, 2, 1, 2]
+    if surface == "Mesh":
+        del context["Authorization"]  # it goes on with no event, unless that says so
     assert [each["context"] for each in taken] == [{}, {}, context, context]
