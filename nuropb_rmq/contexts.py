@@ -309,12 +309,14 @@ def mesh_event(*topics: str) -> Callable[[_F], _F]:
 
     It gets those of `topic`, `event`, `target` and `context` that it has parameters for. The
     topics become bindings of the service's queue. The method cannot be requested or commanded.
+    Used twice, both count.
     """
     if not topics or not all(isinstance(topic, str) and topic for topic in topics):
         raise TypeError('mesh_event: topics are needed, as in @mesh_event("orders.*")')
 
     def decorate(method: _F) -> _F:
-        setattr(method, marks.TOPICS, topics)
+        before = getattr(method, "__dict__", {}).get(marks.TOPICS, ())
+        setattr(method, marks.TOPICS, tuple(dict.fromkeys((*topics, *before))))
         return method
 
     return decorate

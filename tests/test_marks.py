@@ -146,6 +146,8 @@ def test_what_stands_above_each_other_is_merged() -> None:
     theirs_too = their_publish()(their_publish(claims_of, encryption=True, hide=True)(plain()))
     marks = marks_of(theirs_too)
     assert (marks.authorize, marks.requires_encryption, marks.hidden) == (claims_of, True, True)
+    heard = mesh_event("a", "b")(third(mesh_event("b", "c")(plain())))
+    assert marks_of(heard).topics == ("a", "b", "c")
     again = publish_to_mesh(authorize_func=claims_of)(merged)
     assert marks_of(again).authorize is claims_of
 
