@@ -21,7 +21,13 @@ __all__ = ["AuthorizeFunc", "Marks", "admitted", "generates", "marks_of"]
 AuthorizeFunc = Callable[[Any], Any]
 """Given the token, returns the user's claims (or an awaitable of them); None refuses."""
 
-ABSENT: Final[Any] = type("_Absent", (), {"__repr__": lambda _: "<not said>"})()
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "<not said>"
+
+
+ABSENT: Final[Any] = _Absent()
 """Stands for an argument or an attribute that is not there."""
 
 # nuropb's names, in its spelling.
