@@ -10,7 +10,7 @@ from . import envelope, serialization
 from .again import pack_again
 from .config import TransportConfig
 from .encryption import sealed_size
-from .exceptions import EncryptionError, NuropbValidationError
+from .exceptions import EncryptionError, NuropbSerializationError, NuropbValidationError
 from .handled import current
 from .head import Head
 from .outgoing import OnDone, Outgoing
@@ -31,6 +31,7 @@ class Outbound:
         sealing: Sealing,
     ) -> None:
         self._config = config
+        self._max_depth = config.max_json_depth
         self._persistent = config.persistent
         self.topology = topology
         self._publisher = publisher
@@ -76,6 +77,10 @@ class Outbound:
         size = sealed_size(len(body), wrapped) if wrapped else len(body)
         if size > self._publisher.largest:
             raise self._publisher.too_large(size)
+        if serialization.nests_deeper(body, self._max_depth):
+            raise NuropbSerializationError(
+                f"the payload is nested deeper than max_json_depth ({self._max_depth} levels)"
+            )
         expiration = None if ttl is None else envelope.milliseconds(ttl)
         properties = envelope.pack_properties(
             kind,

@@ -120,6 +120,9 @@ PAYLOADS: dict[str, Bad] = {
     "too deep for this interpreter": Bad(
         request(a=nested(100_000)), Unserializable, ("nested too deeply", ".params.a[0]")
     ),
+    "too deep by one level": Bad(
+        request(a=nested(98)), Unserializable, ("nested deeper", "max_json_depth (100 levels)")
+    ),
     "too large": Bad(
         request(a="x" * LARGEST), MessageTooLargeError, ("larger than max_body_bytes (300000)",)
     ),
@@ -258,9 +261,10 @@ async def test_what_looks_odd_and_is_not_bad(mesh: Mesh) -> None:
         {**request(n=1), "correlation_id": "", "trace_id": "é" * 1024},
         {**request(n=1), "correlation_id": "c" * 255, 7: "extra"},
         MappingProxyType(request(n=1)),
+        request(n=1, deep=nested(97)),
     )
     for payload in payloads:
-        assert result_of(await client.request(payload, priority=255)) == {"n": 1}
+        assert result_of(await client.request(payload, priority=255))["n"] == 1
     await client.send(command(n=1), ttl=49 * 86400, timeout=49 * 86400)
     await client.send(command(n=1), ttl=1e-9, timeout=5)  # which may expire before it is handled
     assert recorder.seen[0].payload["context"] == {"user": "u1"}

@@ -217,13 +217,14 @@ def test_what_cannot_be_carried_is_named(payload: dict[str, Any], says: str) -> 
     [
         (b"", "not JSON"),
         (b"{", "not JSON"),
-        (b"{}x", "not JSON"),
+        (b"{}x", "not JSON: Extra data, character 2"),
+        (b"[] []", "not JSON: Extra data"),
         (b'{"a":1,}', "not JSON"),
         (b"\xff", "not UTF-8: byte 0"),
         ("\ufeff{}".encode(), "not JSON"),
         ('{"a":1}'.encode("utf-16"), "not UTF-8"),
         (b"9" * 5000, "digits"),
-        (b"[" * 101, "not JSON"),
+        (b"[" * 101, "deeper than 100"),
         (b"[" * 101 + b"]" * 101, "deeper than 100"),
         (b'{"a":' * 101 + b"1" + b"}" * 101, "deeper than 100"),
         (b"[" * 200_000, "deeper than 100"),
@@ -257,6 +258,11 @@ def test_the_interpreters_own_limit_is_a_typed_error() -> None:
 def test_any_json_within_the_depth_is_read(value: Any) -> None:
     for body in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
         assert decode(body.encode(), max_depth=100) == value
+
+
+def test_space_around_a_value_is_no_part_of_it() -> None:
+    for body in (b" {}", b"{}\r\n", b"\t{ }\n "):
+        assert decode(body, max_depth=100) == {}
 
 
 def test_depth_is_exact() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -153,6 +154,12 @@ BAD: dict[str, tuple[Any, dict[str, Any], type[NuropbException], str]] = {
     ),
     "not JSON": (request(key={("a",): 1}), {}, NuropbSerializationError, "params"),
     "a circle": (request(), {}, NuropbSerializationError, "Circular"),
+    "too deep": (
+        request(deep=json.loads("[" * 99 + "]" * 99)),
+        {},
+        NuropbSerializationError,
+        "max_json_depth",
+    ),
     "too large": (request(text="x" * 20_000), {}, NuropbSerializationError, "max_body_bytes"),
     "a long service name": (
         request(service="x" * 256),

@@ -108,9 +108,9 @@ class Odd:
     async def unprintable(self) -> Any:
         return [Unprintable()]
 
-    async def deep(self) -> Any:
+    async def deep(self, levels: int = 100_000) -> Any:
         made: list[Any] = []
-        for _ in range(100_000):
+        for _ in range(levels - 1):
             made = [made]
         return made
 
@@ -209,6 +209,9 @@ BAD: dict[str, Bad] = {
     "a result with an odd key": Bad("bad_key", {}, NuropbSerializationError, "keys must be"),
     "a result that fails": Bad("unprintable", {}, NuropbSerializationError, "RuntimeError"),
     "a result that is too deep": Bad("deep", {}, NuropbSerializationError, "nested too deeply"),
+    "a result that is too deep by one level": Bad(
+        "deep", {"levels": 100}, NuropbSerializationError, "max_json_depth (100 levels)"
+    ),
     "a result that is too large": Bad(
         "large", {"size": 2 * LIMIT}, NuropbSerializationError, f"max_body_bytes ({LIMIT})"
     ),

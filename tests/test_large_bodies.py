@@ -1,0 +1,94 @@
+"""Bodies of many parts, or deep ones: what they cost, and that none is followed too deep."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nuropb_rmq.exceptions import MalformedMessageError
+from nuropb_rmq.serialization import decode, nests_deeper
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """CPU of the quickest of some runs."""
+    best = float("inf")
+    for _ in range(5):
+        started = time.process_time()
+        work()
+        best = min(best, time.process_time() - started)
+    return best
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"{}",
+        b'{"a":1}',
+        b'{"id":12345,"name":"widget","tags":["a","b"]}',
+        b'"[",[]',
+        b'"\\"",[]',
+        b"[" * 95 + b"]" * 95,
+        b'{"":' * 95 + b"0" + b"}" * 95,
+    ],
+    ids=["empty", "small", "usual", "brackets in text", "quotes in text", "lists", "dicts"],
+)
+def test_the_depth_of_a_large_body_costs_little_beside_its_values(part: bytes) -> None:
+    body = b"[" + b",".join([part] * (200_000 // len(part))) + b"]"
+    assert seconds(lambda: decode(body, max_depth=100)) < 2.5 * seconds(lambda: json.loads(body))
+
+
+@pytest.mark.parametrize("body", [b"[]", b"[", b"\xff", b"[" * 101])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(body: bytes, enabled: bool) -> None:
+    large = body + b" " * 100_000
+    collections: list[str] = []
+
+    def count(phase: str, _: object) -> None:
+        collections.append(phase)
+
+    gc.callbacks.append(count)
+    try:
+        if not enabled:
+            gc.disable()
+        with contextlib.suppress(MalformedMessageError):
+            decode(large, max_depth=100)
+        assert gc.isenabled() is enabled
+        collections.clear()
+        decode(b"[" + b"[]," * 100_000 + b"[]]", max_depth=100)
+        assert not collections
+        assert gc.isenabled() is enabled
+    finally:
+        gc.callbacks.remove(count)
+        gc.enable()
+
+
+def reached(body: bytes) -> int:
+    """How deep a parser is, at most, before it meets something wrong; or deeper."""
+    depth = most = 0
+    within = escaped = False
+    for byte in body.decode():
+        if within:
+            within = escaped or byte != '"'
+            escaped = byte == "\\" and not escaped
+        elif byte == '"':
+            within = True
+        elif byte in "[{":
+            depth += 1
+            most = max(most, depth)
+        elif byte in "]}":
+            depth -= 1
+        if depth < 0 or (byte == "\\" and not within):
+            break
+    return most
+
+
+@given(st.text(alphabet='[]{}"\\,:1 ', max_size=60).map(str.encode), st.integers(1, 6))
+def test_no_body_is_followed_deeper_whatever_it_is(body: bytes, limit: int) -> None:
+    assert nests_deeper(body, limit) or reached(body) <= limit
