@@ -60,6 +60,23 @@ def typed(where: str, value: object, kind: type[_T], wanted: str) -> _T:
     raise _Error(where, f"must be {wanted}, not {type(value).__name__}")
 
 
+def utf8(where: str, text: str) -> str:
+    """`text`, if UTF-8 can carry it and it has no NUL, which ends a part of SASL PLAIN (RFC 4616).
+
+    An environment that is not UTF-8 gives lone surrogates. The error quotes nothing: it may be a
+    password.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _Error(
+            where, "is not text that UTF-8 can carry: was it read with another encoding?"
+        ) from None
+    if "\0" in text:
+        raise _Error(where, "contains a NUL character")
+    return text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSConfig:
     """How a TLS connection is verified; paths are of PEM files.
@@ -98,6 +115,8 @@ class TLSConfig:
         except ssl.SSLError as error:
             raise _Error("cafile", f"{self.cafile} holds no PEM certificates") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # The common name is no host name any more (RFC 9525, 2): OpenSSL takes it for one.
+        context.hostname_checks_common_name = False
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -217,6 +236,8 @@ def _from_url(url: str, where: str) -> Broker:
         host = unquote(parts.hostname or "", errors="strict")
     except UnicodeDecodeError:
         raise _Error(where, "percent-encoded characters must be UTF-8") from None
+    for name, value in (("username", username), ("password", password), ("vhost", vhost)):
+        utf8(f"{where}: {name}", value or "")
     return Broker(
         hosts=((_host(host, where), _port(port, where, tls)),),
         vhost=_vhost(vhost, where),
@@ -285,7 +306,7 @@ def _from_dict(settings: Mapping[str, Any], where: str) -> Broker:
             raise _Error(where, f"unknown key {key!r}; known are {', '.join(_DICT_KEYS)}")
     given = {key: value for key, value in settings.items() if value is not None}
     for key in ("host", "hostname", "vhost", "username", "password"):
-        typed(f"{where}.{key}", given.get(key, ""), str, "a string")
+        utf8(f"{where}.{key}", typed(f"{where}.{key}", given.get(key, ""), str, "a string"))
     if given.get("host", given.get("hostname")) != given.get("hostname", given.get("host")):
         raise _Error(where, "host and hostname are the same setting, and differ: give one")
     enabled = given.get("ssl")

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from .asker import SHARE, Asker
+from .broker import TLSConfig, utf8
 from .exceptions import (
     BrokerAuthenticationError,
     BrokerTLSError,
@@ -32,6 +33,9 @@ __all__ = ["ManagementAPI"]
 
 logger = logging.getLogger("nuropb_rmq.management")
 
+ANSWER_MAX: Final = 32 * 2**20
+"""Bytes of the longest answer that is read: the list of some ten thousand queues."""
+_ENCODING_MAX: Final = 40  # characters of a foreign header in an error
 _REASON_MAX: Final = 300  # characters of the broker's own words in an error
 _NO_SUCH_USER: Final = "vhost_or_user_not_found"  # reason of a 400 for permissions, 3.x and 4.x
 _MISSING: Final = 404
@@ -59,8 +63,8 @@ class ManagementAPI:
     with acceptable TLS; BrokerAuthenticationError for credentials refused or not sufficient (401,
     403); TokenProviderError when there is no token; ServiceNotConfigured for a 404 that the call
     does not expect; NuropbTransportError, with the status and the broker's reason, for any other
-    refusal and for answers that make no sense; TransportClosedError after aclose(). Calls may be
-    repeated: a second time changes nothing.
+    refusal, and for answers that make no sense, are compressed, or are longer than ANSWER_MAX;
+    TransportClosedError after aclose(). Calls may be repeated: a second time changes nothing.
     """
 
     def __init__(
@@ -83,14 +87,17 @@ class ManagementAPI:
         if given is None:
             raise NuropbConfigurationError("username, password", "missing, in base_url too")
         self._username, self._password = given
+        utf8("username", self._username)
+        utf8("password", self._password)
         self._asker = None if token_provider is None else Asker(token_provider, timeout * SHARE)
         self._timeout = timeout
         try:
             self._client = httpx.AsyncClient(
-                verify=ssl.create_default_context() if verify is True else verify,
+                verify=TLSConfig().context() if verify is True else verify,
                 timeout=None,  # noqa: S113 - one deadline surrounds the whole call instead
                 proxy=proxy,
                 trust_env=False,
+                headers={"Accept-Encoding": "identity"},
             )
         except (ValueError, httpx.InvalidURL):
             # From None, here and below: their text may quote the URL, password and all.
@@ -208,7 +215,10 @@ class ManagementAPI:
                 if self._asker is not None:
                     self._password = (await self._asker.ask()).token
                 credentials = httpx.BasicAuth(self._username, self._password)
-                return await self._client.request(method, url, json=body, auth=credentials)
+                async with self._client.stream(
+                    method, url, json=body, auth=credentials
+                ) as response:
+                    return await self._read(response)
         except TimeoutError as error:
             raise BrokerUnreachableError(
                 f"management API {self._base_url}: no answer within {self._timeout:g} s"
@@ -222,6 +232,26 @@ class ManagementAPI:
             raise NuropbTransportError(
                 f"management API {self._base_url}: {type(error).__name__}: {self._mask(str(error))}"
             ) from error
+
+    async def _read(self, response: httpx.Response) -> httpx.Response:
+        """The whole answer, within ANSWER_MAX bytes; a compressed one could become any size."""
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            raise NuropbTransportError(
+                f"management API {self._base_url}: the answer is compressed, and was asked for as "
+                f"it is ({encoding[:_ENCODING_MAX]!r}): does a proxy do that?"
+            )
+        content = bytearray()
+        async for piece in response.aiter_raw():
+            content += piece
+            if len(content) > ANSWER_MAX:
+                raise NuropbTransportError(
+                    f"management API {self._base_url}: the answer is larger than {ANSWER_MAX} "
+                    "bytes; is this RabbitMQ?"
+                )
+        return httpx.Response(
+            response.status_code, content=bytes(content), extensions=response.extensions
+        )
 
     def _check(self, method: str, path: tuple[str, ...], response: httpx.Response) -> None:
         """Raise what a status other than 2xx stands for."""
@@ -283,7 +313,7 @@ def _segment(field: str, name: str) -> str:
     """`name` as one segment of a path. Empty, `.` and `..` would address something else."""
     if name in {"", ".", ".."}:
         raise NuropbConfigurationError(field, f"{name!r} cannot be addressed over HTTP")
-    return quote(name, safe="")
+    return quote(utf8(field, name), safe="")
 
 
 def _about_tls(error: BaseException | None) -> bool:

@@ -203,13 +203,16 @@ _TLS_ADVICE = {
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "the broker wants a client certificate: set certfile",
     "TLSV1_ALERT_UNKNOWN_CA": "the broker does not know the authority behind certfile",
 }
-_NO_UNKNOWN_AUTHORITY = ("expired", "mismatch", "not yet valid", "not valid for")
+_NO_UNKNOWN_AUTHORITY = ("expired", "not yet valid")
+_ANOTHER_NAME = ("mismatch", "not valid for")
 
 
 def _tls_text(error: ssl.SSLError) -> str:
     """OpenSSL's words, and what they mean for the settings."""
     reason = getattr(error, "reason", None) or ""
     told = getattr(error, "verify_message", "") or reason or str(error)
+    if any(each in told for each in _ANOTHER_NAME):
+        return f"{told} (it must be in the certificate's subjectAltName)"
     if any(each in told for each in _NO_UNKNOWN_AUTHORITY):
         return told
     advice = _TLS_ADVICE.get(reason)

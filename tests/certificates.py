@@ -34,11 +34,13 @@ def make_ca_and_cert(
     days: float = 1,
     client: bool = False,
     client_name: str = "client",
+    alternative_names: bool = True,
 ) -> CertificatePaths:
     """A CA, and a server's certificate for `hostname` and `addresses` that it signed, in `dir`.
 
     They are valid until `days` from now; a negative number makes expired ones. `client`: a
-    client's certificate too, with the common name `client_name`.
+    client's certificate too, with the common name `client_name`. Without `alternative_names` the
+    server's has `hostname` as its common name alone.
     """
     dir.mkdir(parents=True, exist_ok=True)
     ca_key = ec.generate_private_key(ec.SECP256R1())
@@ -56,7 +58,7 @@ def make_ca_and_cert(
         leaf = leaf.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         leaf = leaf.add_extension(_usage(ca=False), critical=True)
         leaf = leaf.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        if purpose == ExtendedKeyUsageOID.SERVER_AUTH:
+        if purpose == ExtendedKeyUsageOID.SERVER_AUTH and alternative_names:
             leaf = leaf.add_extension(x509.SubjectAlternativeName(names), critical=False)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
         leaf = leaf.add_extension(issuer, critical=False)

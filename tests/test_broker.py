@@ -152,6 +152,29 @@ def test_wrong_addresses_are_typed_errors_without_secrets(url: Any, says: str) -
         chain = chain.__cause__ or (chain.__context__ if shown else None)
 
 
+@pytest.mark.parametrize("field", ["host", "vhost", "username", "password"])
+@pytest.mark.parametrize(("text", "says"), [("hush\udcff", "UTF-8"), ("hush\0", "NUL")])
+def test_what_cannot_be_sent_is_named_and_not_quoted(field: str, text: str, says: str) -> None:
+    where = {"host": "localhost", "username": "guest", "password": "guest", field: text}
+    with pytest.raises(NuropbConfigurationError, match=rf"^amqp_url\.{field}: .*{says}") as caught:
+        parse(where)
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "field"),
+    [
+        ("amqp://a%00:b@h/", "username"),
+        ("amqp://a:b%00@h/", "password"),
+        ("amqp://a:b@h/c%00", "vhost"),
+    ],
+)
+def test_a_nul_in_a_url(url: str, field: str) -> None:
+    with pytest.raises(NuropbConfigurationError, match=rf"amqp_url: {field}: .*NUL"):
+        parse(url)
+
+
 def test_the_field_named_in_errors_is_the_callers() -> None:
     with pytest.raises(NuropbConfigurationError, match=r"^broker: "):
         Broker.parse("nothing", field="broker")

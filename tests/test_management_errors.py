@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import logging
 import ssl
@@ -180,6 +181,34 @@ async def test_bad_answers(answer: Answer, kind: type[NuropbException], text: st
     assert isinstance(caught.value, NuropbTransportError)
 
 
+async def _without_end(
+    _head: str, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+        await writer.drain()
+
+
+async def test_an_answer_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nuropb_rmq.management.ANSWER_MAX", 2**20)
+    async with serving(_without_end) as server, server.api() as api:
+        with pytest.raises(NuropbTransportError, match="larger than 1048576 bytes"):
+            await api.overview()
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 Internal Server Error"])
+async def test_a_compressed_answer_is_not_unpacked(status: str) -> None:
+    bomb = gzip.compress(bytes(16 * 2**20))
+    async with (
+        serving(reply(status, bomb, "Content-Encoding: gzip")) as server,
+        server.api() as api,
+    ):
+        with pytest.raises(NuropbTransportError, match="compressed"):
+            await api.overview()
+    assert "accept-encoding: identity" in server.heads[0].lower()
+
+
 async def test_queues_wants_a_list() -> None:
     async with serving(reply("200 OK", "{}")) as server, server.api() as api:
         with pytest.raises(NuropbTransportError, match="list"):
@@ -289,6 +318,20 @@ def test_incomplete_credentials() -> None:
             ManagementAPI(url, username=username, password=password)
     with pytest.raises(NuropbConfigurationError, match="missing"):
         ManagementAPI("http://guest@localhost:15672")
+
+
+@pytest.mark.parametrize("field", ["username", "password"])
+def test_credentials_that_utf8_cannot_carry(field: str) -> None:
+    given = {"username": "guest", "password": "hush", field: "hush\udcff"}
+    with pytest.raises(NuropbConfigurationError, match=f"^{field}: .*UTF-8") as caught:
+        ManagementAPI("http://localhost:1", username=given["username"], password=given["password"])
+    assert "hush" not in str(caught.value)
+
+
+async def test_names_that_utf8_cannot_carry() -> None:
+    async with ManagementAPI("http://guest:guest@localhost:1") as api:
+        with pytest.raises(NuropbConfigurationError, match=r"^name: .*UTF-8"):
+            await api.vhost_exists("a\udcff")
 
 
 def test_bad_proxy() -> None:

@@ -51,6 +51,8 @@ class Nodes(NamedTuple):
     other: CertificatePaths
     """As good as the first, and of another authority."""
     expired: CertificatePaths
+    nameless: CertificatePaths
+    """Has its host's name as common name alone."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     good = make_ca_and_cert(folder / "good", addresses=(), client=True)
     other = make_ca_and_cert(folder / "other", addresses=(), client=True)
     expired = make_ca_and_cert(folder / "expired", addresses=(), days=-1)
+    nameless = make_ca_and_cert(folder / "nameless", alternative_names=False)
     both = [
         RabbitMQNode(
             tls=TLSFiles(good.cafile, good.certfile, good.keyfile, verify_peer=asked),
@@ -74,7 +77,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     try:
         with ThreadPoolExecutor() as together:
             list(together.map(start, both))
-        yield Nodes(both[0], both[1], good, other, expired)
+        yield Nodes(both[0], both[1], good, other, expired, nameless)
     finally:
         for each in both:
             each.stop()
@@ -192,6 +195,13 @@ async def test_row_30_an_unknown_authority(nodes: Nodes) -> None:
 async def test_row_30_a_certificate_of_another_host(nodes: Nodes) -> None:
     where = address(nodes.open.tls_port, host="127.0.0.1", cafile=nodes.good.cafile)
     await refused(where, "not valid for '127.0.0.1'")
+
+
+async def test_row_30_a_common_name_is_no_host_name(nodes: Nodes) -> None:
+    """RFC 9525, section 2; by itself OpenSSL takes it for one."""
+    async with showing(nodes, nodes.nameless):
+        where = address(nodes.open.tls_port, cafile=nodes.nameless.cafile)
+        await refused(where, "not valid for 'localhost'", "subjectAltName")
 
 
 async def test_row_30_an_expired_certificate(nodes: Nodes) -> None:
