@@ -77,7 +77,9 @@ class Outbound:
         size = sealed_size(len(body), wrapped) if wrapped else len(body)
         if size > self._publisher.largest:
             raise self._publisher.too_large(size)
-        if serialization.nests_deeper(body, self._max_depth):
+        # As in serialization.decode().
+        brackets = 2 * len(body) - len(body.replace(b"[", b"")) - len(body.replace(b"{", b""))
+        if brackets > self._max_depth and serialization.nests_deeper(body, self._max_depth):
             raise NuropbSerializationError(
                 f"the payload is nested deeper than max_json_depth ({self._max_depth} levels)"
             )
