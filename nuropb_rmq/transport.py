@@ -153,9 +153,9 @@ class Transport(Managed):
         try:
             for link in self._links:
                 await link.start()
-            for link in self._links:
-                if link.state is State.FAILED and link.error is not None:
-                    raise link.error
+            failed = next((each for each in self._links if each.state is State.FAILED), None)
+            if failed is not None and failed.error is not None:
+                raise failed.error
         except BaseException as e:
             if self._closing is None:
                 cancelled = TransportClosedError("start() was cancelled")
@@ -166,8 +166,7 @@ class Transport(Managed):
 
     def _prepare(self) -> None:
         """Everything new for this start: nothing of an earlier run can leak into it."""
-        config = self._config
-        hooks = self._hooks
+        config, hooks = self._config, self._hooks
         self._instance_id = config.instance_id or hooks.instance_id or new_id()
         self._serving = True
         room = {"max_messages": config.outbox_messages, "max_bytes": config.outbox_bytes}
@@ -289,14 +288,12 @@ class Transport(Managed):
         worst = max(self._links, key=lambda link: link.state.value)
         before = self.state
         if worst.state is State.FAILED and before is not State.CONNECTING:
-            self._fail(worst.error or NuropbTransportError("failed"))
+            error = worst.error or NuropbTransportError("failed")
+            self._closing = begin(self._close(error, State.FAILED), "nuropb-failed")
         elif worst.state in _ALIVE:
             self._life.set(worst.state, worst.error)
             if before is State.RECOVERING and worst.state.up:
                 self._replies.recovered(self._config.unknown_outcome_after)
-
-    def _fail(self, error: NuropbTransportError) -> None:
-        self._closing = begin(self._close(error, State.FAILED), "nuropb-failed")
 
     # -- sending ----------------------------------------------------------------------------
 
