@@ -199,7 +199,7 @@ class Delivery:
                 self.settle(Settlement.REQUEUE)
 
     def settle(self, settlement: Settlement | None) -> None:
-        """Settle now; None leaves it to the channel's end, which gives it back to the queue."""
+        """Settle now; None leaves it to the session's end, which gives it back to the queue."""
         if self._done:
             return
         self._done = True
