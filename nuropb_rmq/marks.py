@@ -16,7 +16,7 @@ from . import decorated
 from .exceptions import NuropbAuthorizationError, NuropbHandlingError
 from .origins import Blame, blame
 
-__all__ = ["AuthorizeFunc", "Marks", "admitted", "generates", "marks_of"]
+__all__ = ["AuthorizeFunc", "Marks", "admitted", "covers_marks", "generates", "marks_of"]
 
 AuthorizeFunc = Callable[[Any], Any]
 """Given the token, returns the user's claims (or an awaitable of them); None refuses."""
@@ -161,6 +161,25 @@ def marks_of(function: object) -> Marks:
         topics=mark(TOPICS, ()),
         said=frozenset(name for layer in layers for name in layer.get(SAID, ())),
     )
+
+
+def covers_marks(function: object, name: str) -> bool:
+    """Whether a decorator without functools.wraps stands above marks, so that nobody sees them.
+
+    It then calls a method of this name that it keeps, and that says who may call it.
+    """
+    layers = [*_layers(function)]
+    cells = [cell for each in layers for cell in getattr(each, "__closure__", None) or ()]
+    for cell in cells:
+        try:
+            kept = cell.cell_contents
+        except ValueError:  # it is empty
+            continue
+        if getattr(kept, "__name__", None) == name and not any(kept is each for each in layers):
+            said = getattr(kept, "__dict__", {})
+            if any(said.get(each) for each in (AUTHORIZE, REQUIRES_ENCRYPTION, HIDDEN)):
+                return True
+    return False
 
 
 def _layers(function: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from .exceptions import NuropbConfigurationError
-from .marks import Marks, generates, marks_of
+from .marks import Marks, covers_marks, generates, marks_of
 from .parameters import Parameters
 from .topics import matcher, matches
 
@@ -166,6 +166,11 @@ def _marks(service: object, name: str, function: object) -> Marks:
     """What the decorators say of a method, which may drop nothing of what it overrides."""
     try:
         marks = marks_of(function)
+        if covers_marks(function, name):
+            raise TypeError(
+                "a decorator hides what publish_to_mesh says below it: use functools.wraps in that "
+                "decorator, or put publish_to_mesh above it"
+            )
         if not marks.hidden:
             _check_override(service if isinstance(service, type) else type(service), name, marks)
     except TypeError as e:

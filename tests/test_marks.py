@@ -184,6 +184,28 @@ def test_what_cannot_be_done_is_refused_when_the_service_is_made() -> None:
             publish_to_mesh(authorize_func=each)
 
 
+def test_a_decorator_that_hides_a_guard_is_refused() -> None:
+    """It calls the method all the same, and nobody would be asked."""
+
+    def forgetful(function: Callable[..., Any]) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    def open(self: Any) -> None: ...  # noqa: A001 - the method's name
+
+    Published(type("Orders", (), {"open": forgetful(open)})(), "orders")
+    for guarded in ({"authorize_func": claims_of}, {"requires_encryption": True}):
+        marked = publish_to_mesh(**guarded)(third(open))
+        refused("open: a decorator hides", forgetful(marked))
+        refused("open: a decorator hides", third(forgetful(marked)))
+    unseen = publish_to_mesh(hide_method=True)(third(open))
+    refused("open: a decorator hides", publish_to_mesh(forgetful(unseen)))
+    guarded_anew = publish_to_mesh(authorize_func=claims_of)(forgetful(third(open)))
+    Published(type("Orders", (), {"open": guarded_anew})(), "orders")
+
+
 async def test_claims_that_decide_nothing_yet_are_none() -> None:
     for claims in (claims_by_and_by("good"), claims_at_last("good"), claims_later("good")):
         with pytest.raises(NuropbHandlingError, match="authorize_func"):
