@@ -26,6 +26,9 @@ from .peers import (
 
 Runs = Sequence[Mapping[str, float]]
 
+ONCE_32: Final = "waiting[once-32]"
+ONCE_256: Final = "waiting[once-256]"
+
 NEEDED_AT_IMPORT: Final = frozenset(
     (
         "nuropb_rmq",
@@ -102,6 +105,14 @@ class Results:
             [run["p50"] for run in runs[ours.label]], [run["p50"] for run in runs[theirs.label]]
         )
 
+    def waiting(self) -> float:
+        """Our CPU for a call whose handler awaits once, over that for one whose does not."""
+        once, plain = (
+            median(self.scenarios[each].each(TRANSPORT.label, "cpu"))
+            for each in (ONCE_32, "rpc[32]")
+        )
+        return once / plain
+
     def slowest_ratio(self, scenario: str) -> float:
         """How many times the operations of the fastest peer."""
         there = self.scenarios[scenario].sides
@@ -161,6 +172,16 @@ FIGURES: Final[tuple[Figure, ...]] = (
     _cpu("RPC, 256 concurrent: CPU of the floor's", 1.5, "rpc[256]", TRANSPORT, FLOOR),
     _cpu("the floor is one: its CPU of nuropb's, 32", 0.36, "rpc[32]", FLOOR, NUROPB),
     _cpu("the floor is one: its CPU of nuropb's, 256", 0.36, "rpc[256]", FLOOR, NUROPB),
+    _speed("RPC, 32, awaits once: calls/s of nuropb's", 2, ONCE_32, TRANSPORT, NUROPB),
+    _cpu("RPC, 32, awaits once: CPU of nuropb's", 0.5, ONCE_32, TRANSPORT, NUROPB),
+    _speed("RPC, 256, awaits once: calls/s of nuropb's", 2, ONCE_256, TRANSPORT, NUROPB),
+    _cpu("RPC, 256, awaits once: CPU of nuropb's", 0.5, ONCE_256, TRANSPORT, NUROPB),
+    Figure(
+        "RPC, 32, awaits once: CPU of one that does not",
+        "at most",
+        1.1,
+        lambda all_: all_.waiting(),
+    ),
     Figure(
         "RPC, 1 at a time: median latency of nuropb's",
         "at most",

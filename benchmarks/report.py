@@ -11,12 +11,18 @@ from statistics import median
 
 from . import peers
 from .chart import THEMES, Bar, Panel, draw
-from .figures import FIGURES, UNBOUNDED, Results, Scenario
+from .figures import FIGURES, ONCE_32, UNBOUNDED, Results, Scenario
 
 TITLES = {
     "rpc[1]": "RPC, 1 at a time",
     "rpc[32]": "RPC, 32 concurrent",
     "rpc[256]": "RPC, 256 concurrent",
+    "waiting[once-32]": "RPC, a handler that awaits once, 32 concurrent",
+    "waiting[once-256]": "RPC, a handler that awaits once, 256 concurrent",
+    "waiting[ten-32]": "RPC, a handler that awaits ten times, 32 concurrent",
+    "waiting[ten-256]": "RPC, a handler that awaits ten times, 256 concurrent",
+    "waiting[5ms-32]": "RPC, a handler that waits 5 ms, 32 concurrent",
+    "waiting[5ms-256]": "RPC, a handler that waits 5 ms, 256 concurrent",
     "body[16]": "RPC, bodies of 16 KB both ways, 32 concurrent",
     "body[256]": "RPC, bodies of 256 KB both ways, 32 concurrent",
     "encrypted": "RPC, encrypted, 32 concurrent",
@@ -143,17 +149,14 @@ def _versions(results: Results) -> str:
 
 def pictures(results: Results) -> Iterator[tuple[str, str, list[Panel]]]:
     """Name, title and panels of those that can be drawn."""
-    kept = results.scenarios.get("rpc[32]")
-    if kept is not None:
-        panels = [
-            _panel(kept, "calls per second: more is better", kept.rates),
-            _panel(
-                kept,
-                "µs CPU per call, both ends: less is better",
-                lambda label: _micro(kept, label),
-            ),
-        ]
-        yield "rpc", "RPC, 32 concurrent, 600 bytes of JSON both ways", panels
+    for name, scenario, handler in (
+        ("rpc", "rpc[32]", "answers at once"),
+        ("waiting", ONCE_32, "awaits once"),
+    ):
+        kept = results.scenarios.get(scenario)
+        if kept is not None:
+            title = f"RPC, 32 concurrent, 600 bytes of JSON both ways: a handler that {handler}"
+            yield name, title, _call_panels(kept)
     published, delivered = (results.scenarios.get(name) for name in ("published", "delivered[1]"))
     if published is not None and delivered is not None:
         panels = [
@@ -161,6 +164,15 @@ def pictures(results: Results) -> Iterator[tuple[str, str, list[Panel]]]:
             _panel(delivered, "handled per second, end to end", delivered.rates),
         ]
         yield "events", "Events: ours persistent and confirmed, unless it says transient", panels
+
+
+def _call_panels(kept: Scenario) -> list[Panel]:
+    return [
+        _panel(kept, "calls per second: more is better", kept.rates),
+        _panel(
+            kept, "µs CPU per call, both ends: less is better", lambda label: _micro(kept, label)
+        ),
+    ]
 
 
 def _micro(kept: Scenario, label: str) -> list[float]:

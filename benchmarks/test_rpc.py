@@ -9,6 +9,7 @@ from .peers import (
     ADAPTER,
     BESIDE_BODIES,
     BESIDE_KEYS,
+    FLOOR,
     FLOORS,
     MESH,
     MESH_SPEED,
@@ -20,6 +21,11 @@ from .peers import (
 )
 
 ALL = (TRANSPORT, SPEED, MESH, ADAPTER, *OTHERS, *FLOORS)
+WAITING = (TRANSPORT, MESH, ADAPTER, *OTHERS, FLOOR)
+"""Not the batched floor: what it acknowledges together would not be done with yet."""
+FEW = (TRANSPORT, MESH, NUROPB, FLOOR)
+WAITS = {"once": (1, 0.0), "ten": (10, 0.0), "5ms": (1, 0.005)}
+"""How often a handler sleeps, and how many seconds."""
 
 
 @pytest.mark.parametrize("concurrency", [1, 32, 256])
@@ -28,6 +34,18 @@ def test_rpc(scenario: Scenario, sides: Sides, concurrency: int) -> None:
     scenario.in_turn(
         scenario.start(sides, ALL, "rpc"),
         lambda side, calls: side.run("rpc", calls=calls, concurrency=concurrency),
+        step=concurrency,
+    )
+
+
+@pytest.mark.parametrize("concurrency", [32, 256])
+@pytest.mark.parametrize("wait", WAITS)
+def test_waiting(scenario: Scenario, sides: Sides, wait: str, concurrency: int) -> None:
+    """Handlers that wait before they answer, as for a database or for another service."""
+    peers = WAITING if (wait, concurrency) == ("once", 32) else FEW
+    scenario.in_turn(
+        scenario.start(sides, peers, "waiting"),
+        lambda side, calls: side.run("rpc", calls=calls, concurrency=concurrency, wait=WAITS[wait]),
         step=concurrency,
     )
 

@@ -51,7 +51,8 @@ class AdapterSide(Side):
     async def ready(self) -> Callable[[], Awaitable[object]]:
         """A service."""
         await configure(TransportConfig(amqp_url=self.url, service_name="bench"))
-        service = RMQTransport("bench", "one", self.url, echo, prefetch_count=PREFETCH)
+        on_message = self.callback(echo)
+        service = RMQTransport("bench", "one", self.url, on_message, prefetch_count=PREFETCH)
         await service.start()
         return service.stop
 

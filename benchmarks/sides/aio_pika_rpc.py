@@ -73,7 +73,7 @@ class AioPika(Side):
         """A service."""
         connection, channel = await self._channel()
         service = await JsonRPC.create(channel)
-        await service.register("echo", echo)
+        await service.register("echo", self.handler(echo))
         return connection.close
 
 

@@ -116,7 +116,7 @@ class Aiormq(Side):
             )
             await channel.basic_ack(message.delivery_tag or 0, wait=False)
 
-        await channel.basic_consume("bench", serve)
+        await channel.basic_consume("bench", self.handler(serve))
         return connection.close
 
 

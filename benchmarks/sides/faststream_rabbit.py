@@ -12,6 +12,11 @@ from .loop import LIVE, PREFETCH, Params, Side, main
 EVENTS = RabbitExchange(Side.exchange, type=ExchangeType.TOPIC, durable=True)
 
 
+async def echo(given: dict[str, Any]) -> dict[str, Any]:
+    """The service."""
+    return given
+
+
 class FastStream(Side):
     """Channels confirm by default; messages are transient by default; one request at a time."""
 
@@ -63,10 +68,7 @@ class FastStream(Side):
         """A service."""
         broker = self._broker()
 
-        @broker.subscriber("echo")  # type: ignore[untyped-decorator, unused-ignore]
-        async def echo(given: dict[str, Any]) -> dict[str, Any]:
-            return given
-
+        broker.subscriber("echo")(self.handler(echo))
         await broker.start()
         stop: Callable[[], Awaitable[object]] = broker.stop
         return stop

@@ -184,7 +184,7 @@ class Floor(Side):
 
         await connection.declare(b"bench", b"\x02")
         await connection.qos(PREFETCH)
-        await connection.consume(b"bench", serve, no_ack=False)
+        await connection.consume(b"bench", self.callback(serve), no_ack=False)
 
         async def stop() -> None:
             connection.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import inspect
 import json
 import logging
 import resource
@@ -42,6 +44,9 @@ class Side:
         self.url = url
         self.options = options
         self.stop_service: Callable[[], Awaitable[object]]
+        self.waits = False
+        """Whether the service's handler awaits something, as rpc() says, before it answers."""
+        self.wait: tuple[int, float] = (0, 0)
         self._handled = 0
         self._wanted = -1
         self._all_handled: asyncio.Future[None] | None = None
@@ -51,6 +56,34 @@ class Side:
     async def ready(self) -> Callable[[], Awaitable[object]]:
         """Start a service, until it can be called; returns what stops it."""
         raise NotImplementedError
+
+    def handler(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """The service's handler: the plain one, or one that waits before it does the same."""
+        if not self.waits:
+            return plain
+        is_async = inspect.iscoroutinefunction(plain)
+
+        @functools.wraps(plain)
+        async def waiting(*args: Any, **kwargs: Any) -> Any:
+            times, seconds = self.wait
+            for _ in range(times):
+                await asyncio.sleep(seconds)
+            answer = plain(*args, **kwargs)
+            return await answer if is_async else answer
+
+        return waiting
+
+    def callback(self, plain: Callable[..., None]) -> Callable[..., None]:
+        """The same for a callback that nobody awaits: what waits has a task."""
+        waiting = self.handler(plain)
+        if waiting is plain:
+            return plain
+        create_task = asyncio.get_running_loop().create_task
+
+        def begin(*args: Any) -> None:
+            create_task(waiting(*args))  # held by what it waits for
+
+        return begin
 
     async def start_client(self) -> None:
         """Be ready for call(), when the service is."""
@@ -135,10 +168,20 @@ class Watch:
 
 
 async def rpc(
-    side: Side, calls: int, concurrency: int, size: int = 0, encrypted: bool = False
+    side: Side,
+    calls: int,
+    concurrency: int,
+    size: int = 0,
+    encrypted: bool = False,
+    wait: tuple[int, float] = (0, 0),
 ) -> dict[str, float]:
-    """So many calls; each worker makes one at a time."""
+    """So many calls; each worker makes one at a time.
+
+    `wait` is for a side in the role `waiting`: how often its handler awaits a sleep, of how many
+    seconds.
+    """
     given = params(size)
+    side.wait = wait
     call = side.call_encrypted if encrypted else side.call
     latencies: list[float] = []
     clock = time.perf_counter
@@ -274,7 +317,8 @@ RUNS: Mapping[str, Callable[..., Awaitable[dict[str, float]]]] = {
 
 async def _prepare(side: Side, role: str) -> None:
     match role.split(":"):
-        case ["rpc"]:
+        case ["rpc" | "waiting"]:
+            side.waits = role == "waiting"
             side.stop_service = await side.ready()
             await side.start_client()
         case ["publish"]:

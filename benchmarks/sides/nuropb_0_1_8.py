@@ -97,7 +97,8 @@ class Nuropb(Side):
 
     async def ready(self) -> Callable[[], Awaitable[object]]:
         """A service."""
-        service = await self._service("bench", Service())
+        kind = type("Service", (Service,), {"echo": self.handler(Service.echo)})
+        service = await self._service("bench", kind())
         stop: Callable[[], Awaitable[object]] = service.disconnect
         return stop
 

@@ -93,7 +93,7 @@ class NuropbRmq(Side):
 
     async def ready(self) -> Callable[[], Awaitable[object]]:
         """A service."""
-        service = RpcServer(self._config(), queue="bench", handler=echo)
+        service = RpcServer(self._config(), queue="bench", handler=self.handler(echo))
         await service.start()
         stop: Callable[[], Awaitable[object]] = service.close
         return stop

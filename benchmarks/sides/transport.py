@@ -102,7 +102,7 @@ class TransportSide(Side):
         """A service, its exchanges included."""
         config = self.config(service_name="bench", prefetch_count=PREFETCH)
         await configure(config)
-        service = Transport(config, echo)
+        service = Transport(config, self.handler(echo))
         await service.start()
         return service.stop
 
