@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from .exceptions import NuropbConfigurationError, NuropbException, NuropbTransportError
 from .mesh import Mesh
+from .posting import grace_period
 from .state import State
 from .transport import DEFAULT_GRACE
 
@@ -84,6 +85,8 @@ def lifespan(
     At start-up it raises what Mesh.start() raises, a NuropbTransportError when the broker cannot
     be had (without start_degraded), and the server gives up with its text.
     """
+
+    grace = grace_period(grace)
 
     @asynccontextmanager
     async def run(app: Any) -> AsyncIterator[MeshState]:

@@ -7,6 +7,7 @@ import inspect
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from .exceptions import TokenProviderError
@@ -17,7 +18,17 @@ SHARE: Final = 0.5
 SHORTEST_LIFE: Final = 1.0
 """Seconds that a token must have to live: with less it could not be used before it ends."""
 
-_Outcome = tuple[Any, BaseException | None]
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Outcome:
+    """What a provider returned or raised. Without a repr: asyncio's debug mode prints that of
+    whatever it hands over, and this may be a token, or an error that quotes one."""
+
+    given: Any
+    error: BaseException | None
+
+    def __repr__(self) -> str:
+        return "<what the token provider gave>"
 
 
 class Asker:
@@ -71,10 +82,11 @@ class Asker:
         # A call that hangs is waited for by those who ask next: threads must not pile up.
         if self._in_thread is None or self._in_thread.done():
             self._in_thread = _in_thread(self._provider)
-        given, error = await asyncio.shield(self._in_thread)
+        outcome = await asyncio.shield(self._in_thread)
         self._in_thread = None
-        if error is not None:
-            raise error
+        if outcome.error is not None:
+            raise outcome.error
+        given: object = outcome.given
         return await given if inspect.isawaitable(given) else given
 
 
@@ -101,9 +113,9 @@ def _in_thread(call: Callable[[], object]) -> asyncio.Future[_Outcome]:
     def run() -> None:
         outcome: _Outcome
         try:
-            outcome = call(), None
+            outcome = _Outcome(call(), None)
         except BaseException as e:  # noqa: BLE001 - it is raised again where somebody waits for it
-            outcome = None, e
+            outcome = _Outcome(None, e)
         with suppress(RuntimeError):  # the loop is closed by now
             loop.call_soon_threadsafe(settle, outcome)
 

@@ -206,7 +206,7 @@ class Callbacks:
             action = _ACTIONS[settlement]
             try:
                 self._acknowledge(channel, work.content.tag, action, redelivered)
-            except Exception as e:  # noqa: BLE001 - the program's own function
+            except BaseException as e:  # noqa: BLE001 - the program's own: it settles, whatever it is
                 report(logger, logging.ERROR, e, "acknowledge_service_message failed")
             if not channel.settled:
                 logger.warning("acknowledge_service_message did not settle: %s", action)
@@ -251,7 +251,7 @@ class Callbacks:
         metadata["duration"] = time.monotonic() - began
         try:
             self._metrics(metadata)
-        except Exception as e:  # noqa: BLE001 - the program's own function
+        except BaseException as e:  # noqa: BLE001 - the program's own function
             report(logger, logging.ERROR, e, "metadata_metrics failed")
 
     # -- responses: Hooks.on_response and Hooks.on_failure ----------------------------------

@@ -203,14 +203,16 @@ class Delivery:
         if self._done:
             return
         self._done = True
-        if settlement is not None:
-            if self.settler is None:
-                self._consumer.settle(self.content, settlement)
-            else:
-                self.settler(self, settlement)
-        # Tasks that its handler has started may hold it for long: they inherit its trace id.
-        self.content.body = b""
-        self._owner.settled(self)
+        try:
+            if settlement is not None:
+                if self.settler is None:
+                    self._consumer.settle(self.content, settlement)
+                else:
+                    self.settler(self, settlement)
+        finally:
+            # Tasks that its handler has started may hold it for long: they inherit its trace id.
+            self.content.body = b""
+            self._owner.settled(self)
 
     def write(self, settlement: Settlement) -> bool:
         """Tell the broker; False when the channel is gone. For a settler, once."""

@@ -46,6 +46,7 @@ NuropbConfigurationError, NuropbOutcomeUnknownError, NuropbRemoteError, NuropbSe
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,6 +90,24 @@ __all__ = [
 ]
 
 
+_LEFT_OUT = ("payload", "exception")
+
+
+def _is_carried(value: object) -> bool:
+    """Whether it survives pickle: what others make exceptions of may not."""
+    try:
+        pickle.loads(pickle.dumps(value))  # noqa: S301 - what we have just written
+    except Exception:  # noqa: BLE001 - an object's own pickling may raise anything
+        return False
+    return True
+
+
+def _restored(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
+
 class NuropbException(Exception):  # noqa: N818 - nuropb's name
     """The root of the tree.
 
@@ -108,6 +127,14 @@ class NuropbException(Exception):  # noqa: N818 - nuropb's name
         self.description: str = description
         self.payload = payload
         self.exception = exception
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: without a payload or cause that cannot be carried."""
+        carried = {
+            name: value if name not in _LEFT_OUT or _is_carried(value) else None
+            for name, value in self.__dict__.items()
+        }
+        return _restored, (type(self), self.args), carried
 
     def to_dict(self) -> dict[str, Any]:
         """The error as it goes into a response: class name and description."""

@@ -24,7 +24,7 @@ from .hooks import Hooks
 from .managed import Managed
 from .mesh_config import Configured, configured, transport_config
 from .methods import Published
-from .posting import seconds
+from .posting import grace_period, seconds
 from .protocol import MessageType
 from .remote import remote_error
 from .serving import Serving
@@ -168,9 +168,9 @@ class Mesh(Managed):
     async def start(self) -> None:
         """Configure the broker, connect and serve; returns when requests can come and go.
 
-        Raises what Transport.start() and configure() raise, a NuropbTransportError always:
-        with configure=False, ServiceNotConfigured when something is missing. Nothing is left open
-        then.
+        Raises a NuropbTransportError, as Transport.start() and configure() do: with
+        configure=False, ServiceNotConfigured when something is missing. NuropbConfigurationError
+        when a virtual host is to be made and management_url is wrong. Nothing is left open then.
         """
         self._transport.leave_closed_loop()
         if not self.state.over:
@@ -221,6 +221,7 @@ class Mesh(Managed):
         thread is left to end by itself, and the process ends after it. A stop() that is cancelled
         goes on without whoever waited.
         """
+        grace = grace_period(grace)
         configuring = self._under_way()
         if configuring is not None:
             check_loop(configuring.get_loop())

@@ -85,6 +85,12 @@ def seconds(name: str, value: object) -> float:
     return _time(name, value, "seconds", 1)
 
 
+def grace_period(grace: float) -> float:
+    """A grace period in seconds, which may be 0. Raises NuropbValidationError."""
+    none = isinstance(grace, int | float) and not isinstance(grace, bool) and grace == 0
+    return 0.0 if none else seconds("grace", grace)
+
+
 def milliseconds(name: str, value: object) -> float:
     """A time in milliseconds, as seconds. Raises NuropbValidationError, calling it `name`."""
     return _time(name, value, "milliseconds", 1000)

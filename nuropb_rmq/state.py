@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable
 from enum import Enum
 from threading import get_ident
-from typing import Final
+from typing import Final, cast
 
-from .exceptions import NuropbTimeoutError, NuropbTransportError, TransportClosedError
+from .exceptions import (
+    NuropbConfigurationError,
+    NuropbTimeoutError,
+    NuropbTransportError,
+    TransportClosedError,
+)
 from .forked import ends_in_children
 from .origins import report
 
@@ -17,6 +23,7 @@ __all__ = ["Lifecycle", "State", "StateCallback", "check_loop"]
 
 logger = logging.getLogger(__name__)
 
+_ASYNC: Final = "must not be async, for nobody awaits it: let it create a task, or set an event"
 _LOOP_CLOSED: Final = (
     "the event loop that start() ran in was closed before stop(): call start() again, in the loop "
     "that is to use it"
@@ -70,7 +77,7 @@ class Lifecycle:
     def __init__(self) -> None:
         self.state = State.STOPPED
         self.error: NuropbTransportError | None = None
-        self._callbacks: list[StateCallback] = []
+        self._callbacks: dict[object, StateCallback] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._ended_by = ""
         """What ended it without stop(), and the way out."""
@@ -89,9 +96,12 @@ class Lifecycle:
         if state is State.CONNECTING:
             self._settle_here()
         self.wake()
-        for callback in tuple(self._callbacks):
+        for callback in tuple(self._callbacks.values()):
             try:
-                callback(state, error)
+                returned = cast(Callable[..., object], callback)(state, error)
+                if inspect.iscoroutine(returned):
+                    returned.close()
+                    logger.error("on_state_change: the callback %s", _ASYNC)
             except Exception as e:  # noqa: BLE001 - the program's own function
                 report(logger, logging.ERROR, e, "on_state_change callback failed")
 
@@ -122,9 +132,22 @@ class Lifecycle:
         self.set(State.STOPPED, TransportClosedError(_LOOP_CLOSED))
 
     def on_change(self, callback: StateCallback) -> Callable[[], None]:
-        """Call `callback(state, error)` after every change; returns what ends that."""
-        self._callbacks.append(callback)
-        return lambda: self._callbacks.remove(callback)
+        """Call `callback(state, error)` after every change; returns what ends that.
+
+        Raises NuropbConfigurationError for what cannot be called so.
+        """
+        called = getattr(callback, "__call__", None)  # noqa: B004 - an object's own may be async
+        if called is None:
+            raise NuropbConfigurationError("callback", "must be a function of state and error")
+        if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(called):
+            raise NuropbConfigurationError("callback", _ASYNC)
+        key = object()
+        self._callbacks[key] = callback
+
+        def end() -> None:
+            self._callbacks.pop(key, None)
+
+        return end
 
     def wake(self) -> None:
         """Let everyone who waits look again."""

@@ -26,7 +26,7 @@ from .managed import Managed
 from .message import Handler
 from .outbound import Outbound, identify
 from .outgoing import WAITING
-from .posting import Confirmation, Posts, seconds
+from .posting import Confirmation, Posts, grace_period, seconds
 from .protocol import REQUEST, ResponsePayloadDict, new_id
 from .publisher import Publisher
 from .replies import Replies
@@ -213,9 +213,10 @@ class Transport(Managed):
         What was not begun goes back to the queue at once, and what was not finished after the
         grace period. Done within that and 5 seconds, whatever the broker does. Calling it again
         waits for the same end, and so does who is cancelled: the transport stops all the same.
-        Raises NuropbTransportError in another event loop than start() ran in.
+        Raises NuropbValidationError for another `grace` than that, and NuropbTransportError in
+        another event loop than start() ran in.
         """
-        grace = seconds("grace", grace) if grace else 0.0
+        grace = grace_period(grace)
         self.leave_closed_loop()
         if self.state.over:
             return

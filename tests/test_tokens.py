@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -152,3 +153,28 @@ async def test_asking_can_be_cancelled() -> None:
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
+
+
+def _raises() -> AccessToken:
+    raise RuntimeError("hush-hush")
+
+
+def _gives_text() -> Any:
+    return "hush-hush"
+
+
+@pytest.mark.parametrize("provider", [_raises, _gives_text])
+def test_asyncios_debug_mode_prints_nothing_of_it(
+    provider: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It prints what it calls, arguments and all, when that takes long: here, all that it calls."""
+
+    async def ask() -> None:
+        asyncio.get_running_loop().slow_callback_duration = 0.0
+        with pytest.raises(TokenProviderError):
+            await Asker(provider, 5.0).ask()
+
+    with caplog.at_level(logging.DEBUG, "asyncio"):
+        asyncio.run(ask(), debug=True)
+    assert "Executing" in caplog.text
+    assert "hush" not in caplog.text

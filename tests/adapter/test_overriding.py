@@ -256,6 +256,14 @@ def _raise(*_: Any) -> None:
     raise LookupError("hush")
 
 
+def _exit(*_: Any) -> None:
+    raise SystemExit(1)
+
+
+def _cancelled(*_: Any) -> None:
+    raise asyncio.CancelledError
+
+
 def _twice(channel: SettlingChannel, tag: int) -> None:
     channel.basic_ack(tag)
     channel.basic_reject(tag, requeue=False)
@@ -269,6 +277,8 @@ def _ack_and_raise(channel: SettlingChannel, tag: int) -> None:
 ODD: dict[str, tuple[Any, int, str]] = {
     "nothing": (lambda *_: None, 0, "did not settle"),
     "raises": (_raise, 0, "acknowledge_service_message failed"),
+    "raises SystemExit": (_exit, 0, "acknowledge_service_message failed"),
+    "is cancelled": (_cancelled, 0, "acknowledge_service_message failed"),
     "settles, and raises": (_ack_and_raise, 0, "acknowledge_service_message failed"),
     "settles twice": (_twice, 0, "was settled before"),
     "another tag": (lambda channel, tag: channel.basic_ack(tag + 1), 0, "failed"),
