@@ -21,11 +21,20 @@ SHORTEST_LIFE: Final = 1.0
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Outcome:
-    """What a provider returned or raised. Without a repr: asyncio's debug mode prints that of
-    whatever it hands over, and this may be a token, or an error that quotes one."""
+    """The end of a call of the provider.
+
+    Its repr tells nothing: asyncio's debug mode prints that of whatever it hands over, and this may
+    be a token, or an error that quotes one.
+    """
 
     given: Any
     error: BaseException | None
+
+    def value(self) -> object:
+        """Return or raise what the provider did."""
+        if self.error is not None:
+            raise self.error
+        return self.given
 
     def __repr__(self) -> str:
         return "<what the token provider gave>"
@@ -75,27 +84,22 @@ class Asker:
             getattr(called, "__call__", None)  # noqa: B004 - an object's own may be async
         ):
             # In a task of its own: what it does to the cancellation of its task is not ours.
-            given, error = await asyncio.ensure_future(_outcome(self._provider))
-            if error is not None:
-                raise error
-            return given
+            return (await asyncio.ensure_future(_awaited(self._provider))).value()
         # A call that hangs is waited for by those who ask next: threads must not pile up.
         if self._in_thread is None or self._in_thread.done():
             self._in_thread = _in_thread(self._provider)
         outcome = await asyncio.shield(self._in_thread)
         self._in_thread = None
-        if outcome.error is not None:
-            raise outcome.error
-        given: object = outcome.given
+        given = outcome.value()
         return await given if inspect.isawaitable(given) else given
 
 
-async def _outcome(call: TokenProvider) -> _Outcome:
-    """The token; or a SystemExit, which would end the event loop if it ended the task."""
+async def _awaited(provider: TokenProvider) -> _Outcome:
+    """Ask an async provider; no error of it ends the task, nor the event loop (SystemExit)."""
     try:
-        return await call(), None  # type: ignore[misc]
-    except SystemExit as e:
-        return None, e
+        return _Outcome(await provider(), None)  # type: ignore[misc]
+    except (Exception, SystemExit) as e:  # noqa: BLE001 - it is raised again where it is waited for
+        return _Outcome(None, e)
 
 
 def _in_thread(call: Callable[[], object]) -> asyncio.Future[_Outcome]:
