@@ -58,7 +58,9 @@ async def test_row_14_the_handler_finishes_and_the_reply_is_sent(
         assert await asyncio.to_thread(connections, rabbitmq_node) == before
 
 
-async def test_row_14_a_handler_that_finishes_before_that_is_run_again(mesh: Mesh) -> None:
+async def test_row_14_a_handler_that_finishes_before_that_is_run_again(
+    mesh: Mesh, rabbitmq_node: RabbitMQNode
+) -> None:
     """The message went back and is handled once more: at least once is what a queue promises."""
     slow = Slow()
     service = await mesh.service(slow)
@@ -68,4 +70,7 @@ async def test_row_14_a_handler_that_finishes_before_that_is_run_again(mesh: Mes
     service.on_state_change(lambda *_: slow.release.set())  # at once, and not when somebody looks
     spoil(ports_of(service)[-1])
     await eventually(lambda: slow.finished == [False, True])
-    assert service.state is State.READY, "a stale ack would have closed the new channel"
+    watch = Watch(service)
+    await service.wait_for(State.READY, timeout=5)
+    await until_depths(rabbitmq_node, mesh.url, {"nuropb-orders-sq": 0, "nuropb-orders-dlq": 0})
+    assert set(watch.states) <= {State.READY}, "a stale ack would have closed the new channel"
