@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -68,3 +69,23 @@ async def test_row_63_nuropbs_own_classes_lock_an_id_that_they_are_given(
         await watch.recovered()
         assert (answers_go_to(api.transport.core) == before) is (given is not None)
         await api.disconnect()
+
+
+async def test_row_63_a_response_queue_that_is_gone_without_a_word_is_declared_again(
+    mesh: Mesh, proxy: Proxy, rabbitmq_node: RabbitMQNode
+) -> None:
+    """Until 4.1 a broker that deletes what a dead node had may take along a queue of the name."""
+    await mesh.service(Recorder())
+    hosts = [proxy.url, mesh.url]
+    client = await mesh.client(instance_id="one", amqp_url=hosts, exchange_check=0.2)
+    watch = Watch(client)
+    vhost = urlsplit(mesh.url).path[1:]
+    forget = (
+        f'Name = rabbit_misc:r(<<"{vhost}">>, queue, <<"nuropb-client-one-rq">>), '
+        "{ok, Q} = rabbit_amqqueue:lookup(Name), "
+        "Gone = fun(Queue) -> rabbit_amqqueue:internal_delete(Queue, <<>>) end, "
+        "try Gone(Name) catch _:_ -> Gone(Q) end."  # 3.10 wants the name, 4.3 the queue
+    )
+    await asyncio.to_thread(rabbitmq_node.rabbitmqctl, "eval", forget)
+    await watch.recovered()
+    assert result_of(await client.request(request(n=1))) == {"n": 1}
