@@ -8,28 +8,23 @@ from __future__ import annotations
 import asyncio
 import time
 
-import pytest
-
-from nuropb_rmq.publisher_channel import HEADER_OVERHEAD
-
 from ..support import Mesh, Recorder, Watch, command, event, eventually, request, result_of
 
 HEARTBEAT = 1
 """Seconds."""
-STILL = 2.5
-LARGE = "x" * (100 * 1024 - HEADER_OVERHEAD)
+STILL = 4.0
+"""Seconds: RabbitMQ looks each heartbeat whether anything came, and ends what is silent twice."""
 
 
-@pytest.mark.parametrize("text", ["", LARGE], ids=["small", "large"])
-async def test_row_66_loop_stood_still(mesh: Mesh, text: str) -> None:
+async def test_row_66_loop_stood_still(mesh: Mesh) -> None:
     """Nothing is written to the dead connection: all is sent once it is back, and once."""
     seen = Recorder()
     await mesh.service(seen)
     client = await mesh.client(heartbeat=HEARTBEAT)
     watch = Watch(client)
-    before = client.post(command(n=1, text=text))
+    before = client.post(command(n=1))
     time.sleep(STILL)  # noqa: ASYNC251 - it is the fault
-    behind = [client.post(command(n=n, text=text)) for n in (2, 3)]
+    behind = [client.post(command(n=n)) for n in (2, 3)]
     answer = asyncio.create_task(client.request(request(n=4)))
     happened = client.post(event("orders.created", 5))
     await asyncio.wait_for(asyncio.gather(before, *behind, happened), 10)
