@@ -123,7 +123,8 @@ class TransportConfig:
     heartbeat: int = 10
     """Seconds; 0 turns heartbeats off, and then a silent peer is not noticed."""
     connect_timeout: float = 10.0
-    """For one attempt over all hosts, with TLS, login and the set-up of the session."""
+    """For one attempt over all hosts, with TLS, login and the set-up of the session. For start()
+    as a whole: with both connections of a service, and what Mesh configures before."""
     reconnect_cap: float = 5.0
     """The longest pause between two attempts to connect."""
     publish_timeout: float = 30.0

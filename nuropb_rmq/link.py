@@ -77,22 +77,22 @@ class Link:
         self._router: FrameRouter | None = None
         self._moved_at = -math.inf
         self._closed_by = math.inf
-        self._deadline: float | None = None
-        """In loop time: of the first attempt, to connect and to set up."""
+        self._deadline = math.inf
+        """In loop time: of the start."""
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Bring the link up, within connect_timeout, but for a locked response queue.
-
-        Raises the NuropbTransportError that it failed of.
-        """
+    def begin(self, deadline: float) -> None:
+        """Begin to bring the link up, until `deadline`, in loop time: see `started`."""
         if self.state is State.STOPPED:
             raise TransportClosedError("stopped before it was started")
-        self._deadline = asyncio.get_running_loop().time() + self._config.connect_timeout
+        self._deadline = deadline
         self._task = asyncio.create_task(
             self._supervise(), name=f"nuropb-link-{self.role.name.lower()}"
         )
+
+    async def started(self) -> None:
+        """Wait until it is up. Raises the NuropbTransportError that it failed of."""
         await asyncio.shield(self._first)
 
     async def stop(self, deadline: float) -> None:
@@ -136,8 +136,7 @@ class Link:
         try:
             await self._open(connection)
             while True:
-                patience = None if self._was_ready else self._config.connect_timeout
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout_at(None if self._was_ready else self._due()):
                     await connection.usable()
                 await self._live(connection)
         except TimeoutError as e:
@@ -258,11 +257,8 @@ class Link:
 
     async def _set_up(self, session: Session, connection: BrokerConnection) -> None:
         timeout = self._config.connect_timeout
-        deadline, self._deadline = self._deadline, None
-        if deadline is None:
-            deadline = asyncio.get_running_loop().time() + timeout
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(self._due()):
                 await session.setup()
         except TimeoutError as e:
             # Who does not answer this answers no Connection.Close, either.
@@ -270,6 +266,17 @@ class Link:
             late = f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
             raise ConnectionLostError(f"{late}{session.progress}") from e
         _heed_cancellation()
+
+    def _due(self) -> float:
+        """When an attempt has to have come to its end, in loop time.
+
+        A start as a whole has connect_timeout, and instance_retry more while the response queue is
+        locked; later each attempt has connect_timeout.
+        """
+        if self._was_ready:
+            return asyncio.get_running_loop().time() + self._config.connect_timeout
+        locked = self._locked_since is not None
+        return self._deadline + (self._config.instance_retry if locked else 0.0)
 
     def _is_final(self, connection: BrokerConnection, error: NuropbTransportError) -> bool:
         """Whether trying again has no sense.

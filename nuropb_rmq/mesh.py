@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from .broker import AmqpUrl
 from .calling import Caller
@@ -15,6 +15,7 @@ from .config import TransportConfig
 from .discovery import DESCRIBE_WITHIN
 from .encryption import KEY_LIFETIME, KEY_USES, Encryptor
 from .exceptions import (
+    BrokerUnreachableError,
     NuropbConfigurationError,
     NuropbTransportError,
     NuropbValidationError,
@@ -34,6 +35,8 @@ from .threads import Threads
 from .transport import DEFAULT_GRACE, Transport
 
 __all__ = ["Mesh"]
+
+_NOT_CONFIGURED: Final = "not configured within connect_timeout"
 
 
 class Mesh(Managed):
@@ -166,7 +169,7 @@ class Mesh(Managed):
     # -- start and stop ---------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Configure the broker, connect and serve; returns when requests can come and go.
+        """Configure the broker, connect and serve, within connect_timeout; see Transport.start().
 
         Raises a NuropbTransportError, as Transport.start() and configure() do: with
         configure=False, ServiceNotConfigured when something is missing. NuropbConfigurationError
@@ -178,9 +181,10 @@ class Mesh(Managed):
         if self._threads is not None:
             self._threads.open()
         try:
+            deadline = asyncio.get_running_loop().time() + self._config.connect_timeout
             if self._configure:
                 await self._configured()
-            await self._transport.start()
+            await self._transport.start(deadline=deadline)
         except BaseException as e:
             if isinstance(e, NuropbTransportError):
                 self._not_started = e
@@ -201,7 +205,9 @@ class Mesh(Managed):
         )
         self._configuring = configuring, os.getpid()
         try:
-            await asyncio.wait((configuring,))
+            await asyncio.wait((configuring,), timeout=self._config.connect_timeout)
+            if not configuring.done():
+                raise BrokerUnreachableError(f"{self._config.broker}: {_NOT_CONFIGURED}")
             if self._stop_first:
                 raise TransportClosedError("stop() came before the start was done")
             configuring.result()

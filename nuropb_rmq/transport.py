@@ -135,8 +135,11 @@ class Transport(Managed):
 
     # -- start and stop ---------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Connect, declare and consume; returns when it serves.
+    async def start(self, *, deadline: float | None = None) -> None:
+        """Connect, declare and consume; returns when it serves, within connect_timeout.
+
+        A locked response queue has instance_retry more; what failed is closed within 2 s.
+        `deadline`, in loop time: when connect_timeout is over, which has begun already.
 
         Raises a NuropbTransportError: BrokerUnreachableError, BrokerAuthenticationError,
         ServiceNotConfigured (virtual host or exchange missing), InstanceInUseError,
@@ -150,9 +153,12 @@ class Transport(Managed):
                 await asyncio.shield(self._closing)
             self._closing = None
         self._prepare()
+        deadline = deadline or asyncio.get_running_loop().time() + self._config.connect_timeout
         try:
             for link in self._links:
-                await link.start()
+                link.begin(deadline)
+            for link in self._links:
+                await link.started()
             failed = next((each for each in self._links if each.state is State.FAILED), None)
             if failed is not None and failed.error is not None:
                 raise failed.error
@@ -204,7 +210,7 @@ class Transport(Managed):
 
         roles = [Role.CLIENT] if config.client_only else [Role.PUBLISHING, Role.CONSUMING]
         link = partial(Link, config, instance_id=self._instance_id, new_session=new_session)
-        self._links = [link(role, on_change=self._link_changed) for role in roles]
+        self._links = [link(each, on_change=self._link_changed) for each in roles]
         self._life.set(State.CONNECTING, None)
 
     async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
@@ -213,8 +219,7 @@ class Transport(Managed):
         What was not begun goes back to the queue at once, and what was not finished after the
         grace period. Done within that and 5 seconds, whatever the broker does. Calling it again
         waits for the same end, and so does who is cancelled: the transport stops all the same.
-        Raises NuropbValidationError for another `grace` than that, and NuropbTransportError in
-        another event loop than start() ran in.
+        Raises NuropbTransportError in another event loop than start() ran in.
         """
         grace = grace_period(grace)
         self.leave_closed_loop()
@@ -256,7 +261,7 @@ class Transport(Managed):
             await link.stop_consuming()
 
     def leave_closed_loop(self) -> None:
-        """Drop what belongs to an event loop that was closed before stop(): start() begins anew."""
+        """Drop what belongs to a loop that was closed before stop(): start() begins anew."""
         if self._life.stranded:
             for link in self._links:
                 link.abandon()
@@ -286,8 +291,7 @@ class Transport(Managed):
             self._publisher.stalled()
         if self._closing is not None or self.state not in (*_ALIVE, State.CONNECTING):
             return
-        worst = max(self._links, key=lambda link: link.state.value)
-        before = self.state
+        worst, before = max(self._links, key=lambda link: link.state.value), self.state
         if worst.state is State.FAILED and before is not State.CONNECTING:
             error = worst.error or NuropbTransportError("failed")
             self._closing = begin(self._close(error, State.FAILED), "nuropb-failed")

@@ -16,10 +16,15 @@ from nuropb_rmq import (
     ServiceNotConfigured,
     State,
 )
+from nuropb_rmq import Mesh as NuropbMesh
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder
+from .common import within
+from .proxy import Proxy, Way
 from .test_row_27_start_interrupted import _say_nothing
+
+CONSUME_OK = 60 << 16 | 21
 
 
 async def refused(
@@ -103,3 +108,21 @@ async def test_row_28_permission_to_declare_is_missing(
     nothing = {"configure": "^$", "write": ".*", "read": ".*"}
     await asyncio.to_thread(rabbitmq_node.api, "PUT", f"/api/permissions/{vhost}/guest", nothing)
     await refused(mesh, BrokerAuthenticationError, "permission refused")
+
+
+class Orders:
+    """A service."""
+
+    _service_name = "orders"
+
+
+async def test_row_28_start_as_a_whole_has_connect_timeout(mesh: Mesh, proxy: Proxy) -> None:
+    """What Mesh configures, and both connections of a service, share it."""
+    patience, closing = 2.5, 2.0
+    proxy.delay(0.05)  # to configure takes most of it
+    proxy.drop(Way.DOWN, CONSUME_OK)
+    config = mesh.config("orders", amqp_url=proxy.url, connect_timeout=patience)
+    serving = NuropbMesh(config, service=Orders())
+    with pytest.raises(NuropbTransportError), within(patience + closing):
+        await serving.start()
+    assert serving.state is State.STOPPED
