@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
@@ -319,6 +320,8 @@ class Session:
         self._end(ConnectionLostError(reason))
         for consumer in self._consumers:
             consumer.give_back()
+        if not with_connection:
+            await self._stop_responses()
         for port in self._ports:
             port.unregister(reason)
         for consumer in self._consumers:
@@ -332,6 +335,18 @@ class Session:
         await asyncio.gather(*(each.task for each in self._consumers), return_exceptions=True)
         if self._router.lost is None and (self._steps is not None or not with_connection):
             await self._close_channels()
+
+    async def _stop_responses(self) -> None:
+        """Let no more responses come, and take those that are on their way.
+
+        They are settled when they are sent, so with the channel they would be lost. What comes
+        later waits in the queue, which lives as long as the connection.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN):
+                for consumer in self._consumers:
+                    if not consumer.acks:
+                        await consumer.cancel()
 
     async def _close_channels(self) -> None:
         try:

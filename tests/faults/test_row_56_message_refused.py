@@ -90,6 +90,20 @@ async def test_row_56_a_message_that_is_too_large(mesh: Mesh, limited: None) -> 
         assert watch.states == []
 
 
+async def test_row_56_no_answer_is_lost_with_the_channel(mesh: Mesh, limited: None) -> None:
+    """Answers that are on their way while the channels of the connection are renewed."""
+    await mesh.service(Recorder(), prefetch_count=100)
+    for _ in range(3):
+        client = await mesh.client()
+        calls = [asyncio.create_task(client.request(request(n=n), timeout=20)) for n in range(500)]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        with pytest.raises(MessageTooLargeError):
+            await client.send(command(text=LARGE))
+        answers = await asyncio.gather(*calls)
+        assert [result_of(each)["n"] for each in answers] == list(range(500))
+        await client.stop()
+
+
 async def test_row_56_the_limit_is_forgotten_with_the_connection(
     mesh: Mesh, rabbitmq_node: RabbitMQNode
 ) -> None:
