@@ -37,7 +37,6 @@ from .state import Lifecycle, State, StateCallback
 from .topology import Topology
 
 logger = logging.getLogger(__name__)
-
 DEFAULT_GRACE = 10.0
 """Seconds that stop() gives to what is in hand."""
 STOPPED_WITHIN = 5.0
@@ -159,9 +158,8 @@ class Transport(Managed):
                 link.begin(deadline)
             for link in self._links:
                 await link.started()
-            failed = next((each for each in self._links if each.state is State.FAILED), None)
-            if failed is not None and failed.error is not None:
-                raise failed.error
+            for error in (each.error for each in self._links if each.state is State.FAILED):
+                raise error or NuropbTransportError("failed")
         except BaseException as e:
             if self._closing is None:
                 cancelled = TransportClosedError("start() was cancelled")
@@ -193,20 +191,14 @@ class Transport(Managed):
                 settler=hooks.settler,
             )
 
+        ways = partial(Session, publisher=self._publisher, responses=self._replies)
+        session = partial(ways, steps=hooks.steps, configure=hooks.configure)
+
         def new_session(connection: BrokerConnection, role: Role, renews: bool) -> Session:
             if renews:
-                self._replies.redirect(*self._outbound.renew_response_queue())
-            return Session(
-                connection,
-                config,
-                self._outbound.topology,
-                role,
-                publisher=self._publisher,
-                responses=self._replies,
-                service=self._dispatcher if self._serving else None,
-                steps=hooks.steps,
-                configure=hooks.configure,
-            )
+                self._replies.redirect(*outbound.renew_response_queue())
+            service = self._dispatcher if self._serving else None
+            return session(connection, config, outbound.topology, role, service=service)
 
         roles = [Role.CLIENT] if config.client_only else [Role.PUBLISHING, Role.CONSUMING]
         link = partial(Link, config, instance_id=self._instance_id, new_session=new_session)
@@ -219,7 +211,7 @@ class Transport(Managed):
         What was not begun goes back to the queue at once, and what was not finished after the
         grace period. Done within that and 5 seconds, whatever the broker does. Calling it again
         waits for the same end, and so does who is cancelled: the transport stops all the same.
-        Raises NuropbTransportError in another event loop than start() ran in.
+        Raises NuropbTransportError in a loop other than start()'s.
         """
         grace = grace_period(grace)
         self.leave_closed_loop()
@@ -241,11 +233,11 @@ class Transport(Managed):
         await self._close(TransportClosedError("the transport was stopped"))
 
     async def _drain(self) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.stop_taking()
+        if (dispatcher := self._dispatcher) is not None:
+            dispatcher.stop_taking()
         await self.stop_consuming()
-        if self._dispatcher is not None:
-            await self._dispatcher.drained()
+        if dispatcher is not None:
+            await dispatcher.drained()
         await self._publisher.flushed()
 
     async def stop_consuming(self) -> None:
