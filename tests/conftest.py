@@ -20,6 +20,9 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from .support import Mesh, eventually
 
+EAGER = os.environ.get("NUROPB_RMQ_EAGER") == "1"
+"""Every async test runs with tasks that begin at once (Python 3.12 or later)."""
+
 
 def _sockets_and_files() -> dict[str, str]:
     found = {}
@@ -89,6 +92,8 @@ async def nothing_left_behind(
     for node in {"mesh_url", "mortal_node", "cluster"}.intersection(request.fixturenames):
         request.getfixturevalue(node)  # a node that is started for one test stays for others
     loop = asyncio.get_running_loop()
+    if EAGER:
+        loop.set_task_factory(vars(asyncio)["eager_task_factory"])  # none on 3.11
     complaints: list[str] = []
     loop.set_exception_handler(lambda _, context: complaints.append(str(context)))
     files = _sockets_and_files()
