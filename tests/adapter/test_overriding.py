@@ -21,7 +21,9 @@ from nuropb_rmq import (
 from nuropb_rmq.settling import SettlingChannel
 
 from ..encrypting import DL_QUEUE, Tap, tapping
+from ..faults.common import joined
 from ..faults.proxy import Proxy
+from ..faults.test_row_05_channel_closed import ports_of, spoil
 from ..support import Mesh, command, event, eventually, request, result_of
 from .programs import Callback, Programs, answer, echo
 
@@ -366,28 +368,41 @@ async def test_metrics_that_raise_are_logged_and_harmless(
 async def test_settling_when_the_channel_is_gone(
     programs: Programs, mesh: Mesh, observing: type[Observing]
 ) -> None:
-    """The message is delivered again, and joins the callback that has it in hand."""
+    """The message is delivered once more, and settled then."""
     service = Callback()
-    async with Proxy(mesh.url) as proxy:
-        transport = await programs.service(
-            service, cls=observing, amqp_url=proxy.url, core={"instance_retry": 30.0}
-        )
-        client = await mesh.client()
-        call = asyncio.create_task(client.request(request()))
-        await eventually(lambda: service.messages)
-        proxy.reset()
-        await eventually(lambda: not transport.connected)
-        await eventually(lambda: transport.connected)
-        dispatcher = transport._transport._dispatcher
-        assert dispatcher is not None
-        await eventually(
-            lambda: [each.content.redelivered for each in dispatcher._in_hand] == [True]
-        )
-        service.complete([answer(service.messages[0], "all the same")], of=0)
-        assert result_of(await call) == "all the same"
-        await eventually(lambda: observing.metrics)
+    transport = await programs.service(service, cls=observing)
+    client = await mesh.client()
+    call = asyncio.create_task(client.request(request()))
+    await eventually(lambda: service.messages)
+
+    def complete(*_: object) -> None:
+        if len(service.messages) == 1 and not observing.settled:
+            service.complete([answer(service.messages[0], "all the same")], of=0)
+
+    transport._transport.on_state_change(complete)
+    spoil(ports_of(transport._transport)[-1])
+    assert result_of(await call) == "all the same"
+    await eventually(lambda: len(service.messages) == 2 and observing.settled)
+    service.complete([])
+    await eventually(lambda: len(observing.metrics) == 2)
+    assert observing.settled == [("ack", False), ("ack", True)]
+
+
+async def test_settling_what_was_delivered_again_meanwhile(
+    programs: Programs, mesh: Mesh, observing: type[Observing], tap: Tap
+) -> None:
+    service = Callback()
+    transport = await programs.service(service, cls=observing)
+    client = await mesh.client()
+    call = asyncio.create_task(client.request(request()))
+    await eventually(lambda: service.messages)
+    spoil(ports_of(transport._transport)[-1])
+    await joined(transport._transport)
+    service.complete([answer(service.messages[0], "all the same")], of=0)
+    assert result_of(await call) == "all the same"
+    await eventually(lambda: observing.settled == [("ack", True)])
+    await nothing_waits(tap)
     assert len(service.messages) == 1
-    assert observing.settled == [("ack", True)]
 
 
 class FakeChannel:
