@@ -18,6 +18,7 @@ from .exceptions import (
     TransportClosedError,
 )
 from .origins import report
+from .quiet import quietly
 from .refusals import ending
 from .session import Role, Session
 from .state import State
@@ -76,6 +77,7 @@ class Link:
         self._tries = 0
         self._router: FrameRouter | None = None
         self._moved_at = -math.inf
+        self._away_since = 0.0
         self._closed_by = math.inf
         self._deadline = math.inf
         """In loop time: of the start."""
@@ -125,6 +127,7 @@ class Link:
 
     # -- the supervisor ---------------------------------------------------------------------
 
+    @quietly
     async def _supervise(self) -> None:
         connection = self._connection = BrokerConnection(
             self._config,
@@ -299,7 +302,7 @@ class Link:
 
     def _ready(self, connection: BrokerConnection) -> None:
         if self._was_ready:
-            logger.info("%s: %s again", self._config.broker, self.role.name.lower())
+            logger.warning("%s: back after %.1f s", self, self._away())
         self._was_ready = True
         self._locked_since = None
         blocked = connection.router.blocked
@@ -309,14 +312,16 @@ class Link:
 
     def _recovering(self, reason: NuropbTransportError) -> None:
         if self._was_ready:
+            if self.state is not State.RECOVERING:
+                self._away_since = asyncio.get_running_loop().time()
             if self.state is not State.RECOVERING or str(reason) != str(self.error):
-                logger.warning("%s: recovering: %s", self._config.broker, reason)
+                logger.warning("%s: recovering: %s", self, reason)
             self._set(State.RECOVERING, reason)
 
     def _fail(self, error: NuropbTransportError) -> None:
         self._set(State.FAILED, error)
         if not self._start_failed(error):
-            logger.error("%s: given up: %s", self._config.broker, error)
+            logger.error("%s: given up after %.1f s: %s", self, self._away(), error)
 
     def _start_failed(self, error: NuropbTransportError) -> bool:
         if self._first.done():
@@ -333,11 +338,22 @@ class Link:
         if self.state not in (State.READY, State.BLOCKED):
             return
         if reason is None:
+            if self.state is State.BLOCKED:
+                logger.warning("%s: not blocked any more, after %.1f s", self, self._away())
             self._set(State.READY, None)
         else:
-            logger.warning("%s: blocked by the broker: %s", self._config.broker, reason)
+            self._away_since = asyncio.get_running_loop().time()
+            logger.warning("%s: blocked by the broker: %s", self, reason)
             problem = NuropbTransportError(f"the broker takes no messages: {reason}")
             self._set(State.BLOCKED, problem)
+
+    def __str__(self) -> str:
+        name = f"{self._config.service_name}/{self._instance_id}"
+        return f"{name} at {self._config.broker} ({self.role.name.lower()})"
+
+    def _away(self) -> float:
+        """Seconds since it was ready."""
+        return asyncio.get_running_loop().time() - self._away_since
 
     def _set(self, state: State, error: NuropbTransportError | None) -> None:
         changed = state is not self.state or error is not self.error

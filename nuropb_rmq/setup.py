@@ -24,6 +24,7 @@ from .exceptions import (
     NuropbTransportError,
     ServiceNotConfigured,
 )
+from .quiet import quietly
 from .refusals import translated
 from .topology import Binding, Exchange, Queue, Topology
 
@@ -34,6 +35,7 @@ PAUSE = 0.1
 """Seconds between two attempts to enter a virtual host that is down."""
 
 
+@quietly
 async def configure(
     config: TransportConfig, *, api_url: str | None = None, create_vhost: bool = True
 ) -> None:

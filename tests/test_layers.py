@@ -56,6 +56,7 @@ LAYERS: tuple[str, ...] = (
     # I/O
     "state",  # low, but not pure: a change of state is awaited
     "refusals",  # what a connection and a session are told
+    "quiet",  # what others log of our connections
     "asker",  # of token providers
     "credentials",  # what a connection logs in with
     "patience",  # of a connection, with what it is told

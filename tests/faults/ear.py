@@ -106,7 +106,8 @@ class Ear(logging.Handler):
         self._root = logging.getLogger()
         # Some program that was imported may have silenced a logger; it is to be heard, too.
         loggers = [each for each in self._root.manager.loggerDict.values() if _has_level(each)]
-        self._levels = [(each, each.level) for each in (self._root, *loggers)]
+        foreign = map(logging.getLogger, ("aiormq", "aio_pika"))  # heard when a level is set
+        self._levels = [(each, each.level) for each in (self._root, *foreign, *loggers)]
         for each, _ in self._levels:
             each.setLevel(1)
         self._root.addHandler(self)
