@@ -20,6 +20,8 @@ from .exceptions import ConnectionLostError, NuropbConfigurationError, TokenProv
 from .forked import cut_off, ends_in_children
 from .wire.router import PROTOCOL_HEADER, FrameRouter
 
+_SHARE = 0.9
+"""Of connect_timeout, for what comes before the login."""
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _SILENT = (
     "a connection was accepted, and nothing was said on it: is this the port of AMQP, and does the "
@@ -74,9 +76,11 @@ class RouterFactory(TransportFactory):
     ) -> None:
         self._broker = broker
         self._credentials = credentials
-        # Of an attempt over several hosts, something is left for the login at the last of them.
+        # Of an attempt over several hosts, something is left for the login at the last of them;
+        # over one, for an error that says at what it stopped.
         shares = len(broker.hosts) + (len(broker.hosts) > 1)
-        self._timeout = max(1.0, connect_timeout / shares)
+        longest = connect_timeout * _SHARE
+        self._timeout = max(min(1.0, longest), longest / shares)
         self._on_blocked = on_blocked
         self._on_lost = on_lost
         self._next_host = 0

@@ -50,6 +50,7 @@ LAYERS: tuple[str, ...] = (
     # wire: what comes off the socket, by channel
     "wire.deliveries",
     "wire.port",
+    "wire.greeting",
     "wire.liveness",
     "wire.outflow",
     "wire.router",

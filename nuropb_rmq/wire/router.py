@@ -20,6 +20,7 @@ from typing import cast
 from ..exceptions import AMQPProtocolError, ConnectionLostError
 from ..printable import printable
 from . import frames
+from .greeting import is_frame, problem
 from .liveness import Liveness, now
 from .outflow import Outflow
 from .port import ChannelListener, ChannelPort
@@ -191,7 +192,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The broker closed its side; half-open connections have no use in AMQP."""
-        self._end(ConnectionLostError("the broker closed the connection without a word"))
+        hint = "" if self.heard else ": is this the port of AMQP?"
+        self._end(ConnectionLostError(f"the broker closed the connection without a word{hint}"))
         super().eof_received()
         return False
 
@@ -236,7 +238,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         if not self.heard:
             self.heard = True
             self._answered()
-            self._refused = data[:1] == b"A"
+            self._refused = not is_frame(data)
         if self._refused:
             self._read_greeting(data)
             return
@@ -259,14 +261,10 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             buffer += memoryview(data)[used:]
 
     def _read_greeting(self, data: bytes) -> None:
-        """ "AMQP…" (4.2.2): the broker names the version that it speaks, and closes."""
-        greeting = self._buffer
-        greeting += data[: 8 - len(greeting)]
-        if not b"AMQP".startswith(greeting[:4]):
-            self._fail(AMQPProtocolError("what answers does not speak AMQP"))
-        elif len(greeting) == 8:
-            version = "-".join(str(each) for each in greeting[5:])
-            self._fail(AMQPProtocolError(f"the broker does not speak AMQP 0-9-1, but {version}"))
+        """It is no frame: another server, or a broker that names the version that it speaks."""
+        self._buffer += data
+        if (found := problem(bytes(self._buffer))) is not None:
+            self._fail(AMQPProtocolError(found))
 
     def _cut(self, data: bytes) -> int:
         at, end = 0, len(data)
