@@ -1,4 +1,4 @@
-"""Row 69: a topic that is longer than a routing key can be is refused before it is compared."""
+"""Row 45: a topic that is longer than a routing key can be is refused before it is compared."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def publish_event(url: str, routing_key: str, topic: str) -> None:
     connection.close()
 
 
-async def test_row_69_a_topic_that_no_routing_key_can_be(meshes: Meshes) -> None:
+async def test_row_45_a_topic_that_no_routing_key_can_be(meshes: Meshes) -> None:
     desk = Desk()
     await meshes.serve(desk)
     client = await meshes.client()

@@ -1,4 +1,4 @@
-"""Row 70: a large body of nothing but brackets costs little more than its values do."""
+"""Row 58: a large body of nothing but brackets costs little more than its values do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def publish(url: str, body: bytes) -> None:
     connection.close()
 
 
-async def test_row_70_millions_of_empty_objects(mesh: Mesh) -> None:
+async def test_row_58_millions_of_empty_objects(mesh: Mesh) -> None:
     recorder = Recorder()
     service, client = await mesh.service(recorder, heartbeat=1), await mesh.client(heartbeat=1)
     states: list[State] = []
