@@ -44,6 +44,16 @@ class Answers:
 
     def publish(self, work: Delivery, head: Head, messages: Sequence[Mapping[str, Any]]) -> None:
         """Pack everything before anything is sent: then all of it goes, or nothing."""
+        if len(messages) == 1 and messages[0].get("tag") == "response":
+            # What follows does the same, for any messages, in twice the time.
+            reply_to = self._reply_to(head)
+            if reply_to is None:
+                return
+            answer = self._outbound.reply(head, messages[0], reply_to, encrypted=work.decrypted)
+            work.decrypted = False
+            work.sent = 1
+            self._send(answer, work.expect())
+            return
         if len(messages) > 1:
             # Events first: the key that a request came with serves one answer, and none goes plain.
             messages = sorted(messages, key=_is_response)
@@ -65,11 +75,7 @@ class Answers:
             )
             return
         for each in packed:
-            on_done = work.expect()
-            try:  # _send(), in place
-                self._outbound.send(each, on_done)
-            except NuropbTransportError as e:
-                on_done(e)
+            self._send(each, work.expect())
 
     def _send(self, message: Outgoing, on_done: OnDone) -> None:
         try:

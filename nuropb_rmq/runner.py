@@ -55,6 +55,8 @@ class Runner(Generic[T]):
         self._tasks: set[asyncio.Task[None]] = set()
         # Tasks that will take first steps in the next turn of the loop.
         self._starting = 0
+        # Whether the latest first step ended in waiting: then the next ones probably do, too.
+        self._waiting = False
 
     def __len__(self) -> int:
         """How many have not ended."""
@@ -65,11 +67,17 @@ class Runner(Generic[T]):
         self._given.append(thing)
         if not self._starting:
             self._start()
+        elif self._waiting:
+            self._start_alone()
 
     def _start(self) -> None:
         self._starting += 1
         # Else a handler would run within the call that reads its message.
         self._tasks.add(begin(self._work(), self._name))
+
+    def _start_alone(self) -> None:
+        self._starting += 1
+        self._tasks.add(begin(self._work_alone(), self._name, self._context.copy()))
 
     async def _work(self) -> None:
         task = asyncio.current_task()
@@ -102,15 +110,16 @@ class Runner(Generic[T]):
                     self._end()
                     raise
                 else:
+                    self._waiting = True
                     self._on_wait(thing, task)
                     return body, context, awaited
+            self._waiting = False
             return None
         finally:
-            # Where one waits, the next ones probably do: with one task after the other, each of
-            # them would take a turn of the loop, and a system call with it.
+            # With one task after the other, each that waits would take a turn of the loop, and a
+            # system call with it.
             for _ in range(len(given) - self._starting):
-                self._starting += 1
-                self._tasks.add(begin(self._work_alone(), self._name, self._context.copy()))
+                self._start_alone()
 
     async def _work_alone(self) -> None:
         """Run one thing in this task and its context, which are its own from the beginning."""

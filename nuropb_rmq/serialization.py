@@ -138,6 +138,10 @@ def decode(body: bytes, *, max_depth: int) -> Any:
         raise MalformedMessageError(f"body is nested deeper than {max_depth} levels")
     try:
         text = body.decode()
+        if text.startswith("{") and len(body) < _LARGE:  # _parse() in place, for nearly all
+            value, end = _scan(text, 0)
+            if end == len(text):
+                return value
         return _parse(text) if len(body) < _LARGE else _parse_large(text)
     except UnicodeDecodeError as error:
         problem = f"body is not UTF-8: byte {error.start}"
