@@ -151,8 +151,8 @@ class TransportConfig:
     unknown_outcome_after: float = 30.0
     """After a recovery: when requests whose answer may be lost give up."""
     handler_timeout: float = 1500.0
-    """How long one handler may run, from when it first waits for something; keep it under the
-    broker's consumer_timeout (30 min)."""
+    """How long one handler may run, counted from the arrival of its message; one that never waits
+    cannot be ended. Keep it under the broker's consumer_timeout (30 min)."""
     instance_retry: float = 4.0
     """How long start() waits for a crashed predecessor's response queue to be freed. A recovery
     waits 3.5 heartbeats for it, or this time, when it is longer."""

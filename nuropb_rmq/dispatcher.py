@@ -21,7 +21,6 @@ from .answers import Answers
 from .changes import Changes
 from .config import TransportConfig
 from .consumer import Consumer
-from .deadlines import Deadlines
 from .delivery import IN_TIME, WAITED, Delivery, Pace, Settler
 from .exceptions import (
     EncryptionError,
@@ -35,6 +34,7 @@ from .exceptions import (
 )
 from .failures import Failures
 from .handled import enter
+from .handler_deadlines import HandlerDeadlines
 from .head import Head
 from .message import (
     Completion,
@@ -57,8 +57,6 @@ from .wire.frames import Content
 
 logger = logging.getLogger(__name__)
 
-SLOW_SHARE = 0.8
-"""Of handler_timeout: when a handler that still runs is told of."""
 CANCEL_WITHIN = 2.0
 """Seconds that handlers have to end in, once they are cancelled."""
 
@@ -106,9 +104,7 @@ class Dispatcher:
         self._runner = Runner(
             self._dispatch, name="nuropb-handler", on_wait=self._waits, on_end=self._changes.wake
         )
-        self._deadlines = Deadlines[Delivery](self._overdue)
-        self._slow_after = config.handler_timeout * SLOW_SHARE
-        self._over_after = config.handler_timeout - self._slow_after
+        self._deadlines = HandlerDeadlines(config.handler_timeout)
         self._failures = Failures(
             config.service_name, outbound.topology.instance_id, texts=config.log_error_text
         )
@@ -237,8 +233,8 @@ class Dispatcher:
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
         work.pace = IN_TIME
-        if work.task is not None:  # the message was unsealed elsewhere
-            self._deadlines.add(work, self._slow_after)
+        if work.task is not None:  # it has waited before: the message was unsealed elsewhere
+            self._deadlines.add(work)
         try:
             value = await self._taker(work, message, self.conclude)
         except NuropbSuccess as success:
@@ -254,9 +250,7 @@ class Dispatcher:
             return self._failed(message, head, raised)
         finally:
             if work.task is not None:
-                self._deadlines.remove(work, self._slow_after)
-                if work.pace is not IN_TIME:
-                    self._deadlines.remove(work, self._over_after)
+                self._deadlines.remove(work)
         if isinstance(value, Completion):
             return value.outcome, value.messages
         return DONE, [response_to(message, head, value)] if head.kind is REQUEST else ()
@@ -265,7 +259,7 @@ class Dispatcher:
         """It waits for something. A handler that never does needs no deadline: it could not act."""
         work.task = task
         if work.pace is IN_TIME:
-            self._deadlines.add(work, self._slow_after)
+            self._deadlines.add(work)
 
     def _succeeded(
         self, message: Message, head: Head, success: NuropbSuccess
@@ -276,22 +270,6 @@ class Dispatcher:
             problem = "NuropbSuccess: each of its events is a mapping with topic and payload"
             return self._failed(message, head, NuropbHandlingError(problem))
         return DONE, [response_to(message, head, success.result), *events]
-
-    def _overdue(self, work: Delivery) -> None:
-        """Most of its time is over, which is told; or all of it."""
-        if work.pace is Pace.SLOW and work.task is not None:
-            work.pace = Pace.OVERDUE
-            work.task.cancel()
-            return
-        work.pace = Pace.SLOW
-        self._deadlines.add(work, self._over_after)
-        logger.warning(
-            "%s %s has been handled for %g s, and will be cancelled after %g (handler_timeout)",
-            work.head.kind.value,
-            work.head.correlation_id,
-            self._slow_after,
-            self._config.handler_timeout,
-        )
 
     def _failed(
         self, message: Message, head: Head, error: BaseException

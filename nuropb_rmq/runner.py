@@ -19,12 +19,18 @@ T = TypeVar("T")
 Body = Coroutine[Any, Any, None]
 
 
-def begin(coroutine: Body, name: str, context: Context | None = None) -> asyncio.Task[None]:
+def begin(
+    coroutine: Body,
+    name: str,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    context: Context | None = None,
+) -> asyncio.Task[None]:
     """A task that begins in the next turn of the loop, when its caller has stored it.
 
     With an eager task factory (Python 3.12) create_task() would run its first steps at once.
     """
-    return asyncio.Task(coroutine, name=name, context=context)
+    return asyncio.Task(coroutine, loop=loop, name=name, context=context)
 
 
 class Runner(Generic[T]):
@@ -46,6 +52,7 @@ class Runner(Generic[T]):
     ) -> None:
         self._body = body
         self._name = name
+        self._loop = asyncio.get_running_loop()  # to ask for it is a system call on Python 3.11
         self._on_wait = on_wait
         self._on_end = on_end
         # Not the context of whoever calls run(): that may be any callback of the event loop.
@@ -73,14 +80,15 @@ class Runner(Generic[T]):
     def _start(self) -> None:
         self._starting += 1
         # Else a handler would run within the call that reads its message.
-        self._tasks.add(begin(self._work(), self._name))
+        self._tasks.add(begin(self._work(), self._name, loop=self._loop))
 
     def _start_alone(self) -> None:
         self._starting += 1
-        self._tasks.add(begin(self._work_alone(), self._name, self._context.copy()))
+        context = self._context.copy()
+        self._tasks.add(begin(self._work_alone(), self._name, loop=self._loop, context=context))
 
     async def _work(self) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - this runs in one
         try:
             begun = self._take_first_steps(task)
@@ -123,7 +131,7 @@ class Runner(Generic[T]):
 
     async def _work_alone(self) -> None:
         """Run one thing in this task and its context, which are its own from the beginning."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - this runs in one
         self._starting -= 1
         try:

@@ -88,6 +88,7 @@ LAYERS: tuple[str, ...] = (
     "failures",  # what the log says of handlers that fail
     "message",  # pure as well, but it belongs to handlers
     "delivery",
+    "handler_deadlines",
     "redelivery",
     "suspects",
     "answers",
