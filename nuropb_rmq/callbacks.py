@@ -142,9 +142,13 @@ class Callbacks:
 
     def on_loop(self, call: Callable[..., None], *arguments: object) -> None:
         """Call it in the loop's thread, from another one."""
+
+        def run() -> None:  # in one: asyncio's debug mode prints the arguments of what it calls
+            self.thread = get_ident()  # the loop may have gone on in another thread
+            call(*arguments)
+
         try:
-            # In one: asyncio's debug mode prints the arguments of what it calls.
-            self._loop.call_soon_threadsafe(lambda: call(*arguments))
+            self._loop.call_soon_threadsafe(run)
         except RuntimeError:
             logger.warning("message_complete: the event loop is closed; ignored")
 

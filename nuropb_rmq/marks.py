@@ -169,6 +169,7 @@ def covers_marks(function: object, name: str) -> bool:
     It then calls a method of this name that it keeps, and that says who may call it.
     """
     layers = [*_layers(function)]
+    seen = [each for each in layers if hasattr(each, "__dict__")]
     cells = [cell for each in layers for cell in getattr(each, "__closure__", None) or ()]
     for cell in cells:
         try:
@@ -176,9 +177,10 @@ def covers_marks(function: object, name: str) -> bool:
         except ValueError:  # it is empty
             continue
         if getattr(kept, "__name__", None) == name and not any(kept is each for each in layers):
-            said = getattr(kept, "__dict__", {})
-            if any(said.get(each) for each in (AUTHORIZE, REQUIRES_ENCRYPTION, HIDDEN)):
-                return True
+            hidden = getattr(kept, "__dict__", {})
+            for mark in (AUTHORIZE, REQUIRES_ENCRYPTION, HIDDEN):
+                if hidden.get(mark) and not any(mark in vars(each) for each in seen):
+                    return True
     return False
 
 

@@ -118,9 +118,8 @@ def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
                 error,
             )
         case ChannelNotFoundEntity() if "no exchange" in text or "no queue" in text:
-            return ServiceNotConfigured(
-                f"{what} does not exist: run configure() ({text})", None, error
-            )
+            advice = ": run configure()" if "no exchange" in text else ""  # queues we make
+            return ServiceNotConfigured(f"{what} does not exist{advice} ({text})", None, error)
         case ChannelPreconditionFailed() if _AT_A_LIMIT not in text:
             advice = _ALIKE if "inequivalent arg 'x-" in text else ""
             advice += _TYPE_DIFFERS if _QUEUE_TYPE.search(text) else ""

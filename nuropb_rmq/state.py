@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
+from contextvars import copy_context
 from enum import Enum
 from threading import get_ident
 from typing import Final, cast
@@ -17,6 +18,7 @@ from .exceptions import (
     TransportClosedError,
 )
 from .forked import ends_in_children
+from .handled import current
 from .origins import report
 
 __all__ = ["Lifecycle", "State", "StateCallback", "check_loop"]
@@ -83,6 +85,8 @@ class Lifecycle:
         """What ended it without stop(), and the way out."""
         self._thread = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Of start(): callbacks are the program's, and what runs in our tasks is marked as ours.
+        self._context = copy_context()
         self._is_running: Callable[[], bool]
         """That of the loop. While it runs, what runs in its thread runs in it: to ask this takes a
         third of the time of asyncio.get_running_loop(), which asks for the process id (3.11)."""
@@ -98,7 +102,8 @@ class Lifecycle:
         self.wake()
         for callback in tuple(self._callbacks.values()):
             try:
-                returned = cast(Callable[..., object], callback)(state, error)
+                call = cast(Callable[..., object], callback)
+                returned = self._context.copy().run(call, state, error)
                 if inspect.iscoroutine(returned):
                     returned.close()
                     logger.error("on_state_change: the callback %s", _ASYNC)
@@ -107,6 +112,7 @@ class Lifecycle:
 
     def _settle_here(self) -> None:
         self._loop = loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._thread = get_ident()
         self._is_running = loop.is_running
         self._ended_by = ""
@@ -180,9 +186,13 @@ class Lifecycle:
         return self.state
 
     def check_open(self) -> None:
-        """Raise a NuropbTransportError unless messages can be sent, and from here."""
+        """Raise a NuropbTransportError unless messages can be sent, and from here.
+
+        A handler may send as soon as there is one: what it sends waits for the connection that
+        publishes, which may come up after the one that consumes.
+        """
         state = self.state
-        if state is not _READY and (state.over or state is State.CONNECTING):
+        if state is not _READY and (state.over or (state is State.CONNECTING and not current())):
             raise self.closed_error()
         if get_ident() != self._thread or not self._is_running():
             self.check_home()

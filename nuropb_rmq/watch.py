@@ -20,6 +20,7 @@ from .connection import BrokerConnection
 from .exceptions import (
     BrokerAuthenticationError,
     ConnectionLostError,
+    InstanceInUseError,
     NuropbTransportError,
     ServiceNotConfigured,
 )
@@ -101,7 +102,7 @@ class Watch:
                 due[kind] = self._loop.time() + pause
                 if kind in self._refused:
                     del due[kind]
-        except ServiceNotConfigured as e:
+        except (ServiceNotConfigured, InstanceInUseError) as e:
             end(ConnectionLostError(f"{e}"))
         except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
             report(
@@ -111,7 +112,8 @@ class Watch:
     async def _look(self, kind: str, interval: float) -> float:
         """Look once; returns the seconds until the next look of this kind.
 
-        Raises ServiceNotConfigured when something is missing that cannot be made here.
+        Raises ServiceNotConfigured when something is missing that cannot be made here, and
+        InstanceInUseError when another connection has taken the response queue.
         """
         broker = self._config.broker
         try:
@@ -124,6 +126,8 @@ class Watch:
             if self._configure is None or not is_missing(e):
                 raise
             return await self._missing(self._configure, e, interval)
+        except InstanceInUseError:
+            raise
         except (NuropbTransportError, TimeoutError) as e:
             # The session notices by itself when its connection is gone.
             logger.debug("%s: the %s could not be looked at: %r", broker, kind, e)
@@ -162,7 +166,8 @@ class Watch:
             return interval / 10
         try:
             async with self._in_time():
-                await configure(self._connection, self._config)
+                with translated("exchanges"):
+                    await configure(self._connection, self._config)
                 await self._bind()
         except (NuropbTransportError, TimeoutError) as e:
             raise ServiceNotConfigured(
@@ -200,7 +205,7 @@ class Watch:
                 await channel.initialize()
                 yield channel
                 await channel.close()
-        except (BrokerAuthenticationError, ServiceNotConfigured):
+        except (BrokerAuthenticationError, InstanceInUseError, ServiceNotConfigured):
             self._channels.remove(channel)  # the broker has closed it
             raise
         self._channels.remove(channel)

@@ -176,7 +176,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         except asyncio.CancelledError:
             self.abort("it did not answer in time")
             raise
-        if not self.heard:
+        if self.lost is not None:
             raise self._reader.exception() or ConnectionResetError(str(self.lost))
 
     def _answered(self) -> None:

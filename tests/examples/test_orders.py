@@ -36,7 +36,9 @@ async def test_the_three_of_them(mesh_url: str, programs: Programs) -> None:
     for each in (service, subscriber):
         each.terminate()
         assert await each.ended() == 0
-        assert "Traceback" not in each.err
+    assert "Traceback" not in subscriber.err
+    assert service.err.count("Traceback") == 1
+    assert "failed with LookupError" in service.err  # that of the order which is not there
 
 
 async def test_the_service_finishes_what_it_has_begun(mesh_url: str, programs: Programs) -> None:
