@@ -11,6 +11,8 @@ import aio_pika
 import pytest
 
 from nuropb_rmq import State
+from nuropb_rmq.quiet import _ours, quietly
+from nuropb_rmq.state import Lifecycle
 
 from .faults.proxy import Proxy
 from .support import Mesh, Recorder, Watch
@@ -28,6 +30,20 @@ async def proxy(mesh: Mesh) -> AsyncIterator[Proxy]:
 def heard(caplog: pytest.LogCaptureFixture, *names: str) -> list[str]:
     """What these libraries have said."""
     return [each.getMessage() for each in caplog.records if each.name.partition(".")[0] in names]
+
+
+async def test_callbacks_of_a_program_are_not_quiet() -> None:
+    """A connection of its own that one of them makes logs as ever."""
+    life, seen = Lifecycle(), list[bool]()
+    life.on_change(lambda *_: seen.append(_ours.get()))
+    life.set(State.CONNECTING, None)
+
+    @quietly
+    async def connect() -> None:
+        life.set(State.READY, None)
+
+    await connect()
+    assert seen == [False, False]
 
 
 async def test_a_recovery_is_a_line_each_for_the_fall_and_the_return(

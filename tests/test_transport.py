@@ -201,6 +201,29 @@ async def test_state_is_told(mesh: Mesh) -> None:
         await service.request(request())
 
 
+async def test_a_handler_may_send_before_start_has_returned(mesh: Mesh) -> None:
+    """A service has two connections: messages may come by one before the other can publish."""
+    recorder = Recorder()
+    await mesh.service(recorder, "audit", event_bindings=["orders.#"])
+    await (await mesh.service(recorder)).stop()  # its queue stays
+    client = await mesh.client()
+    for n in range(5):
+        await client.send(command(n=n))
+    failed: list[Exception] = []
+
+    async def handle(message: Message) -> None:
+        try:
+            await service.send(event("orders.noted", message.payload["params"]))
+        except Exception as e:
+            failed.append(e)
+            raise
+
+    service = mesh.transport("orders", handle)
+    await service.start()
+    await eventually(lambda: len(recorder.seen) == 5 or failed)
+    assert failed == []
+
+
 async def test_a_transport_can_be_started_again(mesh: Mesh) -> None:
     service = await mesh.service(Recorder())
     client = await mesh.client()

@@ -14,6 +14,7 @@ from nuropb_rmq import BrokerUnreachableError, Mesh, Transport, TransportConfig,
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..certificates import make_ca_and_cert
+from ..support import Mesh as Served
 
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
 ANSWERS = {
@@ -79,3 +80,9 @@ async def test_row_67_the_port_of_the_management_api(
     assert mesh_url
     port = rabbitmq_node.management_port
     await refused(f"amqp://127.0.0.1:{port}/", "nothing was said on it: is this the port of AMQP")
+
+
+async def test_row_67_one_wrong_port_in_a_list_leaves_the_next_its_turn(mesh: Served) -> None:
+    async with answering(BAD_REQUEST) as wrong:
+        urls = [f"{wrong}{mesh.url.rsplit('/', 1)[1]}", mesh.url]
+        await mesh.client(amqp_url=urls)
