@@ -131,6 +131,9 @@ class Answers:
                 what,
                 error,
             )
+            # Nothing is written for a channel that has ended; what is delivered again before the
+            # last confirm takes the place of this delivery, and is not to be acknowledged.
+            work.settlement = Settlement.REQUEUE
             return True
         logger.warning(
             "%s %s was handled, but goes to the dead letters: %s was not delivered: %s",
@@ -156,6 +159,8 @@ class Answers:
             answer = self._outbound.reply(head, payload, reply_to, encrypted=head.encrypted)
         except NuropbException as e:
             logger.warning("%s %s cannot be answered: %s", *_named(head), e)
+            if head.encrypted:
+                self._sealing.forget_received(head.correlation_id)
         else:
             self._send(answer, work.expect())
 

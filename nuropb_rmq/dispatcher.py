@@ -15,6 +15,7 @@ from .acknowledgement import (
     REJECT,
     Answer,
     Outcome,
+    Settlement,
     decide,
 )
 from .answers import Answers
@@ -214,8 +215,8 @@ class Dispatcher:
                     self._sealing.forget_received(message.correlation_id)
         except (Exception, asyncio.CancelledError) as e:
             if isinstance(e, asyncio.CancelledError) and self.gives_up(work):
-                if not work.concluded:
-                    work.settle(None)
+                if not work.concluded:  # stop() gives all of them back, in one go
+                    work.settle(None if self._cancelling else Settlement.REQUEUE)
                 raise
             report(logger, logging.ERROR, e, _UNHANDLED)
             work.settle(REJECT)
@@ -340,7 +341,9 @@ class Dispatcher:
         """
         self._failures.unreadable(head.correlation_id, head.trace_id, error)
         work.settlement = REJECT
-        self._answers.publish(work, head, [envelope.error_response(head, error.to_dict())])
-        if work.decrypted:
-            self._sealing.forget_received(head.correlation_id)
+        try:
+            self._answers.publish(work, head, [envelope.error_response(head, error.to_dict())])
+        finally:
+            if work.decrypted:
+                self._sealing.forget_received(head.correlation_id)
         work.published()

@@ -110,8 +110,9 @@ class Outgoing:
     def redirect(self, old: bytes, new: bytes) -> None:
         """The answer to this request is to go to `new`, not to `old`: both packed as shortstr."""
         # Behind reply_to there is only the expiration, and that is digits.
-        before, _, behind = self.properties.rpartition(old)
-        self.properties = before + new + behind
+        before, found, behind = self.properties.rpartition(old)
+        if found:
+            self.properties = before + new + behind
 
     def finish(self, error: NuropbException | None) -> None:
         """Settle it, once."""

@@ -143,6 +143,8 @@ def decode(body: bytes, *, max_depth: int) -> Any:
             if end == len(text):
                 return value
         return _parse(text) if len(body) < _LARGE else _parse_large(text)
+    except StopIteration as error:  # the scanner's way to say so
+        problem = f"body is not JSON: Expecting value, character {error.value}"
     except UnicodeDecodeError as error:
         problem = f"body is not UTF-8: byte {error.start}"
     except json.JSONDecodeError as error:

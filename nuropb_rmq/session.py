@@ -318,15 +318,18 @@ class Session:
         that is a step which somebody takes.
         """
         self._end(ConnectionLostError(reason))
-        for consumer in self._consumers:
-            consumer.give_back()
-        if not with_connection:
-            await self._stop_responses()
-        for port in self._ports:
-            port.unregister(reason)
-        for consumer in self._consumers:
-            if consumer.acks:
-                consumer.task.cancel()
+        try:
+            if not with_connection:
+                await self._stop_responses()
+        finally:
+            # In one turn of the loop: nothing is settled, or begun, behind what is given back.
+            for consumer in self._consumers:
+                consumer.give_back()
+            for port in self._ports:
+                port.unregister(reason)
+            for consumer in self._consumers:
+                if consumer.acks:
+                    consumer.task.cancel()
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()

@@ -84,15 +84,16 @@ class Suspects:
         await asyncio.sleep(GATHER)
         while True:
             await self._alone()
+            # Those whose channel has ended are delivered again, to whomever.
+            self._aside = [each for each in self._aside if each[0].port.open]
             if not self._aside:
                 break
             # In any fixed order those behind the culprit would not have their turn before the
             # limit: it comes back first as well.
             at = random.randrange(len(self._aside))  # noqa: S311 - it is no secret
             consumer, content, count = self._aside.pop(at)
-            if consumer.port.open:
-                self._say(content, count)
-                self._begin(consumer, content)
+            self._say(content, count)
+            self._begin(consumer, content)
         self.active = False
         held, self._held = self._held, []
         for consumer, content in held:

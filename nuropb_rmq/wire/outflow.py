@@ -91,6 +91,15 @@ class Outflow:
             self._liveness.looked()
             self.flush()
 
+    def drop(self, channel: int) -> int:
+        """Take out what is of a channel that has ended; how many messages of it never left."""
+        if not self._frames:
+            return 0
+        dropped = [each for each in self._frames if int.from_bytes(each[1:3]) == channel]
+        self._frames = [each for each in self._frames if int.from_bytes(each[1:3]) != channel]
+        self._size = sum(map(len, self._frames))
+        return sum(each[7:11] == _PUBLISH for each in dropped)
+
     def end(self) -> Mapping[int, int]:
         """Nothing more is written. How many messages that were to be published never left, by
         channel."""

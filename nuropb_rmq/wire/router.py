@@ -117,6 +117,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         some behind its own Channel.Close, too.
         """
         self._outflow.flush()
+        if unsent := self._outflow.drop(port.number):  # the loop stood still: nothing leaves yet
+            port.tell_unsent(unsent)
         self._ports.pop(port.number, None)
         self._closing.add(port.number)
         port.tell_closed(reason)
