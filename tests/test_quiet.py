@@ -15,7 +15,7 @@ from nuropb_rmq.quiet import _ours, quietly
 from nuropb_rmq.state import Lifecycle
 
 from .faults.proxy import Proxy
-from .support import Mesh, Recorder, Watch
+from .support import Mesh, Recorder, Watch, eventually
 
 FOREIGN = ("aiormq", "aio_pika")
 
@@ -89,5 +89,5 @@ async def test_a_programs_own_connections_are_logged_as_ever(
         proxy.reset()
         await asyncio.wait_for(closed.wait(), 5)
         await own.close()
-    assert heard(caplog, "aiormq")
+        await eventually(lambda: heard(caplog, "aiormq"))
     assert service.state is State.READY

@@ -24,8 +24,8 @@ from nuropb_rmq import (
     Encryptor,
     NuropbCallAgain,
     NuropbException,
-    NuropbOutcomeUnknownError,
     State,
+    TopicRefusedError,
     mesh_event,
     publish_to_mesh,
 )
@@ -233,7 +233,7 @@ async def test_a_publish_that_is_refused_is_told_and_the_channel_comes_back(
     urls: dict[str, str], meshes: Meshes
 ) -> None:
     shop = await meshes.client(amqp_url=urls["shop"], service_name="shop", configure=False)
-    with pytest.raises(NuropbOutcomeUnknownError):
+    with pytest.raises(TopicRefusedError, match=r"orders\.forged"):
         await shop.publish_event("orders.forged", 1)
     await shop.wait_for(State.READY, timeout=10)
     await shop.publish_event("shop.opened", 1)

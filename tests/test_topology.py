@@ -134,6 +134,7 @@ def test_priorities_are_of_the_service_queue_alone() -> None:
     assert made.service_queue is not None
     assert made.service_queue.arguments == {
         "x-dead-letter-exchange": "nuropb-dl-exchange",
+        "x-queue-type": "classic",
         "x-max-priority": 5,
     }
     assert made.dl_queue == topology().dl_queue
