@@ -6,8 +6,8 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from contextvars import Context
 
-import aio_pika
 import pytest
 
 from nuropb_rmq import State
@@ -15,7 +15,7 @@ from nuropb_rmq.quiet import _ours, quietly
 from nuropb_rmq.state import Lifecycle
 
 from .faults.proxy import Proxy
-from .support import Mesh, Recorder, Watch, eventually
+from .support import Mesh, Recorder, Watch
 
 FOREIGN = ("aiormq", "aio_pika")
 
@@ -77,17 +77,23 @@ async def test_what_others_log_can_be_turned_on(
     assert service.state is State.READY
 
 
-async def test_a_programs_own_connections_are_logged_as_ever(
-    mesh: Mesh, proxy: Proxy, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Also what it makes while ours are there."""
-    service = await mesh.service(Recorder())
-    own = await aio_pika.connect(proxy.url)
+async def test_what_is_not_ours_is_logged_as_ever(caplog: pytest.LogCaptureFixture) -> None:
+    """By the context in which it is logged: that of a connection of ours, or another one."""
+    foreign = logging.getLogger("aiormq.connection")
+
+    @quietly
+    async def ours() -> None:
+        foreign.warning("of ours")
+        await asyncio.create_task(log("of a task of ours"))
+
+    async def log(text: str) -> None:
+        foreign.warning(text)
+
+    async def theirs() -> None:
+        foreign.warning("before")
+        await ours()
+        foreign.warning("behind")
+
     with caplog.at_level(logging.WARNING):
-        closed = asyncio.Event()
-        own.close_callbacks.add(lambda *_: closed.set())
-        proxy.reset()
-        await asyncio.wait_for(closed.wait(), 5)
-        await own.close()
-        await eventually(lambda: heard(caplog, "aiormq"))
-    assert service.state is State.READY
+        await asyncio.create_task(theirs(), context=Context())
+    assert heard(caplog, "aiormq") == ["before", "behind"]
