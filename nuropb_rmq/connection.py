@@ -147,7 +147,7 @@ class BrokerConnection(RobustConnection):
         self.patience.settled()
 
     def given_up(self, error: NuropbTransportError) -> bool:
-        """Whether trying again has no sense after this; see Patience."""
+        """Return whether trying again has no sense after this; see Patience."""
         if self.patience.is_over(error):
             return True
         if isinstance(error, BrokerAuthenticationError) and self._credentials.renewable:

@@ -55,7 +55,7 @@ class Owner(Protocol):
         """A delivery has come to its end."""
 
     def gives_up(self, work: Delivery) -> bool:
-        """Whether the handler of this delivery is cancelled by the transport."""
+        """Return whether the handler of this delivery is cancelled by the transport."""
 
     def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
         """An answer or event of it could not be delivered."""
@@ -126,7 +126,7 @@ class Delivery:
 
     @property
     def given_up(self) -> bool:
-        """Whether the transport cancels its handler."""
+        """Return whether the transport cancels its handler."""
         return self._owner.gives_up(self)
 
     def left(self) -> float | None:

@@ -184,7 +184,7 @@ class Discovery:
         return description
 
     def _replaces(self, service: str, description: Description) -> bool:
-        """Whether it can stand for a description that is known; its key is taken then.
+        """Return whether it can stand for a description that is known; its key is taken then.
 
         Whoever answers in place of the service, or in its trouble, must not make us forget what
         requires encryption.

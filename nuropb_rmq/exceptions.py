@@ -94,7 +94,7 @@ _LEFT_OUT = ("payload", "exception")
 
 
 def _is_carried(value: object) -> bool:
-    """Whether it survives pickle: what others make exceptions of may not."""
+    """Return whether it survives pickle: what others make exceptions of may not."""
     try:
         pickle.loads(pickle.dumps(value))  # noqa: S301 - what we have just written
     except Exception:  # noqa: BLE001 - an object's own pickling may raise anything

@@ -24,7 +24,7 @@ _LONGEST_NAME: Final = 100
 
 
 class Told(Protocol):
-    """A message that a record is about."""
+    """A message, as it is handled and as a record tells of it."""
 
     @property
     def kind(self) -> MessageType: ...

@@ -50,7 +50,7 @@ enter = _current.set
 
 
 def given_up() -> bool:
-    """Whether a handler that was cancelled just now was cancelled by the transport."""
+    """Return whether a handler that was cancelled just now was cancelled by the transport."""
     handled = _current.get()
     return handled is not None and handled.given_up
 

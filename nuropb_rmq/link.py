@@ -210,7 +210,7 @@ class Link:
         await asyncio.sleep(self._pause(lived))
 
     def _moves(self) -> bool:
-        """Whether another connection than before may be to another node."""
+        """Return whether another connection than before may be to another node."""
         if not (self._was_ready and len(self._config.broker.hosts) > 1):
             return False
         self._moved_at = asyncio.get_running_loop().time()

@@ -85,7 +85,7 @@ class Marks:
         return self.authorize(token)
 
     def has(self, argument: str) -> bool:
-        """Whether this argument of publish_to_mesh guards the method."""
+        """Return whether this argument of publish_to_mesh guards the method."""
         return bool(self.authorize if argument == "authorize_func" else self.requires_encryption)
 
 
@@ -107,7 +107,7 @@ def admitted(claims: Any) -> Any:
 
 
 def generates(function: Any) -> bool:
-    """Whether calling it gives a generator: nothing of it has run then."""
+    """Return whether calling it gives a generator: nothing of it has run then."""
     function = inspect.unwrap(function)
     called = (function, getattr(function, "__call__", None))  # noqa: B004 - of its class
     return any(map(inspect.isgeneratorfunction, called)) or any(

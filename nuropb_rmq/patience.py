@@ -47,7 +47,7 @@ class Patience:
         self._refused_since = None
 
     def is_over(self, error: NuropbTransportError) -> bool:
-        """Whether trying again has no sense after this error."""
+        """Return whether trying again has no sense after this error."""
         missing = is_missing(error)
         if not missing:
             self._missing_since = None

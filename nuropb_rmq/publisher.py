@@ -65,7 +65,7 @@ class Publisher:
 
     @property
     def overfull(self) -> bool:
-        """Whether more waits than the bound allows, for it was admitted elsewhere."""
+        """Return whether more waits than the bound allows, for it was admitted elsewhere."""
         return self._outbox.overfull
 
     def too_large(self, size: int) -> MessageTooLargeError:
@@ -187,7 +187,7 @@ class Publisher:
             self._set_timer(message)
 
     def tries_again(self, message: Outgoing) -> bool:
-        """Whether a message that was refused is written once more, after a pause.
+        """Return whether a message that was refused is written once more, after a pause.
 
         Those whose author waits are not: it is told at once.
         """

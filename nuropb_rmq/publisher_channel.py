@@ -49,7 +49,7 @@ class Owner(Protocol):
         """A confirm settled something: there is room for more."""
 
     def tries_again(self, message: Outgoing) -> bool:
-        """Whether a message that was refused is written once more, after a pause."""
+        """Return whether a message that was refused is written once more, after a pause."""
 
     def retire(self, channel: PublisherChannel) -> asyncio.TimerHandle:
         """Write nothing more to this channel, and end it in a while."""

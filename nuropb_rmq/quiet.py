@@ -47,7 +47,7 @@ def _is_heard(record: logging.LogRecord) -> bool:
 
 
 def _is_asked_for(name: str) -> bool:
-    """Whether a level is set for this logger, or one above it but the root."""
+    """Return whether a level is set for this logger, or one above it but the root."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger is not None and logger.parent is not None:
         if logger.level:

@@ -183,7 +183,7 @@ def is_final(error: NuropbTransportError) -> bool:
 
 
 def is_missing(error: NuropbTransportError) -> bool:
-    """Whether a virtual host or exchange is not there, or a virtual host not open to us.
+    """Return whether a virtual host or exchange is not there, or a virtual host not open to us.
 
     One that is made again is first made, then opened to its users, then filled with exchanges.
     """

@@ -182,7 +182,7 @@ def _parse_large(text: str) -> Any:
 
 
 def nests_deeper(body: bytes, max_depth: int) -> bool:
-    """Whether arrays and objects nest deeper than that: exact for JSON, all of it in C.
+    """Return whether arrays and objects nest deeper than that: exact for JSON, all of it in C.
 
     Of what is not JSON, exact or too much for the part that a parser reads before it says so. Few
     brackets cost a search for them, a hundredth of decoding a large text and a tenth of a small

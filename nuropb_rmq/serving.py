@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from . import handled
 from .acknowledgement import Outcome
@@ -20,6 +20,7 @@ from .exceptions import (
     NuropbSuccess,
     NuropbValidationError,
 )
+from .failures import Told
 from .marks import Marks, admitted
 from .message import Completion
 from .methods import DESCRIBE, EventHandler, Method, Published
@@ -36,21 +37,6 @@ BLOCKED_FOR: Final = 1.0
 _TOPICS_REMEMBERED: Final = 1024
 
 Context = Mapping[str, Any]
-
-
-class Incoming(Protocol):
-    """What is asked of a message: Incoming has it."""
-
-    @property
-    def kind(self) -> MessageType: ...
-    @property
-    def payload(self) -> Mapping[str, Any]: ...
-    @property
-    def correlation_id(self) -> str: ...
-    @property
-    def trace_id(self) -> str | None: ...
-    @property
-    def encrypted(self) -> bool: ...
 
 
 class Serving:
@@ -77,7 +63,7 @@ class Serving:
         self._description = published.describe()
         self._handlers = lru_cache(_TOPICS_REMEMBERED)(published.handlers)
 
-    async def handle(self, message: Incoming) -> Any:
+    async def handle(self, message: Told) -> Any:
         """Do what the message wants; raises whatever the method raises, as an Exception."""
         try:
             if message.kind is MessageType.EVENT:
@@ -108,7 +94,7 @@ class Serving:
 
     # -- requests and commands --------------------------------------------------------------
 
-    async def _call(self, method: Method, message: Incoming) -> Any:
+    async def _call(self, method: Method, message: Told) -> Any:
         context: Context = message.payload.get("context") or {}
         marks = method.marks
         ctx = None if marks.context_parameter is None else _context_for(marks, context)
@@ -170,7 +156,7 @@ class Serving:
 
     # -- events -----------------------------------------------------------------------------
 
-    async def _event(self, message: Incoming) -> Any:
+    async def _event(self, message: Told) -> Any:
         """Give the event to every handler of its topic; errors are raised when all had a turn."""
         topic = message.payload["topic"]
         handlers = self._handlers(topic)
@@ -195,7 +181,7 @@ class Serving:
             raise failed[0]
         return Completion(Outcome.DONE, to_publish)
 
-    async def _give(self, handler: EventHandler, message: Incoming) -> list[dict[str, Any]]:
+    async def _give(self, handler: EventHandler, message: Told) -> list[dict[str, Any]]:
         """Give one handler the event; returns the events that it wants to be published."""
         payload = message.payload
         context: Context = payload.get("context") or {}
@@ -233,7 +219,7 @@ class Serving:
     # -- what becomes of them -----------------------------------------------------------------
 
     def _completed(
-        self, marks: Marks, message: Incoming, result: Any, events: Sequence[Mapping[str, Any]]
+        self, marks: Marks, message: Told, result: Any, events: Sequence[Mapping[str, Any]]
     ) -> Any:
         """What a method's result and events are made into."""
         if not events:
@@ -252,7 +238,7 @@ class Serving:
     def _event_payloads(
         self,
         marks: Marks,
-        message: Incoming,
+        message: Told,
         context: Context,
         events: Sequence[Mapping[str, Any]],
     ) -> list[dict[str, Any]]:

@@ -146,7 +146,7 @@ class Session:
 
     @property
     def declares_response_queue(self) -> bool:
-        """Whether the response queue was asked for last."""
+        """Return whether the response queue was asked for last."""
         return self._declaring == self._topology.response_queue.name
 
     @property

@@ -128,7 +128,7 @@ class Lifecycle:
 
     @property
     def stranded(self) -> bool:
-        """Whether its event loop was closed before it came to its end."""
+        """Return whether its event loop was closed before it came to its end."""
         return not self.state.over and self._loop is not None and self._loop.is_closed()
 
     def leave_closed_loop(self) -> None:
@@ -218,7 +218,7 @@ class Lifecycle:
 
 
 def check_loop(loop: asyncio.AbstractEventLoop, thread: int = 0) -> bool:
-    """Whether the loop runs here; False when none does, and this is its `thread`.
+    """Return whether the loop runs here; False when none does, and this is its `thread`.
 
     Raises NuropbTransportError otherwise.
     """

@@ -18,7 +18,7 @@ _REPORT = ("supervisor:", "BOOT FAILED", "crasher:")
 
 
 def port_was_taken(text: str) -> bool:
-    """Whether it tells of a port that somebody else listens on."""
+    """Return whether it tells of a port that somebody else listens on."""
     return _CLASH.search(text) is not None
 
 

@@ -18,7 +18,7 @@ _HEADER: Final = 8
 
 
 def is_frame(first: bytes) -> bool:
-    """Whether these may begin a frame, with its type (4.2.3): neither text, nor TLS."""
+    """Return whether these may begin a frame, with its type (4.2.3): neither text, nor TLS."""
     return first[:1] < b" " and not first.startswith(_TLS)
 
 

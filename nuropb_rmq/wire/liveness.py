@@ -81,7 +81,7 @@ class Liveness:
         self.doubt_from = math.inf
 
     def stood_still(self) -> bool:
-        """Whether the loop stood still for too long: `lost` has been called then."""
+        """Return whether the loop stood still for too long: `lost` has been called then."""
         still = self._clock() - self.doubt_from + self._heartbeat
         if still <= LOST_AFTER * self._heartbeat:  # or minus infinity
             return False
