@@ -25,7 +25,6 @@ from nuropb_rmq.asgi import get_mesh, health_routes, lifespan
 TIMEOUT = 5.0  # seconds that a call to the mesh may take, and so, about, a call to this front
 
 logger = logging.getLogger("examples.fastapi_app")
-logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # nuropb_rmq tells what matters of it
 
 mesh = Mesh(
     os.environ.get("AMQP_URL", "amqp://guest:guest@localhost/"),

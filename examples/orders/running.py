@@ -22,7 +22,6 @@ def broker() -> str:
 def run(program: Coroutine[Any, Any, None]) -> str | None:
     """Run a program; what sys.exit() takes: None, or the one line that says why it has failed."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what matters of it is told by us
     try:
         asyncio.run(program)
     except NuropbException as e:
