@@ -145,9 +145,9 @@ class Dispatcher:
         return self._taking and self._suspects.set_aside(consumer, content)
 
     def stop_taking(self) -> None:
-        """Begin with no further delivery, from whatever channel it comes."""
+        """Begin with no further delivery; the consumer is cancelled, and nothing more comes."""
         self._taking = False
-        self._suspects.drop()
+        self._suspects.give_back()
 
     async def drained(self) -> None:
         """Wait until every delivery that was begun is settled, and every handler has ended."""
@@ -206,13 +206,9 @@ class Dispatcher:
             except (MalformedMessageError, EncryptionError) as e:
                 self._refuse(work, head, e)
                 return
-            try:
-                outcome, messages = await self._handle(work, message, head)
-                if not work.concluded:
-                    self._conclude(work, head, message, outcome, messages)
-            finally:
-                if work.decrypted:  # and no answer was encrypted
-                    self._sealing.forget_received(message.correlation_id)
+            outcome, messages = await self._handle(work, message, head)
+            if not work.concluded:
+                self._conclude(work, head, message, outcome, messages)
         except (Exception, asyncio.CancelledError) as e:
             if isinstance(e, asyncio.CancelledError) and self.gives_up(work):
                 if not work.concluded:  # stop() gives all of them back, in one go
@@ -220,6 +216,9 @@ class Dispatcher:
                 raise
             report(logger, logging.ERROR, e, _UNHANDLED)
             work.settle(REJECT)
+        finally:
+            if work.decrypted:  # and no answer was encrypted
+                self._sealing.forget_received(work.head.correlation_id)
 
     def _body(self, work: Delivery, head: Head) -> bytes:
         """What may be opened. Raises MalformedMessageError."""
@@ -341,9 +340,5 @@ class Dispatcher:
         """
         self._failures.unreadable(head.correlation_id, head.trace_id, error)
         work.settlement = REJECT
-        try:
-            self._answers.publish(work, head, [envelope.error_response(head, error.to_dict())])
-        finally:
-            if work.decrypted:
-                self._sealing.forget_received(head.correlation_id)
+        self._answers.publish(work, head, [envelope.error_response(head, error.to_dict())])
         work.published()

@@ -123,9 +123,9 @@ def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
         case ChannelPreconditionFailed() if _AT_A_LIMIT not in text:
             advice = _ALIKE if "inequivalent arg 'x-" in text else ""
             advice += _TYPE_DIFFERS if _QUEUE_TYPE.search(text) else ""
-            return ServiceNotConfigured(
-                f"{what} exists with other properties: {text}{advice}", None, error
-            )
+            # RabbitMQ 4.3 refuses a binding with more than two "#" in this way, too.
+            says = "exists with other properties" if "inequivalent" in text else "is refused"
+            return ServiceNotConfigured(f"{what} {says}: {text}{advice}", None, error)
         case ChannelAccessRefused() if _IN_EXCLUSIVE_USE in text:
             return InstanceInUseError(
                 f"{what} has a consumer that is to be the only one: stop it, or let it consume "

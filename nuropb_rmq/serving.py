@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -30,10 +28,6 @@ from .threads import Threads
 
 __all__ = ["Serving"]
 
-logger = logging.getLogger(__name__)
-
-BLOCKED_FOR: Final = 1.0
-"""Seconds from which on a method that ran on the event loop is warned of."""
 _TOPICS_REMEMBERED: Final = 1024
 
 Context = Mapping[str, Any]
@@ -138,18 +132,7 @@ class Serving:
         if self._threads is not None and what.marks.in_thread:
             result = await self._threads.run(run)
         else:
-            started = time.monotonic()
             result = run()
-            blocked = time.monotonic() - started
-            if blocked > BLOCKED_FOR:
-                logger.warning(
-                    "%s.%s has blocked the event loop for %.1f s, and heartbeats with it: make it "
-                    "async, or let it run in a thread, as Mesh does where neither sync_in_threads "
-                    "nor in_thread is False",
-                    self._published.service_name,
-                    what.name,
-                    blocked,
-                )
         if hasattr(type(result), "__await__"):
             return await result
         return result

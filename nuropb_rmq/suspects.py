@@ -14,6 +14,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from .acknowledgement import Settlement
 from .changes import Changes
 from .config import TransportConfig
 from .consumer import Consumer
@@ -120,14 +121,16 @@ class Suspects:
             self._limit,
         )
 
-    def drop(self) -> None:
-        """Begin with none of them any more: the end of the channel gives them back."""
-        self._aside.clear()
-        self._held.clear()
+    def give_back(self) -> None:
+        """Return all of them to the queue, where another instance may take them at once."""
+        aside, self._aside = self._aside, []
+        held, self._held = self._held, []
+        for consumer, content in (*((each[0], each[1]) for each in aside), *held):
+            consumer.settle(content, Settlement.REQUEUE)
 
     async def cancel(self) -> None:
         """End the task."""
-        self.drop()
+        self.give_back()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

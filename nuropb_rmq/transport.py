@@ -233,10 +233,9 @@ class Transport(Managed):
         await self._close(TransportClosedError("the transport was stopped"))
 
     async def _drain(self) -> None:
+        await self.stop_consuming()
         if (dispatcher := self._dispatcher) is not None:
             dispatcher.stop_taking()
-        await self.stop_consuming()
-        if dispatcher is not None:
             await dispatcher.drained()
         await self._publisher.flushed()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,9 +98,23 @@ async def test_row_51_those_that_wait_go_back_at_stop(
     gated = Gated()
     service = await lost.service(gated, **SETTINGS)
     await eventually(lambda: gated.running == 1)
-    await service.stop(grace=0)
+    client = await lost.client()
+    await client.send(command(n=10))
+    dispatcher = service._dispatcher
+    assert dispatcher is not None
+    await eventually(lambda: dispatcher._suspects._held)
+    stopping = asyncio.create_task(service.stop())
+    others = Gated()
+    await lost.service(others, **SETTINGS)
+    for _ in range(SUSPECTS):
+        others.gates.release()
+    await eventually(lambda: len(others.begun) == SUSPECTS)  # while the one in hand goes on
+    assert not stopping.done()
+    gated.gates.release()
+    await stopping
+    assert sorted(gated.begun + others.begun) == [*range(SUSPECTS), 10]
     assert len(gated.begun) == 1
-    await until_depths(rabbitmq_node, lost.url, {SERVICE_QUEUE: SUSPECTS, DL_QUEUE: 0})
+    await until_depths(rabbitmq_node, lost.url, {SERVICE_QUEUE: 0, DL_QUEUE: 0})
 
 
 @pytest.mark.parametrize(
@@ -115,6 +130,7 @@ async def test_row_51_from_a_quarter_of_the_limit_on(limit: int | None, count: i
 
     made = Suspects(config, Changes(), begin=lambda *_: None, idle=idle)
     consumer = Consumer("q", None, lambda _: None, acks=True)  # type: ignore[arg-type]
+    consumer.port = SimpleNamespace(open=False)  # type: ignore[assignment]
 
     def came_back(header: int | str) -> Content:
         table = frames.table_entry("x-delivery-count", header)

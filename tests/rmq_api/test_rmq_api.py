@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import logging
 import threading
 from typing import Any
 from uuid import uuid4
@@ -344,22 +343,6 @@ async def test_a_service_without_a_key_refuses_what_requires_one(
     response = await core.request(payload)
     assert response["error"] is not None
     assert response["error"]["error"] == EncryptionRequiredError.__name__
-
-
-async def test_row_40_what_blocks_the_loop_is_warned_of(
-    apis: Apis, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Slow:
-        _service_name = "slow"
-
-        def block(self) -> None:
-            threading.Event().wait(1.1)
-
-    await apis.connect(Slow())
-    client = await apis.connect()
-    with caplog.at_level(logging.WARNING):
-        await client.request("slow", "block", {}, {})
-    assert "slow.block has blocked the event loop" in caplog.text
 
 
 async def test_a_subclass_sees_every_message(apis: Apis) -> None:
