@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Final, Literal
 
@@ -23,8 +21,7 @@ from .peers import (
     TRANSPORT,
     Peer,
 )
-
-Runs = Sequence[Mapping[str, float]]
+from .run import PARTS, Runs
 
 ONCE_32: Final = "waiting[once-32]"
 ONCE_256: Final = "waiting[once-256]"
@@ -57,34 +54,34 @@ class Scenario:
     sides: Mapping[str, Runs]
     versions: Mapping[str, str]
     missing: Mapping[str, str]
-    extra: Mapping[str, Any]
+    packages: Mapping[str, Sequence[str]]
 
     def median(self, label: str, name: str) -> float:
         """The median of one value of a side's runs."""
-        return median(run[name] for run in self.sides[label])
+        return median(self.sides[label][name])
 
     def rates(self, label: str) -> list[float]:
         """Operations in a second, of each run."""
-        return [run["operations"] / run["seconds"] for run in self.sides[label]]
+        return [1 / seconds for seconds in self.each(label, "seconds")]
 
     def each(self, label: str, name: str) -> list[float]:
         """One value for each operation, of each run."""
-        return [run[name] / run["operations"] for run in self.sides[label]]
+        side = self.sides[label]
+        return [value / of for value, of in zip(side[name], side["operations"], strict=True)]
 
 
 class Results:
     """All scenarios of one run."""
 
-    def __init__(self, path: Path) -> None:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        self.machine: Mapping[str, Any] = kept["machine_info"]
-        self.date: str = kept["datetime"]
-        self.scenarios: dict[str, Scenario] = {}
-        for each in kept["benchmarks"]:
-            extra = each["extra_info"]
-            self.scenarios[each["group"]] = Scenario(
-                each["group"], extra["sides"], extra["versions"], extra["missing"], extra
-            )
+    def __init__(self, kept: Mapping[str, Any]) -> None:
+        self.machine: Mapping[str, Any] = kept["machine"]
+        self.date: str = kept["date"]
+        self.broker: str = kept["broker"]
+        self.quick: bool = kept["quick"]
+        self.scenarios: dict[str, Scenario] = {
+            name: Scenario(name, *(each[part] for part in PARTS))
+            for name, each in kept["scenarios"].items()
+        }
 
     # -- ratios: of the sides of one round, which had the same minutes ------------------------
 
@@ -101,9 +98,7 @@ class Results:
     def latency(self, scenario: str, ours: Peer, theirs: Peer) -> float:
         """What part of the median latency."""
         runs = self.scenarios[scenario].sides
-        return _ratio(
-            [run["p50"] for run in runs[ours.label]], [run["p50"] for run in runs[theirs.label]]
-        )
+        return _ratio(runs[ours.label]["p50"], runs[theirs.label]["p50"])
 
     def waiting(self) -> float:
         """Our CPU for a call whose handler awaits once, over that for one whose does not."""
@@ -131,9 +126,8 @@ class Results:
 
     def not_needed(self) -> list[str]:
         """Packages that our import brings and does not need."""
-        return sorted(
-            set(self.scenarios["import"].extra["packages"]["nuropb_rmq"]) - NEEDED_AT_IMPORT
-        )
+        packages = self.scenarios["import"].packages["nuropb_rmq"]
+        return sorted(set(packages) - NEEDED_AT_IMPORT)
 
 
 def _ratio(over: Sequence[float], under: Sequence[float]) -> float:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from statistics import median
 
-from . import peers
+from . import peers, run
 from .chart import THEMES, Bar, Panel, draw
 from .figures import FIGURES, ONCE_32, UNBOUNDED, Results, Scenario
 
@@ -93,8 +92,8 @@ def scenario_table(kept: Scenario) -> str:
             for label in kept.sides
         ]
         return markdown(["", "ms", "ms CPU"], rows)
-    known = {name for runs in kept.sides.values() for run in runs for name in run}
-    rows = [list(_row(kept, label, known)) for label, runs in kept.sides.items() if runs]
+    known = {name for side in kept.sides.values() for name in side}
+    rows = [list(_row(kept, label, known)) for label in kept.sides]
     head = ["", "each second", "from - to", "µs CPU each", "µs of the broker's"]
     if "p50" in known:
         head += ["ms median", "ms p99"]
@@ -119,24 +118,27 @@ def _row(kept: Scenario, label: str, known: Set[str]) -> Iterator[str]:
 
 def pages(results: Results) -> Iterator[str]:
     """figures.md, piece by piece."""
-    rows, missed = verdict(results)
-    any_scenario = next(iter(results.scenarios.values()))
-    cpu = results.machine["cpu"]
-    quick = any_scenario.extra.get("quick", False)
-    yield "# Figures of a quick run: indicative only\n" if quick else "# Figures of a run\n"
+    yield "# Figures of a quick run: indicative only\n" if results.quick else "# Figures of a run\n"
     yield (
-        f"{results.date[:10]}, {cpu.get('brand_raw', platform.processor())}, {cpu['count']} cores "
-        f"that the broker shares, Python {results.machine['python_version']}, RabbitMQ "
-        f"{any_scenario.extra['broker']}; {_versions(results)}. Written by `scripts/bench`; "
+        f"{results.date}, {machine(results)}; {_versions(results)}. Written by `scripts/bench`; "
         "docs/performance.md says how to read it.\n"
     )
-    yield f"## Asked and measured ({missed} missed)\n"
-    yield markdown(["", "asked", "measured", ""], rows)
+    yield "## Compared\n"
+    yield markdown(["", "measured"], [[text, told] for text, _, told, _ in verdict(results)[0]])
     for kept in results.scenarios.values():
         yield f"## {TITLES.get(kept.name, kept.name)}\n"
         yield scenario_table(kept)
         for label, reason in kept.missing.items():
             yield f"{label} does not run here: {reason}\n"
+
+
+def machine(results: Results) -> str:
+    """Tell where a run was measured."""
+    on = results.machine
+    return (
+        f"{on['cpu']}, {on['cores']} cores that the broker shares, Python {on['python']}, RabbitMQ "
+        f"{results.broker}"
+    )
 
 
 def _versions(results: Results) -> str:
@@ -181,31 +183,37 @@ def _micro(kept: Scenario, label: str) -> list[float]:
 
 def _panel(kept: Scenario, title: str, values: Callable[[str], list[float]]) -> Panel:
     bars = []
-    for label, runs in kept.sides.items():
-        if runs:
-            kind = "ours" if label in OURS else "floor" if label in FLOORS else "theirs"
-            measured = values(label)
-            bars.append(Bar(label, median(measured), min(measured), max(measured), kind))
+    for label in kept.sides:
+        kind = "ours" if label in OURS else "floor" if label in FLOORS else "theirs"
+        measured = values(label)
+        bars.append(Bar(label, median(measured), min(measured), max(measured), kind))
     return Panel(title, bars)
+
+
+def files(results: Results) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each file that is made of a run alone."""
+    yield "figures.md", "\n".join(pages(results))
+    for name, title, panels in pictures(results):
+        for theme in THEMES:
+            yield f"{name}-{theme.name}.svg", draw(title, panels, theme)
 
 
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="benchmarks.report", description=__doc__)
-    parser.add_argument("source", metavar="RESULTS.json", type=Path, help="what a run has kept")
-    parser.add_argument("folder", type=Path, help="where figures.md and the pictures are written")
+    parser.add_argument("source", metavar="RUN.json", type=Path, help="kept, or pytest-benchmark's")
+    parser.add_argument("folder", type=Path, help="where run.json, tables and pictures are written")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a figure is missed")
     given = parser.parse_args()
     if not given.source.is_file():
         parser.error(f"{given.source} is no file; scripts/bench keeps a run in benchmarks/results")
     folder: Path = given.folder
-    results = Results(given.source)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "figures.md").write_text("\n".join(pages(results)), encoding="utf-8")
-    for name, title, panels in pictures(results):
-        for theme in THEMES:
-            path = folder / f"{name}-{theme.name}.svg"
-            path.write_text(draw(title, panels, theme), encoding="utf-8")
+    kept = run.read(given.source)
+    run.write(kept, folder / "run.json")
+    results = Results(kept)
+    for name, written in files(results):
+        (folder / name).write_text(written, encoding="utf-8")
     rows, missed = verdict(results)
     for text, bound, value, word in rows:
         print(f"{text:48}{bound:>20}{value:>14}  {word}")

@@ -191,21 +191,26 @@ def page(units: Units, node: Node, template: Mesh) -> str:
         f"Measured on RabbitMQ {units.broker_version} with its management plugin, and computed "
         "from it. Written by `scripts/bench --scale`; docs/scale.md says how to read it.\n",
         "## One of everything\n",
-        markdown(
-            ["", "measured"],
-            [
-                [name.replace("_", " "), _told(name, value)]
-                for name, value in asdict(units).items()
-                if not isinstance(value, str)
-            ],
-        ),
+        units_table(units),
         "## The model\n",
         f"Nodes of {node.cores:.0f} cores and {node.memory / GB:.0f} GB; {template.services} "
         f"services; {template.calls:g} calls a second of each client; an event for each 10 calls, "
         f"handled by {template.subscribers} services.\n",
-        markdown(HEAD, table(units, node, template)),
+        model_table(units, node, template),
     ]
     return "\n".join(parts)
+
+
+def units_table(units: Units) -> str:
+    """The units, as a table."""
+    measured = {name: each for name, each in asdict(units).items() if not isinstance(each, str)}
+    rows = [[name.replace("_", " "), _told(name, each)] for name, each in measured.items()]
+    return markdown(["", "measured"], rows)
+
+
+def model_table(units: Units, node: Node, template: Mesh) -> str:
+    """The model of each fleet, as a table."""
+    return markdown(HEAD, table(units, node, template))
 
 
 _BYTES: Final = frozenset(

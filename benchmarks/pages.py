@@ -1,0 +1,144 @@
+"""The figures in pages that people read, written from the runs that are committed beside them.
+
+    python -m benchmarks.pages
+
+A page marks where they go: <!-- figures: NAME -->, what was written, <!-- end -->.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from . import run, scale
+from .figures import ONCE_32, ONCE_256, Results
+from .peers import ADAPTER, MESH, NUROPB, POSTED, ROOT, SPEED, TRANSIENT, TRANSPORT, Peer
+from .report import files, machine, markdown
+from .units import Units
+
+RESULTS: Final = ROOT / "benchmarks" / "results"
+PAGES: Final = ("README.md", "docs/performance.md", "docs/scale.md")
+
+_BLOCK: Final = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_COMPARED: Final = (
+    ("a call, 1 at a time", "rpc[1]", TRANSPORT),
+    ("… 32 at a time", "rpc[32]", TRANSPORT),
+    ("… 256 at a time", "rpc[256]", TRANSPORT),
+    ("… its handler awaits once, 32 at a time", ONCE_32, TRANSPORT),
+    ("… its handler awaits once, 256 at a time", ONCE_256, TRANSPORT),
+    ("… its handler waits 5 ms, 256 at a time", "waiting[5ms-256]", TRANSPORT),
+    ("… by Mesh, 32 at a time", "rpc[32]", MESH),
+    ("… by RMQTransport, 32 at a time", "rpc[32]", ADAPTER),
+    ("… 16 KB both ways, 32 at a time", "body[16]", TRANSPORT),
+    ("… encrypted, 32 at a time", "encrypted", MESH),
+    ("events published, persistent and confirmed", "published", TRANSPORT),
+    ("events published, transient as nuropb's", "published", TRANSIENT),
+    ("events from publisher to handler, persistent", "delivered[1]", TRANSPORT),
+    ("events from publisher to handler, transient", "delivered[1]", TRANSIENT),
+)
+
+_COSTS: Final[tuple[tuple[str, str, Peer | str], ...]] = (
+    ("a call, one at a time", "rpc[1]", TRANSPORT),
+    ("… 32 at a time", "rpc[32]", TRANSPORT),
+    ("… 256 at a time", "rpc[256]", TRANSPORT),
+    ("… 5,000 at a time", "growth_outstanding", "5000 outstanding"),
+    ("… its handler awaits once, 32 at a time", ONCE_32, TRANSPORT),
+    ("… its handler awaits ten times, 32 at a time", "waiting[ten-32]", TRANSPORT),
+    ("… its handler waits 5 ms, 256 at a time", "waiting[5ms-256]", TRANSPORT),
+    ("… by Mesh, 32 at a time", "rpc[32]", MESH),
+    ("… by RMQTransport, 32 at a time", "rpc[32]", ADAPTER),
+    ("… with the `speed` extra, 32 at a time", "rpc[32]", SPEED),
+    ("… encrypted, by Mesh, 32 at a time", "encrypted", MESH),
+    ("… 16 KB both ways, 32 at a time", "body[16]", TRANSPORT),
+    ("… 256 KB both ways, 32 at a time", "body[256]", TRANSPORT),
+    ("an event, each awaited singly", "awaited[1]", TRANSPORT),
+    ("… 10 awaited together", "awaited[10]", TRANSPORT),
+    ("… 100 awaited together", "awaited[100]", TRANSPORT),
+    ("… 1,000 awaited together", "awaited[1000]", TRANSPORT),
+    ("… 1,000 posted, their futures awaited (`post()`)", "published", POSTED),
+    ("an event, transient, each awaited singly", "awaited[1]", TRANSIENT),
+    ("… 1,000 awaited together", "awaited[1000]", TRANSIENT),
+    ("an event from its publisher to one handler", "delivered[1]", TRANSPORT),
+    ("… to ten handlers", "delivered[10]", TRANSPORT),
+    ("an event out of a backlog, handled", "backlog", TRANSPORT),
+)
+
+
+def _machine(results: Results) -> str:
+    return f"Measured on {results.date}: {machine(results)}.\n"
+
+
+def _compared(results: Results) -> str:
+    """Ours beside nuropb 0.1.8, as ratios."""
+    rows = [
+        [
+            text,
+            f"{median(results.scenarios[scenario].rates(ours.label)):,.0f}",
+            f"{results.speed(scenario, ours, NUROPB):.2f}",
+            f"{results.cpu(scenario, ours, NUROPB):.2f}",
+        ]
+        for text, scenario, ours in _COMPARED
+    ]
+    return markdown(["", "each second", "times nuropb's", "CPU of nuropb's"], rows)
+
+
+def _costs(results: Results) -> str:
+    """Absolute figures of ours."""
+    rows = []
+    for text, scenario, side in _COSTS:
+        kept = results.scenarios[scenario]
+        label = side if isinstance(side, str) else side.label
+        cpu, broker = (median(kept.each(label, name)) * 1e6 for name in ("cpu", "broker"))
+        rate = median(kept.rates(label))
+        rows.append([text, f"{rate:,.0f}", f"{cpu:,.0f}", f"{broker:,.0f}"])
+    return markdown(["", "each second", "µs CPU", "µs of the broker's"], rows)
+
+
+def _start(results: Results) -> str:
+    """Tell of a program's beginning."""
+    kept = results.scenarios
+    start = kept["start"].median(TRANSPORT.label, "cpu") * 1000
+    imported = kept["import"].median("nuropb_rmq", "cpu") * 1000
+    held = kept["outstanding"].median(TRANSPORT.label, "bytes") / 1000
+    return (
+        f"A service is ready after {start:.0f} ms of CPU, `import nuropb_rmq` takes "
+        f"{imported:.0f} ms of it, and a request that waits for its answer holds {held:.1f} KB, "
+        "its task included.\n"
+    )
+
+
+def blocks(results: Results, units: Units) -> Mapping[str, Callable[[], str]]:
+    """Each block by its name in the pages."""
+    return {
+        "machine": partial(_machine, results),
+        "compared": partial(_compared, results),
+        "costs": partial(_costs, results),
+        "start": partial(_start, results),
+        "scale-units": partial(scale.units_table, units),
+        "scale-model": partial(scale.model_table, units, scale.Node(), scale.Mesh(0)),
+    }
+
+
+def written() -> Iterator[tuple[Path, str]]:
+    """Yield each file that is made of the committed runs, as it must be."""
+    results = Results(run.read(RESULTS / "run.json"))
+    units = Units(**json.loads((RESULTS / "scale.json").read_text(encoding="utf-8")))
+    for name, text in files(results):
+        yield RESULTS / name, text
+    yield RESULTS / "scale.md", scale.page(units, scale.Node(), scale.Mesh(0))
+    made = blocks(results, units)
+    for name in PAGES:
+        page = (ROOT / name).read_text(encoding="utf-8")
+        filled = _BLOCK.sub(lambda found: f"{found[1]}\n{made[found[2]]()}\n{found[3]}", page)
+        yield ROOT / name, filled
+
+
+if __name__ == "__main__":
+    for path, text in written():
+        path.write_text(text, encoding="utf-8")
