@@ -13,7 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Final, TypeVar
 
 from . import steps
-from .adapter_config import RabbitMQConfiguration, described, options, reconfigured
+from .adapter_config import (
+    Given,
+    PrivateSettings,
+    RabbitMQConfiguration,
+    described,
+    options,
+    reconfigured,
+)
 from .broker import AmqpUrl
 from .callbacks import Callbacks
 from .config import TransportConfig
@@ -44,24 +51,6 @@ T = TypeVar("T")
 CONSUMER_CLOSED_WAIT_TIMEOUT = 10
 """Seconds that stop() gives to what is in hand, and stop_consuming() to the broker."""
 
-_NEVER_CALLED: Final = (
-    "on_connection_open",
-    "on_connection_open_error",
-    "on_connection_closed",
-    "on_channel_open",
-    "on_channel_closed",
-    "on_service_queue_declareok",
-    "on_response_queue_declareok",
-    "on_bindok",
-    "on_basic_qos_ok",
-    "on_consumer_cancelled",
-    "on_message_returned",
-    "on_service_message",
-    "on_service_message_complete",
-    "on_response_message",
-    "on_response_message_complete",
-)
-
 
 class _Begun(Ignorable[bool]):
     """True when the task that it follows has ended well."""
@@ -85,7 +74,7 @@ class _Begun(Ignorable[bool]):
             self.set_result(True)
 
 
-class RMQTransport:
+class RMQTransport(PrivateSettings):
     """Requests, commands, events and responses, as nuropb's RMQTransport has them.
 
     It can be constructed without a running loop. All else is called on the loop's thread, but for
@@ -95,8 +84,6 @@ class RMQTransport:
     core_settings: ClassVar[Mapping[str, Any]] = {}
     """For subclasses: settings of TransportConfig that nuropb has not (heartbeat, handler_timeout,
     …), in its units."""
-    is_leader: bool = True
-    """Told in the metadata of messages, and nothing else."""
 
     def __init__(  # noqa: PLR0917 - nuropb's signature
         self,
@@ -121,6 +108,7 @@ class RMQTransport:
         if not callable(message_callback):
             raise NuropbConfigurationError("message_callback", "must be a function")
         self._amqp_url = amqp_url
+        self._given = Given(message_callback, encryptor)
         self._config = TransportConfig(
             amqp_url=amqp_url,
             service_name=service_name,
@@ -128,7 +116,7 @@ class RMQTransport:
             client_only=False if client_only is None else client_only,
             **{"prefetch_count": 1, **self.core_settings, **options(default_ttl, kwargs)},
         )
-        self._warn_of_what_is_never_called()
+        steps.warn_of_callbacks(self)
         self._callbacks = Callbacks(
             self,
             message_callback,
@@ -148,15 +136,6 @@ class RMQTransport:
         """The Transport below."""
         self._transport = self.core
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def _warn_of_what_is_never_called(self) -> None:
-        never = [name for name in _NEVER_CALLED if getattr(self, name, None) is not None]
-        if never:
-            logger.warning(
-                "%s has methods that are not called any more: %s; see docs/migration.md",
-                type(self).__name__,
-                ", ".join(never),
-            )
 
     # -- what it is -------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ def test_every_member_has_a_true_row(document: str) -> None:
         ("| `_verbose` | gone |", "| `_verbose` | same |", "_verbose: same, and it is not there"),
         ("| `RMQTransport.stop` | changed |", "| `RMQTransport.stop` | gone |", "it is there"),
         ("| `RMQTransport.stop` | changed |", "| `RMQTransport.stop` | better |", "'better'"),
-        ("| gone | `service_name` |", "| gone | |", "nothing said about it"),
+        ("| gone | `connected` |", "| gone | |", "nothing said about it"),
     ],
 )
 def test_what_is_missing_or_untrue_is_found(
