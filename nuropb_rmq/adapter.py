@@ -156,8 +156,9 @@ class RMQTransport(PrivateSettings):
 
     @property
     def connected(self) -> bool:
-        """Whether the connections and all channels are up now."""
-        return self._transport.state.up
+        """Whether connections, channels and consumers are up now: not after stop_consuming()."""
+        transport = self._transport
+        return transport.state.up and (transport.consuming or self._config.client_only)
 
     @property
     def rpc_exchange(self) -> str:
@@ -172,12 +173,12 @@ class RMQTransport(PrivateSettings):
     @property
     def response_queue(self) -> str:
         """The queue of responses to this instance; another one may follow it at a recovery."""
-        return self._config.response_queue_name(self.instance_id)
+        return self.rmq_configuration["response_queue"]
 
     @property
     def rmq_configuration(self) -> RabbitMQConfiguration:
         """The names of all that it has on the broker."""
-        return described(self._config, self.instance_id)
+        return described(self._config, self.instance_id, self._transport.response_queue)
 
     # -- start and stop ---------------------------------------------------------------------
 

@@ -126,8 +126,13 @@ def options(default_ttl: object, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def described(config: TransportConfig, instance_id: str) -> RabbitMQConfiguration:
-    """The settings, as nuropb's rmq_configuration has them."""
+def described(
+    config: TransportConfig, instance_id: str, response_queue: str
+) -> RabbitMQConfiguration:
+    """Return the settings, as nuropb's rmq_configuration has them.
+
+    response_queue: the one in use; empty when none is.
+    """
     bindings = dict.fromkeys((config.service_name, *config.rpc_bindings))
     return {
         "rpc_exchange": config.rpc_exchange,
@@ -135,7 +140,7 @@ def described(config: TransportConfig, instance_id: str) -> RabbitMQConfiguratio
         "dl_exchange": config.dl_exchange,
         "dl_queue": config.dl_queue_name,
         "service_queue": config.service_queue_name,
-        "response_queue": config.response_queue_name(instance_id),
+        "response_queue": response_queue or config.response_queue_name(instance_id),
         "rpc_bindings": [config.service_name] if config.client_only else list(bindings),
         "event_bindings": [] if config.client_only else list(config.event_bindings),
         "default_ttl": round(config.default_ttl * 1000),

@@ -131,7 +131,7 @@ class RMQAPI(NuropbInterface):
 
     @property
     def connected(self) -> bool:
-        """Whether the connections and all channels are up now."""
+        """Whether connections, channels and consumers are up now."""
         return self._transport.connected
 
     @property

@@ -83,8 +83,6 @@ class Transport(Managed):
         self._dispatcher: Dispatcher | None = None
         self._serving = True
 
-    # -- what it is -------------------------------------------------------------------------
-
     @property
     def config(self) -> TransportConfig:
         """The configuration it was made with."""
@@ -94,6 +92,11 @@ class Transport(Managed):
     def instance_id(self) -> str:
         """Its instance id; made at start() when the configuration has none."""
         return self._instance_id
+
+    @property
+    def response_queue(self) -> str:
+        """The queue of responses to this instance; "" before start(). A recovery may renew it."""
+        return self._outbound.topology.response_queue.name if self._links else ""
 
     @property
     def state(self) -> State:
@@ -270,8 +273,6 @@ class Transport(Managed):
         self._posts.close()
         self._replies.fail_all(reason)
         self._life.set(final, reason)
-
-    # -- state ------------------------------------------------------------------------------
 
     def _link_changed(self, changed: Link) -> None:
         self._life.wake()
