@@ -36,7 +36,13 @@ from .head import short
 from .hooks import Hooks
 from .ignorable import Ignorable
 from .posting import milliseconds
-from .protocol import AcknowledgeAction, MessageCallbackFunction, new_id
+from .protocol import (
+    AcknowledgeAction,
+    MessageCallbackFunction,
+    MessageCompleteFunction,
+    TransportServicePayload,
+    new_id,
+)
 from .sealing import PayloadEncryptor
 from .session import Run
 from .settling import SettlingChannel
@@ -321,6 +327,12 @@ class RMQTransport(PrivateSettings):
         return self._transport.post(
             payload, ttl=ttl, priority=priority, encoding=encoding, encrypted=encrypted
         )
+
+    def as_received(
+        self, response: dict[str, Any], *, encrypted: bool
+    ) -> tuple[TransportServicePayload, MessageCompleteFunction, dict[str, Any]]:
+        """Return what message_callback gets with a response: for RMQAPI."""
+        return self._callbacks.as_received(response, encrypted)
 
     @classmethod
     def acknowledge_service_message(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Final, TypedDict
 
 from .broker import AmqpUrl
@@ -78,8 +79,8 @@ def _told(name: str) -> _Setting:
 class PrivateSettings:
     """The underscored settings of nuropb's transport, for programs that read them."""
 
-    _service_name = _Setting(lambda transport: transport.service_name)
-    _instance_id = _Setting(lambda transport: transport.instance_id)
+    _service_name = _Setting(attrgetter("service_name"))
+    _instance_id = _Setting(attrgetter("instance_id"))
     _rpc_exchange = _told("rpc_exchange")
     _events_exchange = _told("events_exchange")
     _dl_exchange = _told("dl_exchange")
@@ -88,11 +89,11 @@ class PrivateSettings:
     _response_queue = _told("response_queue")
     _rpc_bindings = _Setting(lambda transport: set(transport.rmq_configuration["rpc_bindings"]))
     _event_bindings = _Setting(lambda transport: set(transport.rmq_configuration["event_bindings"]))
-    _prefetch_count = _Setting(lambda transport: transport._config.prefetch_count)
+    _prefetch_count = _Setting(attrgetter("core.config.prefetch_count"))
     _default_ttl = _told("default_ttl")
     _client_only = _told("client_only")
-    _message_callback = _Setting(lambda transport: transport._given.message_callback)
-    _encryptor = _Setting(lambda transport: transport._given.encryptor)
+    _message_callback = _Setting(attrgetter("_given.message_callback"))
+    _encryptor = _Setting(attrgetter("_given.encryptor"))
 
     is_leader: bool = True
     """Told in the metadata of messages, and nothing else."""

@@ -310,7 +310,7 @@ async def test_the_response_queue_that_it_tells_is_the_one_in_use(
             with pika.BlockingConnection(pika.URLParameters(programs.url)) as connection:
                 with pytest.raises(ChannelClosedByBroker, match="RESOURCE_LOCKED") as raised:
                     connection.channel().queue_declare(told[1], passive=True)
-                return raised.value.reply_text
+                return str(raised.value.reply_text)
 
         assert told[1] in await asyncio.to_thread(declared)
         await client.stop()
