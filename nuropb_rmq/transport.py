@@ -365,8 +365,8 @@ class Transport(Managed):
         `timeout`, in seconds, is also the message's expiration (`request_timeout` by default). In a
         handler it is at most what the handled request has left (`inherit_deadline`).
         Cancelling forgets the call. Raises what send() raises, NuropbTimeoutError when there is
-        no response in time, NuropbOutcomeUnknownError when it was lost with a connection, and
-        PendingFullError when `max_pending` requests wait already.
+        no response in time, MalformedMessageError or EncryptionError when it cannot be read,
+        NuropbOutcomeUnknownError when it was lost with a connection, and PendingFullError.
         """
         self._life.check_open()
         if envelope.check_outgoing(payload) is not REQUEST:
