@@ -7,14 +7,23 @@ from .adapter import CONSUMER_CLOSED_WAIT_TIMEOUT, RMQTransport
 from .adapter_config import RabbitMQConfiguration
 from .callbacks import decode_rmq_body, verbose
 from .compat import (
+    MeshService,
     build_amqp_url,
     build_rmq_api_url,
     configure_mesh,
     configure_nuropb_rmq,
+    connect,
     create_client,
     create_service,
     create_virtual_host,
+    default_connection_properties,
     delete_virtual_host,
+    describe_service,
+    error_dict_from_exception,
+    get_virtual_host_queues,
+    get_virtual_hosts,
+    method_requires_nuropb_context,
+    obfuscate_credentials,
     rmq_api_url_from_amqp_url,
 )
 from .config import TransportConfig
@@ -70,6 +79,7 @@ from .interface import (
     ResultFutureResponsePayload,
     ServicePayloadTypes,
 )
+from .marks import AuthorizeFunc
 from .mesh import Mesh
 from .message import Completion, Handler, Message
 from .protocol import (
@@ -106,6 +116,7 @@ __all__ = [
     "AccessToken",
     "AcknowledgeAction",
     "AcknowledgeCallbackFunction",
+    "AuthorizeFunc",
     "BrokerAuthenticationError",
     "BrokerTLSError",
     "BrokerUnreachableError",
@@ -123,6 +134,7 @@ __all__ = [
     "InstanceInUseError",
     "MalformedMessageError",
     "Mesh",
+    "MeshService",
     "Message",
     "MessageCallbackFunction",
     "MessageCompleteFunction",
@@ -178,13 +190,21 @@ __all__ = [
     "configure",
     "configure_mesh",
     "configure_nuropb_rmq",
+    "connect",
     "create_client",
     "create_service",
     "create_virtual_host",
     "decode_rmq_body",
+    "default_connection_properties",
     "delete_virtual_host",
+    "describe_service",
+    "error_dict_from_exception",
+    "get_virtual_host_queues",
+    "get_virtual_hosts",
     "mesh_event",
+    "method_requires_nuropb_context",
     "nuropb_context",
+    "obfuscate_credentials",
     "publish_to_mesh",
     "rmq_api_url_from_amqp_url",
     "verbose",

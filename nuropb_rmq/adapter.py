@@ -13,7 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Final, TypeVar
 
 from . import steps
-from .adapter_config import RabbitMQConfiguration, described, options, reconfigured
+from .adapter_config import (
+    Given,
+    PrivateSettings,
+    RabbitMQConfiguration,
+    described,
+    options,
+    reconfigured,
+)
 from .broker import AmqpUrl
 from .callbacks import Callbacks
 from .config import TransportConfig
@@ -29,7 +36,13 @@ from .head import short
 from .hooks import Hooks
 from .ignorable import Ignorable
 from .posting import milliseconds
-from .protocol import AcknowledgeAction, MessageCallbackFunction, new_id
+from .protocol import (
+    AcknowledgeAction,
+    MessageCallbackFunction,
+    MessageCompleteFunction,
+    TransportServicePayload,
+    new_id,
+)
 from .sealing import PayloadEncryptor
 from .session import Run
 from .settling import SettlingChannel
@@ -43,24 +56,6 @@ T = TypeVar("T")
 
 CONSUMER_CLOSED_WAIT_TIMEOUT = 10
 """Seconds that stop() gives to what is in hand, and stop_consuming() to the broker."""
-
-_NEVER_CALLED: Final = (
-    "on_connection_open",
-    "on_connection_open_error",
-    "on_connection_closed",
-    "on_channel_open",
-    "on_channel_closed",
-    "on_service_queue_declareok",
-    "on_response_queue_declareok",
-    "on_bindok",
-    "on_basic_qos_ok",
-    "on_consumer_cancelled",
-    "on_message_returned",
-    "on_service_message",
-    "on_service_message_complete",
-    "on_response_message",
-    "on_response_message_complete",
-)
 
 
 class _Begun(Ignorable[bool]):
@@ -85,7 +80,7 @@ class _Begun(Ignorable[bool]):
             self.set_result(True)
 
 
-class RMQTransport:
+class RMQTransport(PrivateSettings):
     """Requests, commands, events and responses, as nuropb's RMQTransport has them.
 
     It can be constructed without a running loop. All else is called on the loop's thread, but for
@@ -95,8 +90,6 @@ class RMQTransport:
     core_settings: ClassVar[Mapping[str, Any]] = {}
     """For subclasses: settings of TransportConfig that nuropb has not (heartbeat, handler_timeout,
     …), in its units."""
-    is_leader: bool = True
-    """Told in the metadata of messages, and nothing else."""
 
     def __init__(  # noqa: PLR0917 - nuropb's signature
         self,
@@ -121,6 +114,7 @@ class RMQTransport:
         if not callable(message_callback):
             raise NuropbConfigurationError("message_callback", "must be a function")
         self._amqp_url = amqp_url
+        self._given = Given(message_callback, encryptor)
         self._config = TransportConfig(
             amqp_url=amqp_url,
             service_name=service_name,
@@ -128,7 +122,7 @@ class RMQTransport:
             client_only=False if client_only is None else client_only,
             **{"prefetch_count": 1, **self.core_settings, **options(default_ttl, kwargs)},
         )
-        self._warn_of_what_is_never_called()
+        steps.warn_of_callbacks(self)
         self._callbacks = Callbacks(
             self,
             message_callback,
@@ -149,15 +143,6 @@ class RMQTransport:
         self._transport = self.core
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _warn_of_what_is_never_called(self) -> None:
-        never = [name for name in _NEVER_CALLED if getattr(self, name, None) is not None]
-        if never:
-            logger.warning(
-                "%s has methods that are not called any more: %s; see docs/migration.md",
-                type(self).__name__,
-                ", ".join(never),
-            )
-
     # -- what it is -------------------------------------------------------------------------
 
     @property
@@ -177,8 +162,9 @@ class RMQTransport:
 
     @property
     def connected(self) -> bool:
-        """Whether the connections and all channels are up now."""
-        return self._transport.state.up
+        """Whether connections, channels and consumers are up now: not after stop_consuming()."""
+        transport = self._transport
+        return transport.state.up and (transport.consuming or self._config.client_only)
 
     @property
     def rpc_exchange(self) -> str:
@@ -193,12 +179,12 @@ class RMQTransport:
     @property
     def response_queue(self) -> str:
         """The queue of responses to this instance; another one may follow it at a recovery."""
-        return self._config.response_queue_name(self.instance_id)
+        return self.rmq_configuration["response_queue"]
 
     @property
     def rmq_configuration(self) -> RabbitMQConfiguration:
         """The names of all that it has on the broker."""
-        return described(self._config, self.instance_id)
+        return described(self._config, self.instance_id, self._transport.response_queue)
 
     # -- start and stop ---------------------------------------------------------------------
 
@@ -341,6 +327,12 @@ class RMQTransport:
         return self._transport.post(
             payload, ttl=ttl, priority=priority, encoding=encoding, encrypted=encrypted
         )
+
+    def as_received(
+        self, response: dict[str, Any], *, encrypted: bool
+    ) -> tuple[TransportServicePayload, MessageCompleteFunction, dict[str, Any]]:
+        """Return what message_callback gets with a response: for RMQAPI."""
+        return self._callbacks.as_received(response, encrypted)
 
     @classmethod
     def acknowledge_service_message(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Final, TypedDict
 
 from .broker import AmqpUrl
 from .config import TransportConfig
 from .exceptions import NuropbConfigurationError
+from .protocol import MessageCallbackFunction
+from .sealing import PayloadEncryptor
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,69 @@ class RabbitMQConfiguration(TypedDict):
     client_only: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a transport was constructed with, beside its settings."""
+
+    message_callback: MessageCallbackFunction
+    encryptor: PayloadEncryptor | None
+
+
+class _Setting:
+    """A setting under the name that it has in nuropb's transport: it can be read, not set."""
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, transport: object, owner: type) -> Any:
+        return self if transport is None else self._read(transport)
+
+    def __set__(self, transport: object, value: object) -> None:
+        raise AttributeError(
+            f"{self._name} cannot be set: give {self._name[1:]} to {type(transport).__name__}() "
+            "when it is made"
+        )
+
+
+def _told(name: str) -> _Setting:
+    return _Setting(lambda transport: transport.rmq_configuration[name])
+
+
+class PrivateSettings:
+    """The underscored settings of nuropb's transport, for programs that read them."""
+
+    _service_name = _Setting(attrgetter("service_name"))
+    _instance_id = _Setting(attrgetter("instance_id"))
+    _rpc_exchange = _told("rpc_exchange")
+    _events_exchange = _told("events_exchange")
+    _dl_exchange = _told("dl_exchange")
+    _dl_queue = _told("dl_queue")
+    _service_queue = _told("service_queue")
+    _response_queue = _told("response_queue")
+    _rpc_bindings = _Setting(lambda transport: set(transport.rmq_configuration["rpc_bindings"]))
+    _event_bindings = _Setting(lambda transport: set(transport.rmq_configuration["event_bindings"]))
+    _prefetch_count = _Setting(attrgetter("core.config.prefetch_count"))
+    _default_ttl = _told("default_ttl")
+    _client_only = _told("client_only")
+    _message_callback = _Setting(attrgetter("_given.message_callback"))
+    _encryptor = _Setting(attrgetter("_given.encryptor"))
+
+    is_leader: bool = True
+    """Told in the metadata of messages, and nothing else."""
+
+    @property
+    def _is_leader(self) -> bool:
+        return self.is_leader
+
+    @_is_leader.setter
+    def _is_leader(self, value: bool) -> None:
+        self.is_leader = value
+
+
 def options(default_ttl: object, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """What RMQTransport is given, as settings of TransportConfig. Others are told, once.
 
@@ -61,8 +127,13 @@ def options(default_ttl: object, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def described(config: TransportConfig, instance_id: str) -> RabbitMQConfiguration:
-    """The settings, as nuropb's rmq_configuration has them."""
+def described(
+    config: TransportConfig, instance_id: str, response_queue: str
+) -> RabbitMQConfiguration:
+    """Return the settings, as nuropb's rmq_configuration has them.
+
+    response_queue: the one in use; empty when none is.
+    """
     bindings = dict.fromkeys((config.service_name, *config.rpc_bindings))
     return {
         "rpc_exchange": config.rpc_exchange,
@@ -70,7 +141,7 @@ def described(config: TransportConfig, instance_id: str) -> RabbitMQConfiguratio
         "dl_exchange": config.dl_exchange,
         "dl_queue": config.dl_queue_name,
         "service_queue": config.service_queue_name,
-        "response_queue": config.response_queue_name(instance_id),
+        "response_queue": response_queue or config.response_queue_name(instance_id),
         "rpc_bindings": [config.service_name] if config.client_only else list(bindings),
         "event_bindings": [] if config.client_only else list(config.event_bindings),
         "default_ttl": round(config.default_ttl * 1000),

@@ -38,6 +38,7 @@ from .protocol import (
     NUROPB_VERSION,
     AcknowledgeAction,
     MessageCallbackFunction,
+    MessageCompleteFunction,
     TransportServicePayload,
 )
 from .settling import SettlingChannel
@@ -57,6 +58,7 @@ _MAX_DEPTH: Final = 100
 """Of what decode_rmq_body decodes, which knows no configuration."""
 _OF_REQUESTS: Final = {HEADER_TYPE: "request", HEADER_VERSION: NUROPB_VERSION}
 """Metadata of a request that failed are those of the request (nuropb's rule)."""
+_OF_RESPONSES: Final = {HEADER_TYPE: "response"}
 _CONCLUDED: Final = Completion(Outcome.DONE)
 """What a handler returns that has ended its delivery: nobody looks at it."""
 
@@ -280,16 +282,17 @@ class Callbacks:
             "warning": None,
             "reply_to": "",
         }
-        message: TransportServicePayload = {
-            "nuropb_protocol": NUROPB_PROTOCOL_VERSION,
-            "nuropb_type": "response",
-            "nuropb_payload": payload,
-            "correlation_id": correlation_id,
-            "trace_id": trace_id,
-            "ttl": None,
-        }
+        message = _response_message(payload)
         metadata = self.metadata(_OF_REQUESTS, correlation_id, trace_id, request.encrypted)
         self._hand_over(message, metadata)
+
+    def as_received(
+        self, payload: dict[str, Any], encrypted: bool
+    ) -> tuple[TransportServicePayload, MessageCompleteFunction, dict[str, Any]]:
+        """Return what the callback would get with this response."""
+        ids = payload["correlation_id"], payload["trace_id"]
+        metadata = self.metadata(_OF_RESPONSES, *ids, encrypted)
+        return _response_message(payload), ResponseCall(self, metadata).complete, metadata
 
     def _hand_over(self, message: TransportServicePayload, metadata: dict[str, Any]) -> None:
         call = ResponseCall(self, metadata)
@@ -320,6 +323,17 @@ def _service_message(head: Head, payload: dict[str, Any]) -> TransportServicePay
         "correlation_id": head.correlation_id,
         "trace_id": head.trace_id,
         "ttl": head.ttl,
+    }
+
+
+def _response_message(payload: dict[str, Any]) -> TransportServicePayload:
+    return {
+        "nuropb_protocol": NUROPB_PROTOCOL_VERSION,
+        "nuropb_type": "response",
+        "nuropb_payload": payload,
+        "correlation_id": payload["correlation_id"],
+        "trace_id": payload["trace_id"],
+        "ttl": None,
     }
 
 

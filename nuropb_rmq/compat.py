@@ -1,6 +1,6 @@
-"""What a NuroPb program imports from nuropb.nuropb_api and nuropb.rmq_lib, beside the classes.
+"""Functions that a NuroPb program imports: of nuropb_api, rmq_lib, contexts and utils.
 
-All of it is synchronous, as it is there, and may be called while a loop runs in the same thread,
+What blocks is synchronous, as it is there, and may be called while a loop runs in the same thread,
 which waits meanwhile. TLS is verified unless `verify` is False, over HTTP too.
 """
 
@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 from .broker import AmqpUrl, Broker, typed
 from .config import TransportConfig
+from .exceptions import ServiceNotConfigured
+from .marks import marks_of
+from .message import describe
+from .methods import Published
 from .protocol import (
     DEFAULT_DL_EXCHANGE,
     DEFAULT_EVENTS_EXCHANGE,
@@ -32,16 +36,32 @@ __all__ = [
     "build_rmq_api_url",
     "configure_mesh",
     "configure_nuropb_rmq",
+    "connect",
     "create_client",
     "create_service",
     "create_virtual_host",
+    "default_connection_properties",
     "delete_virtual_host",
+    "describe_service",
+    "error_dict_from_exception",
+    "get_virtual_host_queues",
+    "get_virtual_hosts",
+    "method_requires_nuropb_context",
+    "obfuscate_credentials",
     "rmq_api_url_from_amqp_url",
 ]
+
+T = TypeVar("T")
 
 DEFAULT_MESH: Final = "nuropb"
 """The virtual host of create_client, create_service and configure_mesh."""
 DEFAULT_DL_QUEUE: Final = "nuropb-dl-queue"
+_DEFAULTS: Final = {
+    "host": "localhost",
+    "username": "guest",
+    "password": "guest",
+    "vhost": DEFAULT_MESH,
+}
 _HTTPS: Final = ("amqps", "https")
 
 EventCallback = Callable[[str, Any, Any, Any, str | None], Awaitable[None] | None]
@@ -75,6 +95,23 @@ class MeshService:
             waiting = self._event_callback(topic, event, target, context, trace_id)
             if waiting is not None:
                 await waiting
+
+
+def default_connection_properties(connection_properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties with guest's on localhost, virtual host nuropb, where they are missing.
+
+    A cafile means TLS, as in nuropb, and TLS is verified, where nuropb has verify=False.
+    """
+    given = typed("connection_properties", connection_properties, dict, "a dict")
+    tls = bool(given.get("ssl") or given.get("cafile"))
+    return {**_DEFAULTS, "ssl": tls, "verify": tls, "port": 5671 if tls else 5672, **given}
+
+
+async def connect(instance_id: str | None = None) -> RMQAPI:
+    """Return a connected client of the mesh nuropb on localhost. Raises what connect() raises."""
+    client = create_client(instance_id=instance_id)
+    await client.connect()
+    return client
 
 
 def create_client(
@@ -145,13 +182,10 @@ def _amqp_url(given: str | dict[str, Any] | None, vhost: str | None = None) -> A
     """What was given, with nuropb's defaults for what is missing; verify stays True."""
     if isinstance(given, str):
         return given
-    defaults = {
-        "host": "localhost",
-        "username": "guest",
-        "password": "guest",
-        "vhost": vhost or DEFAULT_MESH,
-    }
-    return {**defaults, **typed("connection_properties", given or {}, dict, "a URL or a dict")}
+    properties = typed("connection_properties", given or {}, dict, "a URL or a dict")
+    if vhost is not None and "vhost" not in properties:
+        properties = {**properties, "vhost": vhost}
+    return default_connection_properties(properties)
 
 
 # -- rmq_lib --------------------------------------------------------------------------------
@@ -201,6 +235,22 @@ def delete_virtual_host(api_url: str, vhost_url: AmqpUrl) -> None:
     _blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.delete_vhost(vhost)))
 
 
+def get_virtual_hosts(api_url: str, vhost_url: AmqpUrl) -> list[dict[str, Any]]:
+    """Return all virtual hosts, as the management API describes them, to the user of `api_url`.
+
+    Raises as for creating one.
+    """
+    return _blocking(_with_vhost(api_url, vhost_url, lambda api, _: api.vhosts()))
+
+
+def get_virtual_host_queues(api_url: str, vhost_url: AmqpUrl) -> list[dict[str, Any]] | None:
+    """Return the queues of the virtual host; None when it is missing. Raises as for creating it."""
+    try:
+        return _blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.queues(vhost)))
+    except ServiceNotConfigured:
+        return None
+
+
 def configure_nuropb_rmq(
     rmq_url: AmqpUrl,
     events_exchange: str,
@@ -230,8 +280,8 @@ def configure_nuropb_rmq(
 async def _with_vhost(
     api_url: str,
     vhost_url: AmqpUrl,
-    call: Callable[[ManagementAPI, str], Coroutine[Any, Any, None]],
-) -> None:
+    call: Callable[[ManagementAPI, str], Coroutine[Any, Any, T]],
+) -> T:
     from .management import ManagementAPI  # noqa: PLC0415 - brings httpx, as in setup
 
     broker = Broker.parse(vhost_url, field="vhost_url")
@@ -242,7 +292,7 @@ async def _with_vhost(
         password=None if own else broker.password,
         verify=True if broker.tls is None else broker.tls.context(),
     ) as api:
-        await call(api, broker.vhost)
+        return await call(api, broker.vhost)
 
 
 def _credentials(username: str | None, password: str | None) -> str:
@@ -255,7 +305,33 @@ def _quoted(part: str) -> str:
     return quote(part, safe="%")
 
 
-def _blocking(work: Coroutine[Any, Any, None]) -> None:
+def _blocking(work: Coroutine[Any, Any, T]) -> T:
     """Do it in a loop of its own: there may be one in this thread."""
     with ThreadPoolExecutor(1, "nuropb-blocking") as thread:
-        thread.submit(asyncio.run, work).result()
+        return thread.submit(asyncio.run, work).result()
+
+
+# -- contexts and utils ---------------------------------------------------------------------
+
+
+def describe_service(class_instance: object) -> dict[str, Any]:
+    """Return what a service of this object answers to nuropb_describe.
+
+    Raises NuropbConfigurationError for methods that could never be called.
+    """
+    return Published(class_instance, getattr(class_instance, "_service_name", "")).describe()
+
+
+def method_requires_nuropb_context(method: Callable[..., Any]) -> bool:
+    """Return whether a method is decorated with @nuropb_context."""
+    return marks_of(method).context_parameter is not None
+
+
+def error_dict_from_exception(exception: BaseException) -> dict[str, Any]:
+    """Return class name and text of an error, as a response carries them."""
+    return describe(exception)
+
+
+def obfuscate_credentials(url_with_credentials: AmqpUrl) -> str:
+    """Return the broker's URL without its password. Raises NuropbConfigurationError."""
+    return str(Broker.parse(url_with_credentials, field="url_with_credentials"))

@@ -132,7 +132,7 @@ class TransportConfig:
     request_timeout: float = 30.0
     """For an answer, where request() is given no timeout."""
     default_ttl: float = 43_200.0
-    """Expiration of commands without their own."""
+    """Expiration of commands, and of requests that send() and post() send, without their own."""
     max_pending: int = 100_000
     """The most requests that may wait for their answers; PendingFullError beyond."""
     outbox_messages: int = 10_000

@@ -309,7 +309,8 @@ def mesh_event(*topics: str) -> Callable[[_F], _F]:
 
     It gets those of `topic`, `event`, `target` and `context` that it has parameters for. The
     topics become bindings of the service's queue. The method cannot be requested or commanded.
-    Used twice, both count.
+    Used twice, both count. A binding outlives its handler, for another instance may still want the
+    topic: events that nothing here handles are named in a WARNING, and dead-lettered. Unbind it.
     """
     if not topics or not all(isinstance(topic, str) and topic for topic in topics):
         raise TypeError('mesh_event: topics are needed, as in @mesh_event("orders.*")')

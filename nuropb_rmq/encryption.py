@@ -152,6 +152,7 @@ class Encryptor:
         EncryptionError when the service's public key is unknown, or when no encrypted request with
         this correlation id waits for its response here.
         """
+        _check(payload, correlation_id, service_name or "")
         if service_name is None:
             key = self._take_owed(correlation_id)
         else:
@@ -166,6 +167,7 @@ class Encryptor:
         A request with the same correlation id, which may be under way, keeps its key.
         EncryptionError as for encrypt_payload; the correlation id is not looked at.
         """
+        _check(payload, correlation_id, service_name)
         return _seal(self._key_for(service_name), payload)
 
     def decrypt_payload(self, payload: bytes, correlation_id: str) -> bytes:
@@ -176,7 +178,7 @@ class Encryptor:
         it opens with no key that we have. Where it is known which of the two it must be,
         open_response and open_request do not take one for the other.
         """
-        wrapped, token = _taken_apart(payload)
+        wrapped, token = _taken_apart(payload, correlation_id)
         with self._lock:
             sent = self._sent.get(correlation_id)
         plain = None if sent is None else _open(sent, token)
@@ -196,7 +198,7 @@ class Encryptor:
 
         EncryptionError when none waits, or it does not open with that.
         """
-        _, token = _taken_apart(payload)
+        _, token = _taken_apart(payload, correlation_id)
         with self._lock:
             sent = self._sent.get(correlation_id)
         if sent is None:
@@ -216,7 +218,7 @@ class Encryptor:
         So a call of our own opens when we called ourselves only, whoever led it here.
         EncryptionError when it does not.
         """
-        wrapped, token = _taken_apart(payload)
+        wrapped, token = _taken_apart(payload, correlation_id)
         key = self._unwrap(wrapped)
         plain = _open(key, token)
         if plain is None:
@@ -357,7 +359,18 @@ def _public_key(service_name: str, given: rsa.RSAPublicKey | str | bytes) -> rsa
     return key
 
 
-def _taken_apart(payload: bytes) -> tuple[bytes, bytes]:
+def _check(payload: object, correlation_id: object, service_name: object = "") -> None:
+    kinds = (bytes, str, str)
+    given = (payload, correlation_id, service_name)
+    if not all(map(isinstance, given, kinds)):
+        named = ", ".join(type(each).__name__ for each in given)
+        raise EncryptionError(
+            f"payload, correlation_id, service_name: {named}, not bytes, str, str"
+        )
+
+
+def _taken_apart(payload: bytes, correlation_id: str) -> tuple[bytes, bytes]:
+    _check(payload, correlation_id)
     wrapped, separator, token = payload.partition(b".")
     if not separator:
         raise EncryptionError("body is not encrypted: it has no wrapped key before a '.'")
@@ -366,18 +379,6 @@ def _taken_apart(payload: bytes) -> tuple[bytes, bytes]:
 
 def _seal(key: _Key, payload: bytes) -> bytes:
     return b"%b.%b" % (key.wrapped, binascii.b2a_base64(key.fernet.encrypt(payload), newline=False))
-
-
-def sealed_size(size: int, wrapped: int) -> int:
-    """Bytes of a body of `size` bytes when it is encrypted, behind a wrapped key of `wrapped`."""
-    # A Fernet token has version, time, IV and HMAC around what AES-CBC pads to whole blocks; it is
-    # base64 itself, and base64 once more on the wire.
-    token = 1 + 8 + 16 + 16 * (size // 16 + 1) + 32
-    return wrapped + len(b".") + _base64_size(_base64_size(token))
-
-
-def _base64_size(size: int) -> int:
-    return (size + 2) // 3 * 4
 
 
 def _open(key: _Key, token: bytes) -> bytes | None:

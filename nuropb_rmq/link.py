@@ -19,7 +19,7 @@ from .exceptions import (
 )
 from .origins import report
 from .quiet import quietly
-from .refusals import ending
+from .refusals import ending, located
 from .session import Role, Session
 from .state import State
 from .watch import noticed_after
@@ -319,9 +319,10 @@ class Link:
             self._set(State.RECOVERING, reason)
 
     def _fail(self, error: NuropbTransportError) -> None:
-        self._set(State.FAILED, error)
+        text = str(error)
+        self._set(State.FAILED, located(self, error))
         if not self._start_failed(error):
-            logger.error("%s: given up after %.1f s: %s", self, self._away(), error)
+            logger.error("%s: given up after %.1f s: %s", self, self._away(), text)
 
     def _start_failed(self, error: NuropbTransportError) -> bool:
         if self._first.done():

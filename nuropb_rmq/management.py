@@ -125,6 +125,10 @@ class ManagementAPI:
         """The broker's overview: `rabbitmq_version`, `cluster_name`, `object_totals`, …"""
         return self._object(await self._call("GET", "overview"))
 
+    async def vhosts(self) -> list[dict[str, Any]]:
+        """The virtual hosts that the user may see."""
+        return self._objects(await self._call("GET", "vhosts"), "virtual hosts")
+
     async def vhost_exists(self, name: str) -> bool:
         """Whether the virtual host exists. The user needs the tag `administrator`."""
         return await self._get("vhosts", _segment("name", name)) is not None
@@ -162,9 +166,7 @@ class ManagementAPI:
     async def queues(self, vhost: str) -> list[dict[str, Any]]:
         """The virtual host's queues, with counts as in `queue`. ServiceNotConfigured without it."""
         found = await self._call("GET", "queues", _segment("vhost", vhost))
-        if not isinstance(found, list):
-            raise NuropbTransportError(f"management API {self._base_url}: no list of queues")
-        return [self._object(queue) for queue in found]
+        return self._objects(found, "queues")
 
     async def delete_queue(self, vhost: str, name: str) -> None:
         """Delete the queue with its messages; one that is missing is deleted already."""
@@ -274,6 +276,11 @@ class ManagementAPI:
             raise NuropbTransportError(
                 f"management API {self._base_url}: the answer is not JSON; is this RabbitMQ?"
             ) from error
+
+    def _objects(self, value: Any, what: str) -> list[dict[str, Any]]:
+        if not isinstance(value, list):
+            raise NuropbTransportError(f"management API {self._base_url}: no list of {what}")
+        return [self._object(each) for each in value]
 
     def _object(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):

@@ -260,9 +260,11 @@ class Mesh(Managed):
         255) has an effect where the service is made with TransportConfig(max_priority=…).
 
         Raises NuropbRemoteError with the service's own error, NuropbTimeoutError,
-        NuropbNotDeliveredError (no such service), NuropbOutcomeUnknownError (the connection was
-        lost meanwhile), EncryptionError, NuropbValidationError and NuropbSerializationError (what
-        cannot be sent), OutboxFullError, TransportClosedError.
+        NuropbNotDeliveredError (no queue of that service), NuropbOutcomeUnknownError (the
+        connection was lost meanwhile), PublishNackedError (the broker refused it), EncryptionError,
+        MalformedMessageError (an answer that cannot be read), NuropbValidationError and
+        NuropbSerializationError (what cannot be sent), OutboxFullError, PendingFullError among
+        them, TransportClosedError.
         """
         payload = _call("request", service, method, params, context=context, trace_id=trace_id)
         response = await self._caller.request(
@@ -288,7 +290,9 @@ class Mesh(Managed):
         priority: int | None = None,
         encrypted: bool | None = None,
     ) -> None:
-        """Have the method run once, without an answer; returns when the broker has the command.
+        """Have the method run, without an answer; returns when the broker has the command.
+
+        It runs at least once: again where its process or the broker dies before the ack.
 
         `ttl`, in seconds, is its expiration (12 hours); `timeout` how long to wait for the broker
         (30). `encrypted` and `priority` as for request(): so the first command to a service waits

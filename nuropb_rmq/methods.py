@@ -1,7 +1,8 @@
 """What a service object publishes: its methods, its event handlers, its description.
 
 Published are the public methods of the object's class and its bases, found without touching the
-object: no property is read, and nothing that is merely stored in an attribute is called.
+object: no property is read, and nothing that is merely stored in an attribute is called, but for a
+`_handle_event_`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ __all__ = ["DESCRIBE", "EventHandler", "Method", "Published"]
 
 DESCRIBE: Final = "nuropb_describe"
 """The method that every service answers, and none has."""
+HANDLE_EVENT: Final = "_handle_event_"
+"""The method that gets the events which no other is marked for."""
 _EVENT_PARAMETERS: Final = frozenset({"topic", "event", "target", "context"})
 
 
@@ -66,6 +69,7 @@ class Published:
     def __init__(self, service: object, service_name: str) -> None:
         """Raises NuropbConfigurationError for methods that could never be called."""
         self.service_name = service_name
+        self._service = service
         self.methods: dict[str, Method] = {}
         self._handlers: list[EventHandler] = []
         self._fallback: EventHandler | None = None
@@ -80,9 +84,11 @@ class Published:
             for handler in self._handlers
             for topic in handler.marks.topics
         ]
+        self._set: tuple[object, EventHandler | None] = (None, None)
+        self._of_the_object()  # what could never be called is told now
 
     def _add(self, name: str, call: Callable[..., Any], marks: Marks) -> None:
-        if name == "_handle_event_":
+        if name == HANDLE_EVENT:
             self._fallback = _event_handler(name, call, marks, takes_all=True)
         elif marks.topics:
             self._handlers.append(_event_handler(name, call, marks, takes_all=False))
@@ -106,11 +112,33 @@ class Published:
         return tuple(each.name for each in self.methods.values() if each.marks.requires_encryption)
 
     def handlers(self, topic: str) -> tuple[EventHandler, ...]:
-        """Who gets an event of this topic; `_handle_event_` what nobody else is marked for."""
-        found = [each for expression, each in self._matchers if matches(expression, topic)]
-        if found:
-            return tuple(dict.fromkeys(found))
-        return () if self._fallback is None else (self._fallback,)
+        """Return those that are marked for events of this topic."""
+        found = (each for expression, each in self._matchers if matches(expression, topic))
+        return tuple(dict.fromkeys(found))
+
+    def fallback(self) -> tuple[EventHandler, ...]:
+        """Return `_handle_event_`, if there is one: it gets what no handler is marked for."""
+        handler = self._of_the_object() or self._fallback
+        return () if handler is None else (handler,)
+
+    def _of_the_object(self) -> EventHandler | None:
+        """Return the `_handle_event_` that was set on the object itself, perhaps a moment ago."""
+        owner = self._service
+        call = None if isinstance(owner, type) else getattr(owner, "__dict__", {}).get(HANDLE_EVENT)
+        known, handler = self._set
+        if call is not known:
+            if call is not None and (not callable(call) or generates(call)):
+                raise NuropbConfigurationError(
+                    "service",
+                    f"its {HANDLE_EVENT} must be a function or coroutine function, not a "
+                    + ("generator function" if callable(call) else type(call).__name__),
+                )
+            handler = None
+            if call is not None:
+                marks = _marks(owner, HANDLE_EVENT, call)
+                handler = _event_handler(HANDLE_EVENT, call, marks, takes_all=True)
+            self._set = call, handler
+        return handler
 
     def describe(self) -> dict[str, Any]:
         """The answer to nuropb_describe."""
@@ -172,16 +200,19 @@ def _marks(service: object, name: str, function: object) -> Marks:
                 "decorator, or put publish_to_mesh above it"
             )
         if not marks.hidden:
-            _check_override(service if isinstance(service, type) else type(service), name, marks)
+            owner = service if isinstance(service, type) else type(service)
+            _check_override(owner, name, function, marks)
     except TypeError as e:
         raise NuropbConfigurationError("service", f"{name}: {e}") from e
     return marks
 
 
-def _check_override(owner: type, name: str, marks: Marks) -> None:
+def _check_override(owner: type, name: str, function: object, marks: Marks) -> None:
     """Raises TypeError when a base guards the method, and the override does not say so anew."""
     versions = [vars(each)[name] for each in _classes(owner) if name in vars(each)]
-    overridden = [marks_of(each) for each in versions[1:] if _may_be_published(each)]
+    overridden = [
+        marks_of(each) for each in versions if each is not function and _may_be_published(each)
+    ]
     for argument, none in (("authorize_func", "None"), ("requires_encryption", "False")):
         for each in (marks, *overridden):
             if each.has(argument) and each is not marks:

@@ -9,14 +9,13 @@ from typing import Any
 from . import envelope, serialization
 from .again import pack_again
 from .config import TransportConfig
-from .encryption import sealed_size
 from .exceptions import EncryptionError, NuropbSerializationError, NuropbValidationError
 from .handled import current
 from .head import Head
 from .outgoing import OnDone, Outgoing
 from .protocol import EVENT, RESPONSE, MessageType, new_id
 from .publisher import Publisher
-from .sealing import Sealing
+from .sealing import Sealing, sealed_size
 from .topology import Topology
 
 

@@ -142,7 +142,7 @@ class PublisherChannel:
             NuropbNotDeliveredError(
                 f"no queue takes it: exchange {content.exchange!r}, routing key "
                 f"{content.routing_key!r} ({content.reply_code} {content.reply_text}); "
-                "is the service running?"
+                "is the service's name right, and was it ever started here?"
             )
         )
 

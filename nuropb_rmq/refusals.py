@@ -162,6 +162,14 @@ def refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
     return BrokerUnreachableError(f"{broker}: {lost}", None, lost)
 
 
+def located(where: object, error: NuropbTransportError) -> NuropbTransportError:
+    """Return the error of a set-up, with user, host and virtual host in front if it lacks them."""
+    if ":***@" not in error.description:  # as a Broker prints itself
+        error.description = f"{where}: {error.description}"
+        error.args = (error.description,)
+    return error
+
+
 def ending(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
     """The end of a session that was ready: a permission that is gone, or a loss to recover from."""
     if lost.code == _ACCESS_REFUSED and _OF_A_TOPIC not in lost.text:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -17,19 +19,25 @@ from .adapter import RMQTransport
 from .broker import AmqpUrl, Broker
 from .calling import Caller
 from .encryption import Encryptor
-from .exceptions import NuropbCallAgain, NuropbConfigurationError, NuropbException
+from .exceptions import (
+    NuropbCallAgain,
+    NuropbConfigurationError,
+    NuropbException,
+    NuropbNotDeliveredError,
+)
 from .failures import Failures
 from .interface import NuropbInterface
 from .message import Completion, describe
 from .methods import Published
 from .posting import milliseconds
 from .protocol import (
-    NUROPB_PROTOCOL_VERSION,
     MessageCompleteFunction,
     MessageType,
-    TransportRespondPayload,
+    ResponsePayloadDict,
     TransportServicePayload,
+    new_id,
 )
+from .receiving import Receiving, answer, responding
 from .remote import remote_error
 from .serving import Serving
 from .state import State
@@ -90,6 +98,9 @@ class RMQAPI(NuropbInterface):
         self._client_only = client_only
         self._default_ttl = settings.get("default_ttl") or DEFAULT_TTL
         self._serving: Serving | None = None
+        self._receiving = Receiving(self.receive_transport_message)
+        own = getattr(self.receive_transport_message, "__func__", None)
+        overridden = own is not RMQAPI.receive_transport_message
         published = None
         if not client_only:
             published = Published(service_instance, service_name)
@@ -105,7 +116,7 @@ class RMQAPI(NuropbInterface):
             service_name=service_name,
             instance_id=instance_id,
             amqp_url=amqp_url,
-            message_callback=self.receive_transport_message,
+            message_callback=self._receiving.receive if overridden else self._handle,
             rpc_exchange=rpc_exchange or settings.get("rpc_exchange"),
             events_exchange=events_exchange or settings.get("events_exchange"),
             encryptor=self._encryptor,
@@ -114,6 +125,7 @@ class RMQAPI(NuropbInterface):
         self._transport = RMQTransport(**settings)
         self._instance_id = self._transport.instance_id
         self._caller = Caller(self._transport.core, self._encryptor)
+        self._request = self._request_passed_on if overridden else self._caller.request
         texts = self._transport.core.config.log_error_text
         self._failures = Failures(service_name, self._instance_id, texts=texts)
 
@@ -131,7 +143,7 @@ class RMQAPI(NuropbInterface):
 
     @property
     def connected(self) -> bool:
-        """Whether the connections and all channels are up now."""
+        """Whether connections, channels and consumers are up now."""
         return self._transport.connected
 
     @property
@@ -176,7 +188,7 @@ class RMQAPI(NuropbInterface):
         payload = _call("request", service, method, params, context=context, trace_id=trace_id)
         ttl = self._default_ttl if ttl is None else ttl
         try:
-            response = await self._caller.request(
+            response = await self._request(
                 payload,
                 timeout=milliseconds("ttl", ttl),
                 encrypted=True if encrypted else None,
@@ -184,7 +196,7 @@ class RMQAPI(NuropbInterface):
         except NuropbException as error:
             if rpc_response:
                 raise
-            return _answer(payload, None, describe(error))
+            return answer(payload, None, describe(error))
         if not rpc_response:
             return response
         if response["error"] is not None:
@@ -260,16 +272,57 @@ class RMQAPI(NuropbInterface):
 
     # -- serving ----------------------------------------------------------------------------
 
-    async def receive_transport_message(
+    def receive_transport_message(
+        self,
+        service_message: TransportServicePayload,
+        message_complete_callback: MessageCompleteFunction,
+        metadata: dict[str, Any],
+    ) -> Any:
+        """Handle a message of the transport, and complete it.
+
+        A subclass's own gets every message first, as in nuropb: requests, commands, events, and the
+        responses to its own requests (but not the descriptions of services, which are fetched
+        unasked). It may be a function or a coroutine function; what it hands on to this one is
+        handled, whether what this returns is awaited or not. A request whose response it keeps
+        ends by its ttl.
+        """
+        return self._receiving.begin(
+            partial(self._handle, service_message, message_complete_callback, metadata)
+        )
+
+    async def _request_passed_on(
+        self, payload: Mapping[str, Any], *, timeout: float, encrypted: bool | None
+    ) -> ResponsePayloadDict:
+        """Request, and let the response pass receive_transport_message."""
+        started = time.monotonic()
+        undelivered: NuropbNotDeliveredError | None = None
+        try:
+            response: Any = await self._caller.request(
+                payload, timeout=timeout, encrypted=encrypted
+            )
+        except NuropbNotDeliveredError as error:
+            undelivered = error  # a response in nuropb
+            response = answer(payload, None, describe(error))
+        response["correlation_id"] = response.get("correlation_id") or new_id()
+        response.setdefault("trace_id", None)
+        told = self._transport.as_received(response, encrypted=bool(encrypted))
+        left = max(0.0, timeout - (time.monotonic() - started))
+        passed_on = await self._receiving.pass_on(*told, within=left)
+        if undelivered is not None:
+            raise undelivered
+        return passed_on
+
+    async def _handle(
         self,
         service_message: TransportServicePayload,
         message_complete_callback: MessageCompleteFunction,
         metadata: dict[str, Any],
     ) -> None:
-        """Handle a message of the transport, and complete it."""
         correlation_id = service_message["correlation_id"]
         if service_message["nuropb_type"] == "response" or self._serving is None:
-            logger.debug("nobody waits for %s %s", service_message["nuropb_type"], correlation_id)
+            if not self._receiving.answered(service_message):
+                kind = service_message["nuropb_type"]
+                logger.debug("nobody waits for %s %s", kind, correlation_id)
             return
         payload = service_message["nuropb_payload"]
         message = _Received(
@@ -286,12 +339,12 @@ class RMQAPI(NuropbInterface):
             message_complete_callback([], "nack")
         except Exception as error:  # noqa: BLE001 - whatever a method raises is its answer
             self._failures.failed(message, error)
-            failure = _answer(payload, None, describe(error)) | ids
-            message_complete_callback([_responding(failure)], "reject")
+            failure = answer(payload, None, describe(error)) | ids
+            message_complete_callback([responding(failure)], "reject")
         else:
             if not isinstance(value, Completion):
-                value = Completion(Outcome.DONE, [_answer(payload, value, None)])
-            responses = [_responding({**each, **ids}) for each in value.messages]
+                value = Completion(Outcome.DONE, [answer(payload, value, None)])
+            responses = [responding({**each, **ids}) for each in value.messages]
             message_complete_callback(responses, "ack")
 
 
@@ -324,29 +377,3 @@ def _call(
     if trace_id is not None:
         payload["trace_id"] = trace_id
     return payload
-
-
-def _answer(
-    payload: Mapping[str, Any], result: Any, error: dict[str, Any] | None
-) -> dict[str, Any]:
-    return {
-        "tag": "response",
-        "context": payload.get("context") or {},
-        "correlation_id": payload.get("correlation_id") or "",
-        "trace_id": payload.get("trace_id"),
-        "result": result,
-        "error": error,
-        "warning": None,
-        "reply_to": "",
-    }
-
-
-def _responding(payload: Any) -> TransportRespondPayload:
-    return {
-        "nuropb_protocol": NUROPB_PROTOCOL_VERSION,
-        "correlation_id": payload["correlation_id"],
-        "trace_id": payload["trace_id"],
-        "ttl": None,
-        "nuropb_type": payload["tag"],
-        "nuropb_payload": payload,
-    }

@@ -16,7 +16,7 @@ from .exceptions import EncryptionError, MalformedMessageError
 from .foreign import ForeignEncryptor, PayloadEncryptor
 from .wire.frames import Content
 
-__all__ = ["OFFLOAD_BYTES", "PayloadEncryptor", "Sealing", "whole_body"]
+__all__ = ["OFFLOAD_BYTES", "PayloadEncryptor", "Sealing", "sealed_size", "whole_body"]
 
 OFFLOAD_BYTES = 256 * 1024
 """Requests and commands from this size on, as they come in, are unsealed in a thread."""
@@ -131,3 +131,15 @@ def whole_body(content: Content) -> bytes:
             f"the body of {content.body_size} bytes is larger than max_body_bytes"
         )
     return content.body
+
+
+def sealed_size(size: int, wrapped: int) -> int:
+    """Bytes of a body of `size` bytes when it is encrypted, behind a wrapped key of `wrapped`."""
+    # A Fernet token has version, time, IV and HMAC around what AES-CBC pads to whole blocks; it is
+    # base64 itself, and base64 once more on the wire.
+    token = 1 + 8 + 16 + 16 * (size // 16 + 1) + 32
+    return wrapped + len(b".") + _base64_size(_base64_size(token))
+
+
+def _base64_size(size: int) -> int:
+    return (size + 2) // 3 * 4

@@ -105,7 +105,7 @@ class Serving:
             return self._description
         shown = name if len(name) <= 100 else name[:100] + "…"
         unknown = NuropbHandlingError(
-            f"unknown method {shown!r}: service {self._published.service_name!r} does not publish "
+            f"Unknown method {shown!r}: service {self._published.service_name!r} does not publish "
             f"it; {DESCRIBE} tells what it does"
         )
         raise blame(unknown, Blame.SENDER)
@@ -142,11 +142,12 @@ class Serving:
     async def _event(self, message: Told) -> Any:
         """Give the event to every handler of its topic; errors are raised when all had a turn."""
         topic = message.payload["topic"]
-        handlers = self._handlers(topic)
+        handlers = self._handlers(topic) or self._published.fallback()
         if not handlers:
             unknown = NuropbHandlingError(
                 f"no handler for events on {topic[:100]!r}: mark one with @mesh_event, or define "
-                "_handle_event_"
+                "_handle_event_; was one removed, then unbind its topic from the service's queue, "
+                "which keeps the binding"
             )
             raise blame(unknown, Blame.SENDER)
         to_publish: list[dict[str, Any]] = []

@@ -25,7 +25,7 @@ from .exceptions import (
     ServiceNotConfigured,
 )
 from .quiet import quietly
-from .refusals import translated
+from .refusals import located, translated
 from .topology import Binding, Exchange, Queue, Topology
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,9 @@ async def configure(
         async with _in_time(config):
             with translated("connection"):
                 await declare_all(connection, config)
+    except NuropbTransportError as e:
+        located(config.broker, e)
+        raise
     finally:
         await connection.shut()
 

@@ -7,6 +7,7 @@ step is taken; where it does not, it is left out, and what it would have made mu
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from inspect import isawaitable
@@ -15,6 +16,8 @@ from typing import Any, Final
 from .exceptions import NuropbTransportError
 from .session import Run
 
+logger = logging.getLogger(__name__)
+
 STEPS: Final = (
     "open_channel",
     "declare_response_queue",
@@ -22,6 +25,35 @@ STEPS: Final = (
     "close_channel",
 )
 _NEEDED: Final = "open_channel"
+_NEVER_CALLED: Final = (
+    "on_connection_open",
+    "on_connection_open_error",
+    "on_connection_closed",
+    "on_channel_open",
+    "on_channel_closed",
+    "on_service_queue_declareok",
+    "on_response_queue_declareok",
+    "on_bindok",
+    "on_basic_qos_ok",
+    "on_consumer_cancelled",
+    "on_message_returned",
+    "on_service_message",
+    "on_service_message_complete",
+    "on_response_message",
+    "on_response_message_complete",
+)
+"""pika's callbacks, and what nuropb's transport does in them."""
+
+
+def warn_of_callbacks(owner: object) -> None:
+    """Tell once of the methods of a subclass that nobody calls any more."""
+    never = [name for name in _NEVER_CALLED if getattr(owner, name, None) is not None]
+    if never:
+        logger.warning(
+            "%s has methods that are not called any more: %s; see docs/migration.md",
+            type(owner).__name__,
+            ", ".join(never),
+        )
 
 
 class Step:

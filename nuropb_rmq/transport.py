@@ -83,8 +83,6 @@ class Transport(Managed):
         self._dispatcher: Dispatcher | None = None
         self._serving = True
 
-    # -- what it is -------------------------------------------------------------------------
-
     @property
     def config(self) -> TransportConfig:
         """The configuration it was made with."""
@@ -94,6 +92,11 @@ class Transport(Managed):
     def instance_id(self) -> str:
         """Its instance id; made at start() when the configuration has none."""
         return self._instance_id
+
+    @property
+    def response_queue(self) -> str:
+        """The queue of responses to this instance; "" before start(). A recovery may renew it."""
+        return self._outbound.topology.response_queue.name if self._links else ""
 
     @property
     def state(self) -> State:
@@ -271,8 +274,6 @@ class Transport(Managed):
         self._replies.fail_all(reason)
         self._life.set(final, reason)
 
-    # -- state ------------------------------------------------------------------------------
-
     def _link_changed(self, changed: Link) -> None:
         self._life.wake()
         if changed.role is not Role.PUBLISHING and changed.state in _ALIVE:
@@ -364,8 +365,8 @@ class Transport(Managed):
         `timeout`, in seconds, is also the message's expiration (`request_timeout` by default). In a
         handler it is at most what the handled request has left (`inherit_deadline`).
         Cancelling forgets the call. Raises what send() raises, NuropbTimeoutError when there is
-        no response in time, NuropbOutcomeUnknownError when it was lost with a connection, and
-        PendingFullError when `max_pending` requests wait already.
+        no response in time, MalformedMessageError or EncryptionError when it cannot be read,
+        NuropbOutcomeUnknownError when it was lost with a connection, and PendingFullError.
         """
         self._life.check_open()
         if envelope.check_outgoing(payload) is not REQUEST:

@@ -28,6 +28,25 @@ def test_response_without_a_request() -> None:
         service().encrypt_payload(RESPONSE, "c")
 
 
+@pytest.mark.parametrize("wrong", [None, 1, "text", [], {}, bytearray()])
+def test_wrong_types_are_encryption_errors(wrong: Any) -> None:
+    """Whoever catches EncryptionError has caught everything."""
+    ours, theirs = requester(), service()
+    body = ours.encrypt_payload(REQUEST, "c", "orders")
+    for method in ("decrypt_payload", "open_request", "open_response"):
+        with pytest.raises(EncryptionError, match="payload, correlation_id"):
+            getattr(theirs, method)(wrong, "c")
+        if wrong != "text":
+            with pytest.raises(EncryptionError, match="not bytes, str"):
+                getattr(theirs, method)(body, wrong)
+    for method in ("encrypt_payload", "encrypt_unanswered"):
+        with pytest.raises(EncryptionError, match="payload, correlation_id"):
+            getattr(ours, method)(wrong, "c", "orders")
+        with pytest.raises(EncryptionError):
+            getattr(ours, method)(REQUEST, "c", wrong or 1)
+    assert theirs.decrypt_payload(body, "c") == REQUEST
+
+
 def flip(body: bytes, place: int) -> bytes:
     changed = b"A" if body[place : place + 1] != b"A" else b"B"
     return body[:place] + changed + body[place + 1 :]

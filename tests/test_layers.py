@@ -111,6 +111,7 @@ LAYERS: tuple[str, ...] = (
     "calling",
     "mesh_config",
     "mesh",
+    "receiving",  # of messages that a subclass looks at first
     "interface",  # for those who come from nuropb
     "rmq_api",
     "compat",

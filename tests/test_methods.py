@@ -157,7 +157,7 @@ def test_event_handlers_by_topic() -> None:
     assert set(published.topics) == {"orders.*", "orders.created", "#.eu"}
 
     def names(topic: str) -> set[str]:
-        return {each.name for each in published.handlers(topic)}
+        return {each.name for each in published.handlers(topic) or published.fallback()}
 
     assert names("orders.cancelled") == {"on_order"}
     assert names("orders.created") == {"on_order", "_on_created"}
@@ -166,8 +166,59 @@ def test_event_handlers_by_topic() -> None:
     assert published.handlers("orders.x")[0].takes == frozenset({"event"})
     assert published.handlers("a.eu")[0].takes == frozenset({"topic", "event", "target", "context"})
     assert published.handlers("a.eu")[0].is_async
-    assert published.handlers("invoices")[0].takes is None
+    assert published.fallback()[0].takes is None
     assert Published(Base(), "orders").handlers("x") == ()
+    assert Published(Base(), "orders").fallback() == ()
+
+
+async def _later(*_: Any) -> None: ...
+
+
+def test_handle_event_may_be_set_on_the_object() -> None:
+    """Before the service is made or after it, in place of the class's own, and taken off again."""
+    service: Any = Service()
+    published = Published(service, "orders")
+    of_class = published.fallback()
+    service._handle_event_ = _later
+    (handler,) = published.fallback()
+    assert handler.call is _later
+    assert handler.is_async
+    assert published.fallback() == (handler,)
+    assert published.handlers("orders.created"), "what is marked has its turn all the same"
+    service._handle_event_ = None
+    assert published.fallback() == of_class
+    service._handle_event_ = partial = functools.partial(_later, 1)
+    assert published.fallback()[0].call is partial
+    del service._handle_event_
+    assert published.fallback() == of_class
+    base: Any = Base()
+    base._handle_event_ = _later
+    assert Published(base, "orders").fallback()[0].call is _later
+
+
+def _generator(*_: Any) -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(1, "not a int"), (_generator, "not a generator function")]
+)
+def test_a_handle_event_that_cannot_be_called_is_refused(value: object, what: str) -> None:
+    service: Any = Base()
+    service._handle_event_ = value
+    with pytest.raises(NuropbConfigurationError, match=f"_handle_event_ must be .*{what}"):
+        Published(service, "orders")
+
+
+def test_a_handle_event_set_on_the_object_drops_no_guard() -> None:
+    class Guarded:
+        @publish_to_mesh(authorize_func=lambda _: True)
+        def _handle_event_(self, *_: Any) -> None: ...
+
+    service: Any = Guarded()
+    service._handle_event_ = _later
+    with pytest.raises(NuropbConfigurationError, match="overrides a method that has authorize"):
+        Published(service, "orders")
 
 
 def test_methods_that_could_never_be_called_are_refused() -> None:

@@ -12,6 +12,8 @@ from nuropb_rmq import RabbitMQConfiguration, RMQTransport
 
 ROOT = Path(__file__).parents[1]
 MEMBERS = (ROOT / "tests" / "data" / "rmq-transport-members.txt").read_text().split()
+HERE = re.compile(r"^\| `(nuropb\.[\w.]+)` \| ((?:`\w+`(?:, )?)+)[^|]*\|$", re.MULTILINE)
+ELSEWHERE = re.compile(r"^\| `(nuropb\.[\w.*]+)` \| ((?:`\w+`(?:, )?)+) \| (.+) \|$", re.MULTILINE)
 ROW = re.compile(r"^\| `([\w.]+)` \| (\w+) \|(.*)\|$", re.MULTILINE)
 
 
@@ -49,6 +51,15 @@ def _is_there(member: str, transport: RMQTransport) -> bool:
             return hasattr(nuropb_rmq, name)
 
 
+def names(pattern: re.Pattern[str], document: str) -> list[str]:
+    """The names of nuropb's modules, with their modules, in one of the two tables of names."""
+    return [
+        f"{found[1]}.{name}"
+        for found in pattern.finditer(document)
+        for name in re.findall(r"`(\w+)`", found[2])
+    ]
+
+
 @pytest.fixture
 def document() -> str:
     return (ROOT / "docs" / "migration.md").read_text()
@@ -67,7 +78,7 @@ def test_every_member_has_a_true_row(document: str) -> None:
         ("| `_verbose` | gone |", "| `_verbose` | same |", "_verbose: same, and it is not there"),
         ("| `RMQTransport.stop` | changed |", "| `RMQTransport.stop` | gone |", "it is there"),
         ("| `RMQTransport.stop` | changed |", "| `RMQTransport.stop` | better |", "'better'"),
-        ("| gone | `service_name` |", "| gone | |", "nothing said about it"),
+        ("| gone | `connected` |", "| gone | |", "nothing said about it"),
     ],
 )
 def test_what_is_missing_or_untrue_is_found(
@@ -86,3 +97,17 @@ def test_links_within_the_document_lead_somewhere(document: str) -> None:
     targets = set(re.findall(r"\]\(#([^)]+)\)", document))
     assert targets
     assert targets <= headings
+
+
+def test_what_comes_from_nuropb_rmq_is_there(document: str) -> None:
+    here = [each.rpartition(".")[2] for each in names(HERE, document)]
+    assert len(here) > 60
+    assert [each for each in here if each not in nuropb_rmq.__all__] == []
+    assert len(set(here)) == len(here)
+
+
+def test_what_does_not_is_not_there(document: str) -> None:
+    """But for a variable that is a function here."""
+    elsewhere = {each.rpartition(".")[2] for each in names(ELSEWHERE, document)}
+    assert len(elsewhere) > 30
+    assert elsewhere & set(nuropb_rmq.__all__) == {"verbose"}

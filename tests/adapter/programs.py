@@ -115,7 +115,7 @@ class Programs:
         self,
         callback: Any,
         service_name: str = "orders",
-        instance_id: str = "one",
+        instance_id: str | None = "one",
         *,
         cls: type[RMQTransport] = RMQTransport,
         core: dict[str, Any] | None = None,

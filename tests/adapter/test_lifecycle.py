@@ -9,6 +9,7 @@ from typing import Any
 
 import pika
 import pytest
+from pika.exceptions import ChannelClosedByBroker
 
 from nuropb_rmq import (
     BrokerAuthenticationError,
@@ -224,7 +225,8 @@ async def test_stop_consuming_takes_nothing_more(programs: Programs, mesh: Mesh)
     await transport.stop_consuming()
     for n in range(2, 5):
         await client.send(command(n=n))
-    assert transport.connected
+    assert not transport.connected, "its consumer is down"
+    assert transport.core.state is State.READY
     assert len(service.messages) == 1
     echo(service.messages[0], service.completes[0], {})  # what is in hand is finished
     assert result_of(await call) == {"n": 1}
@@ -274,12 +276,46 @@ async def test_stop_consuming_holds_over_a_recovery(programs: Programs, mesh: Me
         )
         await transport.stop_consuming()
         proxy.reset()
-        await eventually(lambda: not transport.connected)
-        await eventually(lambda: transport.connected)
+        await eventually(lambda: not transport.core.state.up)
+        await eventually(lambda: transport.core.state.up)
+        assert not transport.connected
         client = await mesh.client()
         await client.send(command())
         await transport.stop_consuming()
         assert not service.messages
+
+
+async def test_the_response_queue_that_it_tells_is_the_one_in_use(
+    programs: Programs, mesh: Mesh
+) -> None:
+    """With several hosts it has another name after a recovery."""
+    service = Callback(echo)
+    await programs.service(service)
+    async with Proxy(mesh.url) as one, Proxy(mesh.url) as two:
+        client = programs.make(
+            echo, "client", client_only=True, instance_id=None, amqp_url=[one.url, two.url]
+        )
+        told = [client.response_queue]
+        await client.start()
+        assert client.response_queue == told[0]
+        one.set(Wire.REFUSE)
+        one.reset()
+        await eventually(lambda: not client.connected)
+        await eventually(lambda: client.connected)
+        told.append(client.response_queue)
+        assert told[1] != told[0]
+        assert client.rmq_configuration["response_queue"] == client._response_queue == told[1]
+
+        def declared() -> str:
+            with pika.BlockingConnection(pika.URLParameters(programs.url)) as connection:
+                with pytest.raises(ChannelClosedByBroker, match="RESOURCE_LOCKED") as raised:
+                    connection.channel().queue_declare(told[1], passive=True)
+                return str(raised.value.reply_text)
+
+        assert told[1] in await asyncio.to_thread(declared)
+        await client.stop()
+        await client.start()
+        assert client.response_queue == told[0]
 
 
 async def test_stop_consuming_before_start_does_nothing(programs: Programs) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from nuropb_rmq import (
     BrokerUnreachableError,
+    Encryptor,
     MalformedMessageError,
     NuropbConfigurationError,
     RabbitMQConfiguration,
@@ -63,6 +64,46 @@ def test_what_it_tells_without_settings() -> None:
     }
     assert set(transport.rmq_configuration) == set(RabbitMQConfiguration.__annotations__)
     assert transport._config.prefetch_count == 1
+
+
+def test_its_underscored_settings_can_be_read_and_not_set() -> None:
+    """Programs of nuropb read them; what they would set has its place in the constructor."""
+    encryptor = Encryptor("orders")
+    transport = make(
+        rpc_bindings=["b"],
+        event_bindings=["a.#"],
+        prefetch_count=5,
+        default_ttl=1500,
+        encryptor=encryptor,
+    )
+    settings = {
+        "_service_name": "orders",
+        "_instance_id": "one",
+        "_amqp_url": URL,
+        "_rpc_exchange": "nuropb-rpc-exchange",
+        "_events_exchange": "nuropb-events-exchange",
+        "_dl_exchange": "nuropb-dl-exchange",
+        "_dl_queue": "nuropb-orders-dlq",
+        "_service_queue": "nuropb-orders-sq",
+        "_response_queue": "nuropb-orders-one-rq",
+        "_rpc_bindings": {"orders", "b"},
+        "_event_bindings": {"a.#"},
+        "_prefetch_count": 5,
+        "_default_ttl": 1500,
+        "_client_only": False,
+        "_message_callback": echo,
+        "_encryptor": encryptor,
+        "_is_leader": True,
+    }
+    assert {name: getattr(transport, name) for name in settings} == settings
+    for name in settings.keys() - {"_amqp_url", "_is_leader"}:
+        with pytest.raises(AttributeError, match=f"{name} cannot be set: give {name[1:]} to RMQT"):
+            setattr(transport, name, "x")
+    transport._is_leader = False
+    assert transport.is_leader is False
+    assert make()._is_leader is True
+    client = make(client_only=True, rpc_bindings=["b"], event_bindings=["a.#"])
+    assert (client._rpc_bindings, client._event_bindings) == ({"orders"}, set())
 
 
 def test_what_it_tells_with_all_settings() -> None:

@@ -20,6 +20,8 @@ async def test_row_08_the_second_is_refused_and_the_first_never_notices(mesh: Me
     with within(0.5 + 5), pytest.raises(InstanceInUseError, match="same instance_id") as refused:
         await second.start()
     assert refused.value.close_connection
+    assert str(refused.value).startswith(f"orders/one at {second.config.broker} (consuming): queue")
+    assert second.config.broker.vhost in str(refused.value)
     assert second.state is State.STOPPED
     client = await mesh.client()
     assert result_of(await client.request(request(n=1))) == {"n": 1}

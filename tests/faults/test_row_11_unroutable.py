@@ -14,7 +14,7 @@ TOLD_WITHIN = 1.0
 
 async def test_row_11_unroutable_request_and_command(mesh: Mesh) -> None:
     client = await mesh.client()
-    with within(TOLD_WITHIN), pytest.raises(NuropbNotDeliveredError, match="is the service runn"):
+    with within(TOLD_WITHIN), pytest.raises(NuropbNotDeliveredError, match="was it ever started"):
         await client.request(request(service="nobody"))
     with within(TOLD_WITHIN), pytest.raises(NuropbNotDeliveredError, match="nobody"):
         await client.send(command(service="nobody"))

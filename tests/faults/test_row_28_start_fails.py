@@ -36,6 +36,7 @@ async def refused(
             await service.start()
     assert service.state is State.STOPPED
     assert service.error is caught.value
+    assert "://guest:***@" in str(caught.value), "it names user, host and virtual host"
     return caught.value
 
 

@@ -210,7 +210,7 @@ async def test_row_43_description_and_calls_agree(checks: bool) -> None:
     names = {*dir(service), *dir(Service), *dir(Meta), *vars(service), *dir(service.stored)}
     assert len(names) > 100
     for name in names - PUBLISHED - {"nuropb_describe"}:
-        with pytest.raises(NuropbHandlingError, match="unknown method"):
+        with pytest.raises(NuropbHandlingError, match="Unknown method"):
             await serving.handle(Asked.for_method(name))
     assert RAN == [], "nothing ran, and no property was evaluated"
     for name in sorted(PUBLISHED):
@@ -237,7 +237,7 @@ async def test_row_43_of_a_class_that_is_served() -> None:
     described = await serving.handle(Asked.for_method("nuropb_describe"))
     assert set(described["methods"]) == {"of_the_class", "static"}
     for name in {*dir(Served), *dir(Meta)} - {"of_the_class", "static"}:
-        with pytest.raises(NuropbHandlingError, match="unknown method"):
+        with pytest.raises(NuropbHandlingError, match="Unknown method"):
             await serving.handle(Asked.for_method(name))
     assert RAN == []
 

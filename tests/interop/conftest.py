@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import private_key
 from ..faults.proxy import Proxy
-from .process import OldPeer, why_not_installed
+from .process import PYTHON, OldPeer, why_not_installed
 from .sides import (
     SERVICE,
     Caller,
@@ -47,7 +48,7 @@ def _left_out(item: pytest.Item) -> bool:
     if not item.path.is_relative_to(HERE):
         return False
     uses = getattr(item, "fixturenames", ())
-    if "peers" in uses and why_not_installed():
+    if not {"peers", "nuropb_modules"}.isdisjoint(uses) and why_not_installed():
         return True
     return "old_peers" in uses and why_no_old_transport() is not None
 
@@ -129,6 +130,18 @@ async def peers(
     made = Peers(mesh_url, api_url, tmp_path)
     yield made
     await made.stop()
+
+
+@pytest.fixture
+def nuropb_modules() -> dict[str, Path]:
+    """The source of nuropb's modules, by their names."""
+    where = "import nuropb; print(nuropb.__path__[0])"
+    told = subprocess.run([PYTHON, "-c", where], capture_output=True, text=True, check=True)
+    root = Path(told.stdout.strip())
+    return {
+        ".".join(("nuropb", *each.relative_to(root).with_suffix("").parts)): each
+        for each in root.rglob("*.py")
+    }
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ async def test_nuropbs_decorators(kind: str, peers: Peers) -> None:
         for method in ("mine", "guarded", *ANYHOW):
             with pytest.raises(NuropbAuthorizationError):
                 await call(method, token="bad")
-        with pytest.raises(NuropbHandlingError, match="unknown method"):
+        with pytest.raises(NuropbHandlingError, match="Unknown method"):
             await call("hidden")
         with pytest.raises(NuropbValidationError, match="not so"):
             await call("refuse")

@@ -173,16 +173,16 @@ class Bad(NamedTuple):
 
 
 BAD: dict[str, Bad] = {
-    "an unknown method": Bad("nope", {}, NuropbHandlingError, "unknown method 'nope'"),
-    "no method": Bad("", {}, NuropbHandlingError, "unknown method ''"),
-    "a private method": Bad("_private", {}, NuropbHandlingError, "unknown method '_private'"),
-    "a special method": Bad("__init__", {}, NuropbHandlingError, "unknown method"),
-    "a hidden method": Bad("hidden", {}, NuropbHandlingError, "unknown method 'hidden'"),
-    "a handler of events": Bad("on_event", {}, NuropbHandlingError, "unknown method"),
-    "a callable attribute": Bad("attribute", {}, NuropbHandlingError, "unknown method"),
-    "an attribute that is no method": Bad("release", {}, NuropbHandlingError, "unknown method"),
-    "a method of a method": Bad("echo.__self__", {}, NuropbHandlingError, "unknown method"),
-    "a very long method": Bad("m" * 50_000, {}, NuropbHandlingError, "unknown method 'mmm"),
+    "an unknown method": Bad("nope", {}, NuropbHandlingError, "Unknown method 'nope'"),
+    "no method": Bad("", {}, NuropbHandlingError, "Unknown method ''"),
+    "a private method": Bad("_private", {}, NuropbHandlingError, "Unknown method '_private'"),
+    "a special method": Bad("__init__", {}, NuropbHandlingError, "Unknown method"),
+    "a hidden method": Bad("hidden", {}, NuropbHandlingError, "Unknown method 'hidden'"),
+    "a handler of events": Bad("on_event", {}, NuropbHandlingError, "Unknown method"),
+    "a callable attribute": Bad("attribute", {}, NuropbHandlingError, "Unknown method"),
+    "an attribute that is no method": Bad("release", {}, NuropbHandlingError, "Unknown method"),
+    "a method of a method": Bad("echo.__self__", {}, NuropbHandlingError, "Unknown method"),
+    "a very long method": Bad("m" * 50_000, {}, NuropbHandlingError, "Unknown method 'mmm"),
     "a missing parameter": Bad("take", {}, NuropbValidationError, "number: missing"),
     "an unknown parameter": Bad(
         "take", {"number": 1, "dya": 2}, NuropbValidationError, "dya: no such parameter; did you"

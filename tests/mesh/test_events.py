@@ -50,6 +50,55 @@ async def test_handle_event_gets_what_it_is_bound_to(meshes: Meshes) -> None:
     assert audit.contexts == [(["u1"], {"user": "u2"}), (None, {})]
 
 
+async def test_handle_event_that_is_set_on_the_object(meshes: Meshes) -> None:
+    """As programs of nuropb do, also after the service was made."""
+    seen: list[Any] = []
+
+    async def later(topic: str, event: Any, *_: Any) -> None:
+        await asyncio.sleep(0)
+        seen.append(event)
+
+    class Plain:
+        _service_name = "plain"
+
+    plain: Any = Plain()
+    plain._handle_event_ = lambda topic, event, target, context: seen.append(topic)
+    await meshes.serve(plain, event_bindings=["orders.*"])
+    client = await meshes.client()
+    await client.publish_event("orders.created", 1)
+    await eventually(lambda: seen == ["orders.created"])
+    plain._handle_event_ = later
+    await client.publish_event("orders.created", 2)
+    await eventually(lambda: seen == ["orders.created", 2])
+
+
+async def test_an_event_whose_handler_was_removed_is_named(
+    meshes: Meshes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its binding is still there: the broker goes on to deliver, and nothing here wants it."""
+
+    class Before:
+        _service_name = "audit"
+
+        @mesh_event("orders.*")
+        def on_order(self) -> None: ...
+
+    class After:
+        _service_name = "audit"
+
+    old = await meshes.serve(Before())
+    await old.stop()
+    await meshes.serve(After())
+    client = await meshes.client()
+    await client.publish_event("orders.created", 1)
+    (dead,) = await meshes.taken("nuropb-audit-dlq")
+    assert dead["topic"] == "orders.created"
+    (told,) = [each for each in caplog.records if each.name == "nuropb_rmq.failures"]
+    assert told.levelname == "WARNING"
+    assert "audit: event orders.created refused" in told.getMessage()
+    assert "unbind its topic from the service's queue" in told.getMessage()
+
+
 async def test_an_async_handler_is_awaited_before_the_ack(meshes: Meshes) -> None:
     begun, release = asyncio.Event(), asyncio.Event()
 
@@ -112,7 +161,7 @@ async def test_handlers_are_bound_to_their_topics(meshes: Meshes) -> None:
     assert ("on_created", ("orders.created", created)) in desk.seen
     invoice: Any = {"event": "x", "target": [1], "context": {}}
     assert ("on_created", ("invoices.eu", invoice)) in desk.seen
-    with pytest.raises(NuropbRemoteError, match="unknown method 'on_order'"):
+    with pytest.raises(NuropbRemoteError, match="Unknown method 'on_order'"):
         await client.request("desk", "on_order", {"event": {"id": 1}, "topic": "x"})
 
 

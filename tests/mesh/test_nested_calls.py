@@ -224,5 +224,5 @@ async def test_a_remote_error_of_a_nested_call_is_the_handlers_own(meshes: Meshe
     await meshes.serve(Asked())
     await meshes.serve(Orders())
     client = await meshes.client()
-    with pytest.raises(NuropbRemoteError, match="unknown method 'nothing'"):
+    with pytest.raises(NuropbRemoteError, match="Unknown method 'nothing'"):
         await client.request("orders", "total")

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from typing import Any
 
+import certifi
 import pytest
 
 import nuropb_rmq
@@ -17,86 +18,27 @@ from nuropb_rmq import (
     ServiceNotConfigured,
     build_amqp_url,
     build_rmq_api_url,
+    compat,
     configure_mesh,
     configure_nuropb_rmq,
     create_client,
     create_service,
     create_virtual_host,
+    default_connection_properties,
     delete_virtual_host,
+    describe_service,
+    error_dict_from_exception,
+    get_virtual_host_queues,
+    get_virtual_hosts,
+    method_requires_nuropb_context,
+    nuropb_context,
+    obfuscate_credentials,
     rmq_api_url_from_amqp_url,
 )
 from nuropb_rmq.broker import Broker
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import eventually
-
-# What programs import from nuropb.interface, rmq_api, nuropb_api, rmq_lib, contexts, rmq_transport.
-NAMES = [
-    "NUROPB_VERSION",
-    "NUROPB_PROTOCOL_VERSION",
-    "NUROPB_PROTOCOL_VERSIONS_SUPPORTED",
-    "NUROPB_MESSAGE_TYPES",
-    "NuropbSerializeType",
-    "NuropbMessageType",
-    "NuropbLifecycleState",
-    "ErrorDescriptionType",
-    "EventType",
-    "RequestPayloadDict",
-    "CommandPayloadDict",
-    "EventPayloadDict",
-    "ResponsePayloadDict",
-    "PayloadDict",
-    "ServicePayloadTypes",
-    "ResponsePayloadTypes",
-    "TransportServicePayload",
-    "TransportRespondPayload",
-    "ResultFutureResponsePayload",
-    "ResultFutureAny",
-    "AcknowledgeAction",
-    "AcknowledgeCallbackFunction",
-    "MessageCompleteFunction",
-    "MessageCallbackFunction",
-    "ConnectionCallbackFunction",
-    "NuropbException",
-    "NuropbTimeoutError",
-    "NuropbTransportError",
-    "NuropbMessageError",
-    "NuropbHandlingError",
-    "NuropbDeprecatedError",
-    "NuropbValidationError",
-    "NuropbAuthenticationError",
-    "NuropbAuthorizationError",
-    "NuropbNotDeliveredError",
-    "NuropbCallAgainReject",
-    "NuropbCallAgain",
-    "NuropbSuccess",
-    "NuropbInterface",
-    "RMQAPI",
-    "create_client",
-    "create_service",
-    "configure_mesh",
-    "build_amqp_url",
-    "build_rmq_api_url",
-    "rmq_api_url_from_amqp_url",
-    "create_virtual_host",
-    "delete_virtual_host",
-    "configure_nuropb_rmq",
-    "NuropbContextManager",
-    "nuropb_context",
-    "publish_to_mesh",
-    "RMQTransport",
-    "RabbitMQConfiguration",
-    "ServiceNotConfigured",
-    "decode_rmq_body",
-    "CONSUMER_CLOSED_WAIT_TIMEOUT",
-    "Encryptor",
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_name_is_there(name: str) -> None:
-    assert getattr(nuropb_rmq, name) is not None
-    assert name in nuropb_rmq.__all__
 
 
 def test_urls() -> None:
@@ -224,3 +166,63 @@ async def test_a_management_api_that_is_not_there() -> None:
         await asyncio.to_thread(create_virtual_host, "http://127.0.0.1:1/api", "amqp://h/v")
     with pytest.raises(NuropbConfigurationError, match="vhost_url"):
         create_virtual_host("http://127.0.0.1:1/api", "h")
+
+
+def test_default_properties() -> None:
+    plain = default_connection_properties({"vhost": "v"})
+    assert plain == {
+        "host": "localhost",
+        "username": "guest",
+        "password": "guest",
+        "vhost": "v",
+        "ssl": False,
+        "verify": False,
+        "port": 5672,
+    }
+    assert Broker.parse(plain).tls is None
+    secure = default_connection_properties({"ssl": True, "host": "h"})
+    assert (secure["verify"], secure["port"], secure["vhost"]) == (True, 5671, "nuropb")
+    with_ca = default_connection_properties({"cafile": certifi.where()})
+    assert Broker.parse(with_ca).tls is not None
+    with pytest.raises(NuropbConfigurationError, match="connection_properties"):
+        default_connection_properties("amqp://h/v")  # type: ignore[arg-type]
+
+
+async def test_connect_is_a_client_of_the_local_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails as connect() does where there is none."""
+    monkeypatch.setitem(compat._DEFAULTS, "host", "no-such-host.invalid")
+    with pytest.raises(BrokerUnreachableError, match=r"no-such-host.invalid:5672/nuropb"):
+        await nuropb_rmq.connect("one")
+
+
+def test_virtual_hosts_and_queues(rabbitmq_node: RabbitMQNode, mesh_url: str) -> None:
+    api_url = rabbitmq_node.management_url.replace("://", "://guest:guest@") + "/api"
+    vhost = Broker.parse(mesh_url).vhost
+    assert vhost in [each["name"] for each in get_virtual_hosts(api_url, mesh_url)]
+    configure_mesh(connection_properties=mesh_url)
+    queues = get_virtual_host_queues(api_url, mesh_url)
+    assert [each["name"] for each in queues or ()] == ["nuropb-dl-queue"]
+    assert get_virtual_host_queues(api_url, mesh_url + "-missing") is None
+
+
+def test_what_a_method_and_a_service_say() -> None:
+    class Orders:
+        _service_name = "orders"
+
+        @nuropb_context
+        def with_context(self, ctx: Any, item: str) -> None: ...
+
+        def without(self) -> None: ...
+
+    assert method_requires_nuropb_context(Orders().with_context)
+    assert not method_requires_nuropb_context(Orders.without)
+    described = describe_service(Orders())
+    assert (described["service_name"], set(described["methods"])) == (
+        "orders",
+        {"with_context", "without"},
+    )
+    error = error_dict_from_exception(LookupError("no"))
+    assert error == {"error": "LookupError", "description": "no"}
+    for url in ("amqp://u:secret@h/v", {"host": "h", "username": "u", "password": "secret"}):
+        told = obfuscate_credentials(url)
+        assert told.startswith("amqp://u:***@h:5672/")

@@ -222,8 +222,8 @@ async def test_errors(apis: Apis) -> None:
         ("exit", "SystemExit: 1"),
         ("unserializable", "keys must be str"),
         ("always_again", "second call-again"),
-        ("hidden", "unknown method 'hidden'"),
-        ("_handle_event_", "unknown method"),
+        ("hidden", "Unknown method 'hidden'"),
+        ("_handle_event_", "Unknown method"),
         ("test_method", "missing 2 required positional arguments"),
     ]:
         with pytest.raises(NuropbMessageError, match=says):
