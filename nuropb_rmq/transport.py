@@ -178,7 +178,8 @@ class Transport(Managed):
         self._replies = Replies(self._sealing, config, on_response=hooks.on_response)
         self._gate = Gate(self._publisher, **room)
         topology = Topology.of(config, self._instance_id)
-        self._outbound = outbound = Outbound(config, topology, self._publisher, self._sealing)
+        outbound = Outbound(config, topology, self._publisher, self._sealing, hooks.encode)
+        self._outbound = outbound
         self._posts = Posts(
             *(config, outbound, self._publisher, self._gate, self._replies),
             on_response=hooks.on_response,
