@@ -15,6 +15,7 @@ from . import marks
 from .exceptions import NuropbValidationError
 from .handled import Handled
 from .marks import ABSENT, DEFAULT_TOKEN_KEY, AuthorizeFunc, Marks, admitted, marks_of
+from .signatures import signature_of
 
 __all__ = [
     "NuropbContextManager",
@@ -277,7 +278,7 @@ def nuropb_context(
     name = context_parameter or "ctx"
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
-        parameters = list(inspect.signature(method).parameters)
+        parameters = list(signature_of(method).parameters)
         if name not in parameters:
             raise TypeError(f"nuropb_context: {method.__name__} has no parameter {name!r}")
         second = parameters.index(name) == 1

@@ -308,7 +308,8 @@ class Encryptor:
         except ValueError as error:  # binascii.Error and OAEP's refusal are ValueErrors
             raise EncryptionError(
                 f"the key of this body is not wrapped for service {self._service_name!r}: the "
-                "sender may have an old public key"
+                "sender may have an old public key, or that of another instance: all instances of "
+                "a service share one key"
             ) from error
         with self._lock:
             self._unwrapped.put(wrapped, key)

@@ -8,6 +8,7 @@ from .delivery import Settler
 from .dispatcher import Taker
 from .posting import OnFailure
 from .replies import OnResponse
+from .serialization import Encode, encode
 from .session import Steps
 from .watch import Configure
 
@@ -31,5 +32,7 @@ class Hooks:
     """Told of responses to posted requests, of further ones too while their time is not over."""
     on_failure: OnFailure | None = None
     """Told of posted requests that get no response."""
+    encode: Encode = encode
+    """Makes bodies of payloads; by nuropb's rules for values unless it is another."""
     steps: Steps | None = None
     """Takes steps of the set-up of a session."""

@@ -28,6 +28,7 @@ from .methods import Published
 from .posting import grace_period, seconds
 from .protocol import MessageType
 from .remote import remote_error
+from .serialization import encode_strictly
 from .serving import Serving
 from .setup import configure, declare_all
 from .state import State, StateCallback, check_loop
@@ -102,14 +103,14 @@ class Mesh(Managed):
                 self._threads = Threads(
                     f"nuropb-{self._config.service_name}", self._config.prefetch_count
                 )
-            self._serving = Serving(published, threads=self._threads, checks=True)
+            self._serving = Serving(published, threads=self._threads)
         elif event_bindings:
             raise NuropbConfigurationError("event_bindings", "are of no use without a service")
         encryptor = Encryptor(
             self._config.service_name, private_key, key_uses=key_uses, key_lifetime=key_lifetime
         )
         handler = None if self._serving is None else self._serving.handle
-        hooks = Hooks(configure=declare_all if configure else None)
+        hooks = Hooks(configure=declare_all if configure else None, encode=encode_strictly)
         self._transport = Transport(self._config, handler, encryptor=encryptor, hooks=hooks)
         self._transport.on_state_change(self._state_changed)
         self._caller = Caller(self._transport, encryptor)

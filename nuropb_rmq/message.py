@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from . import serialization
 from .acknowledgement import Outcome
@@ -104,9 +105,11 @@ def _told(error: BaseException) -> dict[str, Any]:
     said = error.to_dict()
     name, text = str(said["error"])[:MAX_NAME], _short(str(said["description"]))
     made = {**said, "error": name, "description": text}
-    if len(serialization.encode(made)) > MAX_ERROR:
-        made = {key: made[key] for key in ("error", "description")}
-    return made
+    body = serialization.encode(made)
+    if len(body) > MAX_ERROR:
+        return {key: made[key] for key in ("error", "description")}
+    # Whatever else it says is sent as text, strictly encoded or not: nobody is left unanswered.
+    return cast(dict[str, Any], json.loads(body))
 
 
 def _text_of(error: BaseException) -> str:

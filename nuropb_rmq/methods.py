@@ -7,6 +7,7 @@ object: no property is read, and nothing that is merely stored in an attribute i
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from .exceptions import NuropbConfigurationError
+from .exceptions import NuropbConfigurationError, NuropbSerializationError
 from .marks import Marks, covers_marks, generates, marks_of
-from .parameters import Parameters
+from .parameters import Parameters, Unfit
+from .serialization import encode_strictly
 from .topics import matcher, matches
 
 __all__ = ["DESCRIBE", "EventHandler", "Method", "Published"]
@@ -66,34 +68,61 @@ class EventHandler:
 class Published:
     """The methods, handlers and description of one service object."""
 
-    def __init__(self, service: object, service_name: str) -> None:
-        """Raises NuropbConfigurationError for methods that could never be called."""
+    def __init__(self, service: object, service_name: str, *, checks: bool = True) -> None:
+        """`checks`: what comes is checked and converted, and the service as well.
+
+        Raises NuropbConfigurationError for methods that could never be called and, when it
+        `checks`, for parameters that cannot be, and for what publishes nothing.
+        """
         self.service_name = service_name
         self._service = service
+        self.checks = checks
         self.methods: dict[str, Method] = {}
         self._handlers: list[EventHandler] = []
         self._fallback: EventHandler | None = None
         doc = (service if isinstance(service, type) else type(service)).__doc__
         self._doc = inspect.cleandoc(doc) if doc else None
-        self._version = getattr(service, "_version", None)
+        self._version = _version(service)
         self.private_key = _private_key(service)
+        if checks and isinstance(service, type):
+            raise NuropbConfigurationError(
+                "service",
+                f"is the class {service.__name__}: give an instance of it, {service.__name__}()",
+            )
         for name, function, call in _functions(service):
-            self._add(name, call, _marks(service, name, function))
+            self._add(name, function, call, _marks(service, name, function))
+        self._set: tuple[object, EventHandler | None] = (None, None)
+        fallback = self.fallback()  # what could never be called is told now
+        if checks and not (self.methods or self._handlers or fallback):
+            raise NuropbConfigurationError(
+                "service",
+                f"{type(service).__name__} publishes nothing: an object is needed whose class has "
+                "public methods, or handlers of events",
+            )
         self._matchers = [
             (matcher(topic), handler)
             for handler in self._handlers
             for topic in handler.marks.topics
         ]
-        self._set: tuple[object, EventHandler | None] = (None, None)
-        self._of_the_object()  # what could never be called is told now
 
-    def _add(self, name: str, call: Callable[..., Any], marks: Marks) -> None:
-        if name == HANDLE_EVENT:
-            self._fallback = _event_handler(name, call, marks, takes_all=True)
+    def _add(self, name: str, function: Any, call: Callable[..., Any], marks: Marks) -> None:
+        is_method = not name.startswith("_") and name != DESCRIBE and not marks.hidden
+        if not (name == HANDLE_EVENT or marks.topics or is_method):
+            return
+        if generates(getattr(function, "__func__", function)):
+            if self.checks:
+                raise NuropbConfigurationError(
+                    "service",
+                    f"{name}: is a generator, and what that returns is no result: return a list, "
+                    "publish events, or hide the method",
+                )
+        elif name == HANDLE_EVENT:
+            self._fallback = _event_handler(name, call, marks, takes_all=True, checks=False)
         elif marks.topics:
-            self._handlers.append(_event_handler(name, call, marks, takes_all=False))
-        elif not name.startswith("_") and name != DESCRIBE and not marks.hidden:
-            parameters = _parameters(name, call, marks)
+            handler = _event_handler(name, call, marks, takes_all=False, checks=self.checks)
+            self._handlers.append(handler)
+        else:
+            parameters = _parameters(name, call, marks, checks=self.checks)
             if parameters is not None:
                 is_async = _is_async(call)
                 direct = is_async and marks.authorize is None and marks.context_parameter is None
@@ -136,7 +165,7 @@ class Published:
             handler = None
             if call is not None:
                 marks = _marks(owner, HANDLE_EVENT, call)
-                handler = _event_handler(HANDLE_EVENT, call, marks, takes_all=True)
+                handler = _event_handler(HANDLE_EVENT, call, marks, takes_all=True, checks=False)
             self._set = call, handler
         return handler
 
@@ -172,8 +201,6 @@ def _functions(service: object) -> Iterator[tuple[str, object, Callable[..., Any
         if not _may_be_published(function):
             continue
         of_class = isinstance(function, classmethod | staticmethod)
-        if generates(function.__func__ if of_class else function):
-            continue  # what it returns is no result
         if owner is service and not of_class:
             continue  # a class is served, and this is a method of its instances
         yield name, function, function.__get__(None if owner is service else service, owner)
@@ -186,8 +213,13 @@ def _classes(owner: type) -> list[type]:
 
 def _may_be_published(value: Any) -> bool:
     if isinstance(value, classmethod | staticmethod):
-        return inspect.isroutine(value.__func__)
+        return inspect.isroutine(value.__func__) and not _is_partial(value.__func__)
     return _is_method(value)
+
+
+def _is_partial(value: object) -> bool:
+    """Before Python 3.14 it is a value like another; since then it is bound as a function is."""
+    return isinstance(value, functools.partial)
 
 
 def _marks(service: object, name: str, function: object) -> Marks:
@@ -226,41 +258,36 @@ def _check_override(owner: type, name: str, function: object, marks: Marks) -> N
 
 def _is_method(function: Any) -> bool:
     """A function that is bound to the object when it is looked up; other callables are values."""
-    if not inspect.isroutine(function) or inspect.ismethod(function):
+    if not inspect.isroutine(function) or inspect.ismethod(function) or _is_partial(function):
         return False
     return callable(function) and hasattr(type(function), "__get__")
 
 
-def _parameters(name: str, call: Callable[..., Any], marks: Marks) -> Parameters | None:
+def _parameters(
+    name: str, call: Callable[..., Any], marks: Marks, *, checks: bool
+) -> Parameters | None:
     """None: it is written in C and has no signature, so nobody can know how to call it."""
     try:
-        parameters = Parameters(call, without=marks.context_parameter)
+        return Parameters(call, without=marks.context_parameter, checks=checks)
     except ValueError:
         return None
-    except Exception as e:  # whatever pydantic or msgspec say of a hint
-        raise NuropbConfigurationError("service", f"parameters of {name}: {e}") from e
-    if parameters.uncallable is not None:
-        raise NuropbConfigurationError(
-            "service",
-            f"{name}: parameter {parameters.uncallable!r} is positional-only, and callers give "
-            "names; remove the '/', or hide the method",
-        )
-    return parameters
+    except Unfit as e:
+        raise NuropbConfigurationError("service", f"{name}: {e}") from e
 
 
 def _event_handler(
-    name: str, call: Callable[..., Any], marks: Marks, *, takes_all: bool
+    name: str, call: Callable[..., Any], marks: Marks, *, takes_all: bool, checks: bool
 ) -> EventHandler:
     if marks.requires_encryption:
         raise NuropbConfigurationError(
             "service", f"{name}: requires encryption, and events are never encrypted"
         )
-    parameters = _parameters(name, call, marks)
+    parameters = _parameters(name, call, marks, checks=checks)
     if parameters is None:
         raise NuropbConfigurationError("service", f"{name} has no signature")
     if takes_all:
         return EventHandler(name, call, _is_async(call), marks, None, parameters)
-    unknown = parameters.required - _EVENT_PARAMETERS
+    unknown = parameters.fields.required - _EVENT_PARAMETERS
     if unknown:
         raise NuropbConfigurationError(
             "service",
@@ -268,8 +295,8 @@ def _event_handler(
             f"not {', '.join(sorted(unknown))}",
         )
     takes = _EVENT_PARAMETERS
-    if not parameters.takes_any_name:
-        takes = _EVENT_PARAMETERS & parameters.names
+    if not parameters.fields.any_name:
+        takes = _EVENT_PARAMETERS.intersection(parameters.fields.converters)
     return EventHandler(name, call, _is_async(call), marks, takes, parameters)
 
 
@@ -285,6 +312,16 @@ def _private_key(service: object) -> rsa.RSAPrivateKey | None:
             "service", f"its _private_key must be an RSAPrivateKey, not {type(key).__name__}"
         )
     return key
+
+
+def _version(service: object) -> Any:
+    """Its _version, as text when JSON has no other form for it."""
+    version = getattr(service, "_version", None)
+    try:
+        encode_strictly({"service_version": version})
+    except NuropbSerializationError:
+        return str(version)
+    return version
 
 
 def _pem(private_key: rsa.RSAPrivateKey) -> str:

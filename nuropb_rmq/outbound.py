@@ -28,6 +28,7 @@ class Outbound:
         topology: Topology,
         publisher: Publisher,
         sealing: Sealing,
+        encode: serialization.Encode,
     ) -> None:
         self._config = config
         self._max_depth = config.max_json_depth
@@ -35,6 +36,7 @@ class Outbound:
         self.topology = topology
         self._publisher = publisher
         self._sealing = sealing
+        self._encode = encode
         self._loop = asyncio.get_running_loop()
 
     def renew_response_queue(self) -> tuple[str, str]:
@@ -72,7 +74,7 @@ class Outbound:
                 "encrypted: events cannot be encrypted, no peer would read them; "
                 "send it plain, or as a command"
             )
-        body = serialization.encode(payload)
+        body = self._encode(payload)
         size = sealed_size(len(body), wrapped) if wrapped else len(body)
         if size > self._publisher.largest:
             raise self._publisher.too_large(size)

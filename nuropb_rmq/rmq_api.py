@@ -103,8 +103,8 @@ class RMQAPI(NuropbInterface):
         overridden = own is not RMQAPI.receive_transport_message
         published = None
         if not client_only:
-            published = Published(service_instance, service_name)
-            self._serving = Serving(published, threads=None, checks=False, passes_token_on=True)
+            published = Published(service_instance, service_name, checks=False)
+            self._serving = Serving(published, threads=None, passes_token_on=True)
             _warn_of_missing_key(published)
             bindings = settings.get("event_bindings") or ()
             settings["event_bindings"] = [*bindings, *published.topics]

@@ -1,9 +1,6 @@
-"""Payloads as JSON, with nuropb's rules for values that JSON lacks.
+"""Payloads as JSON; what stands for values that JSON lacks is in `nuropb_rmq.values`.
 
-datetime, date and time become isoformat() + "Z" (so "…+00:00Z" when aware: that is what old peers
-send and read), timedelta str(), Decimal a fixed-point string, a dataclass an object, and all else
-(sets, bytes, UUIDs, plain Enums) str(). NaN and infinities are written as Python's json does.
-pydantic models and msgspec structs become what these libraries make of them for JSON.
+NaN and infinities are written as Python's json does.
 
 orjson encodes where it is installed, what it certainly makes the same of as Python's json. It does
 not decode: it makes floats of long integers, and to look for these takes half of what it saves,
@@ -12,32 +9,31 @@ or more.
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
 import gc
 import json
 import logging
 import marshal
-import sys
 import traceback
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from itertools import accumulate
 from typing import Any, Final
 
 from .exceptions import MalformedMessageError, NuropbSerializationError
+from .values import NoJSONForm, as_nuropb, strictly
 
 try:
     import orjson
 except ImportError:
     orjson = None  # type: ignore[assignment]
 
-__all__ = ["decode", "encode", "nests_deeper"]
+__all__ = ["Encode", "decode", "encode", "encode_strictly", "nests_deeper"]
 
 logger = logging.getLogger(__name__)
 
 _PATH_LENGTH: Final = 12  # steps of a path shown in an error; deeper ones end in "…"
+
+_OF_JSON: Final = (dict, list, tuple, str, int, float, type(None))
 
 _MARSHAL_VERSION: Final = 2
 """The last that does not look for objects that occur twice."""
@@ -54,57 +50,94 @@ _STEPS: Final = bytes.maketrans(b"[]", b"\x01\xff")
 """Brackets as the signed bytes 1 and -1."""
 
 
-def _plain(value: object) -> object:
-    """What stands for a value that json does not know."""
-    match value:
-        case datetime.datetime() | datetime.date() | datetime.time():
-            return f"{value.isoformat()}Z"
-        case Decimal():
-            return format(value, "f")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-    # Whoever has such a value has imported the library.
-    pydantic = sys.modules.get("pydantic")
-    if pydantic is not None and isinstance(value, pydantic.BaseModel):
-        return value.model_dump(mode="json", by_alias=True)
-    msgspec = sys.modules.get("msgspec")
-    if msgspec is not None and isinstance(value, msgspec.Struct):
-        return msgspec.to_builtins(value, str_keys=True)
-    return str(value)
-
-
 _DECODER: Final = json.JSONDecoder()
-_ENCODER: Final = json.JSONEncoder(default=_plain, separators=(",", ":"))
 _scan: Final[Callable[[str, int], tuple[Any, int]]] = json.scanner.make_scanner(_DECODER)  # type: ignore[attr-defined]
 _make_in_c: Final = getattr(json.encoder, "c_make_encoder", None)
-# JSONEncoder makes one of these for every value, a third of the time of a small payload. It has
-# no markers: in a circle it runs into the recursion limit, and _ENCODER then tells the reason.
-_encode_in_c: Final = _make_in_c and _make_in_c(
-    None, _plain, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
-)
+
+Encode = Callable[[Mapping[str, Any]], bytes]
+"""Makes a body of a payload; raises NuropbSerializationError."""
 
 
-def encode(payload: Mapping[str, Any]) -> bytes:
-    """The payload as a body: compact JSON in ASCII (so lone surrogates are carried too).
+class _Encoder:
+    """Encodes payloads, with `plain` for the values that json does not know."""
 
-    NuropbSerializationError names the path of the first part that cannot be carried: a circular
-    reference, a key that is no string or number, a value whose own str() raises.
-    """
-    whole = payload if isinstance(payload, dict) else dict(payload)
-    if orjson is not None:
-        body = _encode_the_same(whole)
-        if body is not None:
-            return body
-    if _encode_in_c is not None:
+    def __init__(self, plain: Callable[[object], object]) -> None:
+        self._plain = plain
+        self._json = json.JSONEncoder(default=plain, separators=(",", ":"))
+        # JSONEncoder makes one of these for every value, a third of the time of a small payload. It
+        # has no markers: in a circle it runs into the recursion limit, and _json tells the reason.
+        self._in_c = _make_in_c and _make_in_c(
+            None, plain, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
+        )
+
+    def encode(self, payload: Mapping[str, Any]) -> bytes:
+        """The payload as a body: compact JSON in ASCII (so lone surrogates are carried too).
+
+        NuropbSerializationError names the path of the first part that cannot be carried: a circular
+        reference, a key that is no string or number, a value for which nothing can stand.
+        """
+        whole = payload if isinstance(payload, dict) else dict(payload)
+        if orjson is not None:
+            body = _encode_the_same(whole)
+            if body is not None:
+                return body
+        if self._in_c is not None:
+            try:
+                return "".join(self._in_c(whole, 0)).encode("ascii")
+            except Exception as error:  # noqa: BLE001 - once more, and told what it was
+                logger.debug("a payload is encoded the slow way: %s", type(error).__name__)
         try:
-            return "".join(_encode_in_c(whole, 0)).encode("ascii")
-        except Exception as error:  # noqa: BLE001 - once more, and told what it was
-            logger.debug("a payload is encoded the slow way: %s", type(error).__name__)
-    try:
-        return _ENCODER.encode(whole).encode("ascii")
-    except Exception as error:  # whatever a value's __str__, or a lazy container, may raise
-        text = f"cannot be sent as JSON: {_reason(error)}, at {_offender(whole)}"
-        raise NuropbSerializationError(text, payload, error) from error
+            return self._json.encode(whole).encode("ascii")
+        except Exception as error:  # whatever a value's __str__, or a lazy container, may raise
+            text = f"cannot be sent as JSON: {_reason(error)}, at {self._offender(whole)}"
+            raise NuropbSerializationError(text, payload, error) from error
+
+    def _offender(self, payload: object) -> str:
+        """The path from the payload's root to the first part that json refuses."""
+        path = ""
+        seen = {id(payload)}
+        part = payload
+        for _ in range(_PATH_LENGTH):
+            step = next(self._refused(part), None)
+            if step is None:
+                return path.removeprefix(".") or "the top level"
+            name, part = step
+            path += name
+            if id(part) in seen:
+                return path.removeprefix(".")
+            seen.add(id(part))
+        return f"{path.removeprefix('.')}…"
+
+    def _refused(self, part: object) -> Iterator[tuple[str, object]]:
+        """The (name, value) of each child that json refuses; a refused key has no value."""
+        if not isinstance(part, _OF_JSON):
+            try:
+                part = self._plain(part)
+            except Exception:  # noqa: BLE001 - it is this part itself
+                return
+        children: Iterator[tuple[Any, object]] = iter(())
+        if isinstance(part, dict):
+            children = iter(part.items())
+        elif isinstance(part, list | tuple):
+            children = iter(enumerate(part))
+        for key, value in children:
+            if not isinstance(key, str | int | float | None):
+                yield f"<key of type {type(key).__name__}>", None
+            elif not self._carried(value):
+                yield (f"[{key}]" if not isinstance(key, str) else f".{key}"), value
+
+    def _carried(self, value: object) -> bool:
+        try:
+            self._json.encode(value)
+        except Exception:  # noqa: BLE001 - the same as in encode()
+            return False
+        return True
+
+
+encode: Final[Encode] = _Encoder(as_nuropb).encode
+"""By nuropb's rules: what JSON lacks is sent as text."""
+encode_strictly: Final[Encode] = _Encoder(strictly).encode
+"""Only what can be read again is sent."""
 
 
 def _encode_the_same(payload: dict[Any, Any]) -> bytes | None:
@@ -217,48 +250,9 @@ def _brackets(body: bytes) -> bytes:
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
+    if isinstance(error, NoJSONForm):
+        return str(error)
     frames = [each for each, _ in traceback.walk_tb(error.__traceback__)]
     if frames[-1].f_globals.get("__name__") == json.encoder.__name__:
         return str(error)  # json's own words
     return type(error).__name__  # a value's, whose text may hold what the payload holds
-
-
-def _offender(payload: object) -> str:
-    """The path from the payload's root to the first part that json refuses."""
-    path = ""
-    seen = {id(payload)}
-    part = payload
-    for _ in range(_PATH_LENGTH):
-        step = next(_refused(part), None)
-        if step is None:
-            return path or "the top level"
-        name, part = step
-        path += name
-        if id(part) in seen:
-            return path
-        seen.add(id(part))
-    return f"{path}…"
-
-
-def _refused(part: object) -> Iterator[tuple[str, object]]:
-    """The (name, value) of each child that json refuses; a refused key has no value to go into."""
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        part = _plain(part)
-    children: Iterator[tuple[Any, object]] = iter(())
-    if isinstance(part, dict):
-        children = iter(part.items())
-    elif isinstance(part, list | tuple):
-        children = iter(enumerate(part))
-    for key, value in children:
-        if not isinstance(key, str | int | float | None):
-            yield f"<key of type {type(key).__name__}>", None
-        elif not _carried(value):
-            yield (f"[{key}]" if not isinstance(key, str) else f".{key}"), value
-
-
-def _carried(value: object) -> bool:
-    try:
-        _ENCODER.encode(value)
-    except Exception:  # noqa: BLE001 - the same as in encode()
-        return False
-    return True

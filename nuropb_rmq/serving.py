@@ -19,9 +19,11 @@ from .exceptions import (
     NuropbValidationError,
 )
 from .failures import Told
+from .hints import Mismatch
 from .marks import Marks, admitted
 from .message import Completion
 from .methods import DESCRIBE, EventHandler, Method, Published
+from .nearest import nearest
 from .origins import Blame, blame
 from .protocol import MessageType
 from .threads import Threads
@@ -29,6 +31,7 @@ from .threads import Threads
 __all__ = ["Serving"]
 
 _TOPICS_REMEMBERED: Final = 1024
+_LONGEST_NAME: Final = 100
 
 Context = Mapping[str, Any]
 
@@ -36,9 +39,8 @@ Context = Mapping[str, Any]
 class Serving:
     """The handler of a service's transport.
 
-    `threads`: where synchronous methods run; None: on the event loop. `checks`: whether
-    parameters are checked, or handed to the method as they came. `passes_token_on`: whether the
-    events that a method adds go with the token of its caller, whatever they say.
+    `threads`: where synchronous methods run; None: on the event loop. `passes_token_on`: whether
+    the events that a method adds go with the token of its caller, whatever they say.
     """
 
     def __init__(
@@ -46,13 +48,12 @@ class Serving:
         published: Published,
         *,
         threads: Threads | None,
-        checks: bool,
         passes_token_on: bool = False,
     ) -> None:
         self._published = published
         self._methods = published.methods
         self._threads = threads
-        self._checks = checks
+        self._checks = published.checks
         self._passes_token_on = passes_token_on
         self._description = published.describe()
         self._handlers = lru_cache(_TOPICS_REMEMBERED)(published.handlers)
@@ -76,7 +77,7 @@ class Serving:
             if not method.direct:
                 return await self._call(method, message)
             params = payload["params"]
-            taken = _checked(method, params) if self._checks else params
+            taken = _checked(method, params, "params") if self._checks else params
             try:
                 return await method.call(**taken)
             except Exception as e:  # noqa: BLE001 - what is no success is raised again
@@ -103,10 +104,12 @@ class Serving:
     def _describe(self, name: str) -> dict[str, Any]:
         if name == DESCRIBE:
             return self._description
-        shown = name if len(name) <= 100 else name[:100] + "…"
+        shown = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
+        near = nearest(name, self._methods)
+        hint = f"{DESCRIBE} tells what it does" if near is None else f"did you mean {near}?"
         unknown = NuropbHandlingError(
             f"Unknown method {shown!r}: service {self._published.service_name!r} does not publish "
-            f"it; {DESCRIBE} tells what it does"
+            f"it; {hint}"
         )
         raise blame(unknown, Blame.SENDER)
 
@@ -121,7 +124,7 @@ class Serving:
                 with _authorizing():
                     claims = marks.claims(context)
                 _admit(claims, ctx)
-            taken = _checked(method, params) if self._checks else params
+            taken = _checked(method, params, "params") if self._checks else params
             return method.call(**taken) if ctx is None else method.call(ctx, **taken)
 
         return await self._where_it_belongs(method, run)
@@ -189,7 +192,7 @@ class Serving:
                 return handler.call(*first, *values.values())
             taken: Mapping[str, Any] = {name: values[name] for name in handler.takes}
             if self._checks:
-                taken = _checked(handler, taken)
+                taken = _checked(handler, taken, "")
             return handler.call(*first, **taken)
 
         events: Sequence[Mapping[str, Any]] = ()
@@ -291,12 +294,14 @@ def _context_for(marks: Marks, context: Context) -> Any:
     return ctx
 
 
-def _checked(what: Method | EventHandler, params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters as the method takes them. Raises NuropbValidationError naming the field."""
+def _checked(
+    what: Method | EventHandler, values: Mapping[str, Any], where: str
+) -> Mapping[str, Any]:
+    """The values as the method takes them. Raises NuropbValidationError naming the field."""
     try:
-        return what.parameters.checked(params)
-    except NuropbValidationError as e:
-        raise blame(e, Blame.SENDER) from None
+        return what.parameters.fields.checked(values)
+    except Mismatch as e:
+        raise blame(NuropbValidationError(e.told(where)), Blame.SENDER) from None
 
 
 def _added(ctx: Any) -> Sequence[Mapping[str, Any]]:

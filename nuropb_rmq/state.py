@@ -30,6 +30,10 @@ _LOOP_CLOSED: Final = (
     "the event loop that start() ran in was closed before stop(): call start() again, in the loop "
     "that is to use it"
 )
+_NOT_STARTED: Final = (
+    "not started: use async with, or await start() (RMQAPI: await connect()), before anything is "
+    "sent"
+)
 _ELSEWHERE: Final = (
     "called outside the event loop that start() ran in: from another thread, use "
     "asyncio.run_coroutine_threadsafe(…, loop) or loop.call_soon_threadsafe(); in another loop, "
@@ -213,6 +217,8 @@ class Lifecycle:
         """Why nothing can be sent."""
         if self.state is State.FAILED and self.error is not None:
             return TransportClosedError(f"the transport has failed: {self.error}", None, self.error)
+        if self._loop is None:
+            return TransportClosedError(_NOT_STARTED)
         why = f": {self._ended_by}" if self._ended_by else ""
         return TransportClosedError(f"the transport is {self.state.name.lower()}{why}")
 

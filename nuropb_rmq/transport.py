@@ -181,7 +181,8 @@ class Transport(Managed):
         self._replies = Replies(self._sealing, config, on_response=hooks.on_response)
         self._gate = Gate(self._publisher, **room)
         topology = Topology.of(config, self._instance_id)
-        self._outbound = outbound = Outbound(config, topology, self._publisher, self._sealing)
+        parts = (config, topology, self._publisher, self._sealing, hooks.encode)
+        self._outbound = outbound = Outbound(*parts)
         self._posts = Posts(
             *(config, outbound, self._publisher, self._gate, self._replies),
             on_response=hooks.on_response,
@@ -193,7 +194,6 @@ class Transport(Managed):
                 shutting_down=lambda: any(link.cancelled for link in self._links),
                 settler=hooks.settler,
             )
-
         ways = partial(Session, publisher=self._publisher, responses=self._replies)
         session = partial(ways, steps=hooks.steps, configure=hooks.configure)
 
@@ -285,8 +285,8 @@ class Transport(Managed):
             return
         worst, before = max(self._links, key=lambda link: link.state.value), self.state
         if worst.state is State.FAILED and before is not State.CONNECTING:
-            error = worst.error or NuropbTransportError("failed")
-            self._closing = begin(self._close(error, State.FAILED), "nuropb-failed")
+            reason = worst.error or NuropbTransportError("failed")
+            self._closing = begin(self._close(reason, State.FAILED), "nuropb-failed")
         elif worst.state in _ALIVE:
             self._life.set(worst.state, worst.error)
             if before is State.RECOVERING and worst.state.up:

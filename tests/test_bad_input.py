@@ -110,15 +110,15 @@ PAYLOADS: dict[str, Bad] = {
     "service is no text": Bad(
         request(service="\ud800"), Unserializable, ("routing key", "UTF-8", "service")
     ),
-    "a circle": Bad(request(a=circle()), Unserializable, ("Circular", ".params.a.again")),
+    "a circle": Bad(request(a=circle()), Unserializable, ("Circular", "params.a.again")),
     "a key of another type": Bad(
-        request(a=[{(1, 2): SECRET}]), Unserializable, ("keys must be str", ".params.a[0]")
+        request(a=[{(1, 2): SECRET}]), Unserializable, ("keys must be str", "params.a[0]")
     ),
     "a value that fails": Bad(
-        request(a=Unprintable()), Unserializable, ("RuntimeError", ".params.a")
+        request(a=Unprintable()), Unserializable, ("RuntimeError", "params.a")
     ),
     "too deep for this interpreter": Bad(
-        request(a=nested(100_000)), Unserializable, ("nested too deeply", ".params.a[0]")
+        request(a=nested(100_000)), Unserializable, ("nested too deeply", "params.a[0]")
     ),
     "too deep by one level": Bad(
         request(a=nested(98)), Unserializable, ("nested deeper", "max_json_depth (100 levels)")

@@ -91,6 +91,13 @@ def test_a_body_for_another_service() -> None:
         Encryptor("billing", OTHER_KEY).decrypt_payload(body, "c")
 
 
+def test_instances_that_each_make_a_key_are_told_to_share_one() -> None:
+    body = requester().encrypt_payload(REQUEST, "c", "orders")
+    another_instance = Encryptor("orders", OTHER_KEY)
+    with pytest.raises(EncryptionError, match="all instances of a service share one key"):
+        another_instance.decrypt_payload(body, "c")
+
+
 def test_a_wrapped_secret_that_is_no_fernet_key() -> None:
     bad = base64.b64encode(KEY.public_key().encrypt(b"short", OAEP)) + b".AAAA"
     with pytest.raises(EncryptionError):

@@ -27,6 +27,7 @@ LAYERS: tuple[str, ...] = (
     "broker",  # the half of config that says where the broker is
     "tokens",  # the part of it that says who we are
     "config",
+    "values",  # what JSON lacks
     "serialization",
     "acknowledgement",
     "topology",
@@ -36,8 +37,13 @@ LAYERS: tuple[str, ...] = (
     "topics",  # of events, as methods are bound to them
     "decorated",  # nuropb's own decorators and exceptions
     "marks",  # what the decorators leave on a method
+    "signatures",
     "contexts",  # the decorators, and the context of a call
     "hints",
+    "libraries",  # pydantic and msgspec
+    "nearest",  # names that are like one
+    "checks",
+    "converters",
     "parameters",
     "methods",  # what a service object publishes
     "foreign",  # encryptors that are not ours

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from nuropb_rmq.contexts import NuropbContextManager, mesh_event, nuropb_context, publish_to_mesh
 from nuropb_rmq.exceptions import NuropbConfigurationError
 from nuropb_rmq.methods import Published
+from nuropb_rmq.serialization import encode_strictly
 
 CAPTURES = json.loads((Path(__file__).parent / "data" / "nuropb-0.1.8.json").read_bytes())
 
@@ -25,6 +26,19 @@ CAPTURES = json.loads((Path(__file__).parent / "data" / "nuropb-0.1.8.json").rea
 class Called:
     def __call__(self) -> str:
         return "called"
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+class BoundPartial(functools.partial[int]):
+    """As functools.partial is from Python 3.14 on: bound to the object, like a function."""
+
+    __signature__ = inspect.signature(double)
+
+    def __get__(self, instance: object, owner: object = None) -> Any:
+        return self
 
 
 class Base:
@@ -40,7 +54,10 @@ class Service(Base):
 
     stored = Called()
     now = time.time
-    partial = functools.partial(len)
+    partial = functools.partial(double)
+    bound_partial = BoundPartial(double)
+    static_partial = staticmethod(BoundPartial(double))
+    partial_method = functools.partialmethod(double)
     Nested = Called
 
     def __init__(self) -> None:
@@ -83,12 +100,6 @@ class Service(Base):
     def nuropb_describe(self) -> str:
         return "not the service's to answer"
 
-    def generator(self) -> Iterator[int]:
-        yield 1
-
-    async def async_generator(self) -> AsyncIterator[int]:
-        yield 1
-
     def __mangled(self) -> None: ...
 
     def _handle_event_(self, topic: str, event: Any, target: Any, context: Any) -> None: ...
@@ -126,9 +137,85 @@ def test_nothing_of_the_object_is_read() -> None:
     assert service.read == 0
 
 
-def test_a_class_publishes_what_needs_no_instance() -> None:
-    assert set(Published(Service, "orders").methods) == {"of_class", "static"}
-    assert Published(Service, "orders").methods["of_class"].call() == "Service"
+def test_a_class_publishes_what_needs_no_instance_by_rmqapi() -> None:
+    published = Published(Service, "orders", checks=False)
+    assert set(published.methods) == {"of_class", "static"}
+    assert published.methods["of_class"].call() == "Service"
+
+
+class AllHidden:
+    attribute = time.time
+
+    @publish_to_mesh(hide_method=True)
+    def hidden(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("service", "says"),
+    [
+        (Service, r"is the class Service: give an instance of it, Service\(\)"),
+        (inspect, "module publishes nothing: an object is needed"),
+        (lambda: 1, "function publishes nothing"),
+        (Service().public, "method publishes nothing"),
+        (functools.partial(len), "partial publishes nothing"),
+        (0, "int publishes nothing"),
+        ("orders", "str publishes nothing"),
+        ({"get": len}, "dict publishes nothing"),
+        (object(), "object publishes nothing"),
+        (AllHidden(), "AllHidden publishes nothing"),
+    ],
+)
+def test_what_publishes_nothing_is_no_service(service: object, says: str) -> None:
+    with pytest.raises(NuropbConfigurationError, match=says) as caught:
+        Published(service, "orders")
+    assert caught.value.field == "service"
+    Published(service, "orders", checks=False)  # as nuropb: RMQAPI
+
+
+def generating(self: object) -> Iterator[int]:
+    yield 1
+
+
+async def generating_later(self: object) -> AsyncIterator[int]:
+    yield 1
+
+
+@mesh_event("t")
+async def generating_for_events(self: object) -> AsyncIterator[int]:
+    yield 1
+
+
+@functools.wraps(generating)
+def wrapped(self: object) -> Any:
+    return generating(self)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(generating, generating_later, wrapped, staticmethod(generating)),
+        *(classmethod(generating), generating_for_events),
+    ],
+)
+def test_a_generator_is_no_method(method: Any) -> None:
+    service = type("Listing", (Base,), {"listed": method})()
+    with pytest.raises(NuropbConfigurationError, match="service: listed: is a generator"):
+        Published(service, "orders")
+    published = Published(service, "orders", checks=False)
+    assert "listed" not in published.methods
+    assert published.topics == ()
+
+
+def test_a_generator_that_nobody_calls_is_none_of_our_business() -> None:
+    class Listing(Base):
+        @publish_to_mesh(hide_method=True)
+        def listed(self) -> Iterator[int]:
+            yield 1
+
+        def _each(self) -> Iterator[int]:
+            yield 1
+
+    assert set(Published(Listing(), "orders").methods) == {"inherited", "overridden"}
 
 
 def test_methods_of_pythons_own_types_are_not_published() -> None:
@@ -301,6 +388,18 @@ def test_the_description_is_the_captured_one() -> None:
         "additionalProperties": True,
     }
     assert described == expected
+
+
+def test_any_version_can_be_described() -> None:
+    class Version:
+        def __str__(self) -> str:
+            return "1.2"
+
+    for version, told in ((Version(), "1.2"), ((1, 2), (1, 2)), ("1", "1"), (None, None)):
+        service = type("Orders", (Base,), {"_version": version})()
+        described = Published(service, "orders").describe()
+        assert described["service_version"] == told
+        encode_strictly(described)
 
 
 def test_a_service_without_a_key_says_what_cannot_be_called() -> None:

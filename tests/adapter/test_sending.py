@@ -230,7 +230,7 @@ async def test_headers_that_do_not_fit_into_a_frame_raise_at_once(
 
 async def test_before_start_and_after_stop_it_raises_at_once(programs: Programs) -> None:
     client = programs.make(Callback(), "client", client_only=True)
-    with pytest.raises(TransportClosedError, match="stopped"):
+    with pytest.raises(TransportClosedError, match="not started: "):
         client.send_message(request())
     starting = asyncio.ensure_future(client.start())
     await asyncio.sleep(0)

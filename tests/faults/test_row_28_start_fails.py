@@ -116,6 +116,8 @@ class Orders:
 
     _service_name = "orders"
 
+    def get(self) -> None: ...
+
 
 async def test_row_28_start_as_a_whole_has_connect_timeout(mesh: Mesh, proxy: Proxy) -> None:
     """What Mesh configures, and both connections of a service, share it."""

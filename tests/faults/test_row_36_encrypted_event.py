@@ -20,6 +20,7 @@ from nuropb_rmq.outbound import Outbound, identify
 from nuropb_rmq.protocol import MessageType
 from nuropb_rmq.publisher import Publisher
 from nuropb_rmq.sealing import Sealing
+from nuropb_rmq.serialization import encode
 from nuropb_rmq.topology import Topology
 
 from ..encrypting import SECRET, TAP_QUEUE, Pair, calling, headers_of, private_key, tapping
@@ -34,7 +35,7 @@ async def test_row_36_refused_before_anything_is_packed() -> None:
     """No broker: neither key nor message is left of it."""
     config = TransportConfig(amqp_url="amqp://localhost/", service_name="c", client_only=True)
     encryptor, publisher = calling(), Publisher(max_messages=1, max_bytes=1)
-    outbound = Outbound(config, Topology.of(config, "i"), publisher, Sealing(encryptor))
+    outbound = Outbound(config, Topology.of(config, "i"), publisher, Sealing(encryptor), encode)
     with pytest.raises(EncryptionError, match=ADVICE):
         outbound.pack(
             identify(event("orders.made", SECRET)),

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from nuropb.interface import NuropbCallAgain  # type: ignore[import-not-found,unused-ignore]
 
 from .orders import Orders
+from .times import VALUES, Times
 
 LONGEST_LINE = 2**26
 
@@ -56,7 +57,7 @@ class WithTextAnnotations(Orders):
         return len(item)
 
 
-SERVICES = {each.__name__: each for each in (Orders, WithCoroutine, WithTextAnnotations)}
+SERVICES = {each.__name__: each for each in (Orders, Times, WithCoroutine, WithTextAnnotations)}
 
 
 class Peer:
@@ -123,6 +124,14 @@ class Peer:
     async def request(self, within: float = 20.0, **call: Any) -> Any:
         """A request; nuropb has no timeout of its own, so that is `within` seconds."""
         return await asyncio.wait_for(self._api.request(**call), within)
+
+    async def request_with_times(self, within: float = 20.0, **call: Any) -> Any:
+        """A request whose parameters are dates and times, which no line of JSON can carry here."""
+        return await self.request(within, params=VALUES, context={}, **call)
+
+    def event_with_times(self, topic: str) -> None:
+        """An event that holds them."""
+        self._api.publish_event(topic, VALUES, {})
 
     async def requests(self, params: list[Any], within: float = 60.0, **call: Any) -> Any:
         """The same request with many parameters at once."""

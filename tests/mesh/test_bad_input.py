@@ -188,10 +188,20 @@ BAD: dict[str, Bad] = {
         "take", {"number": 1, "dya": 2}, NuropbValidationError, "dya: no such parameter; did you"
     ),
     "a parameter of another type": Bad(
-        "take", {"number": "1"}, NuropbValidationError, "number: text, an integer is needed"
+        "take",
+        {"number": "1"},
+        NuropbValidationError,
+        "params.number: expected an integer, came a string",
     ),
-    "null": Bad("take", {"number": None}, NuropbValidationError, "number: null"),
-    "true for a number": Bad("take", {"number": True}, NuropbValidationError, "number: true"),
+    "null": Bad(
+        "take", {"number": None}, NuropbValidationError, "number: expected an integer, came null"
+    ),
+    "true for a number": Bad(
+        "take",
+        {"number": True},
+        NuropbValidationError,
+        "number: expected an integer, came true or false",
+    ),
     "self": Bad("take", {"self": 1, "number": 1}, NuropbValidationError, "self: no such"),
     "self, where any name goes": Bad("echo", {"self": 1}, NuropbRemoteError, "TypeError"),
     "the context as a parameter": Bad(
@@ -207,7 +217,9 @@ BAD: dict[str, Bad] = {
     ),
     "a result that is a circle": Bad("circle", {}, NuropbSerializationError, "Circular"),
     "a result with an odd key": Bad("bad_key", {}, NuropbSerializationError, "keys must be"),
-    "a result that fails": Bad("unprintable", {}, NuropbSerializationError, "RuntimeError"),
+    "a result that has no JSON form": Bad(
+        "unprintable", {}, NuropbSerializationError, "Unprintable has no JSON form, at result[0]"
+    ),
     "a result that is too deep": Bad("deep", {}, NuropbSerializationError, "nested too deeply"),
     "a result that is too deep by one level": Bad(
         "deep", {"levels": 100}, NuropbSerializationError, "max_json_depth (100 levels)"
@@ -300,6 +312,7 @@ class Model:
     [
         ({"service": object()}, "service_name", "is missing"),
         ({"service": NeedsKey()}, "service", "needs a _private_key"),
+        ({"service": Model(), "service_name": "m"}, "service", "get: parameter 'a': list"),
         ({"service": Odd(), "service_name": ""}, "service_name", "1 to 255 bytes"),
         ({"service": Odd(), "prefetch_count": -1}, "prefetch_count", "from 0 to"),
         ({"request_timeout": 0}, "request_timeout", "seconds"),

@@ -263,6 +263,8 @@ async def test_a_description_is_remembered_until_it_is_refreshed(meshes: Meshes)
     class Changed:
         """Changed"""
 
+        def echo(self) -> None: ...
+
     await meshes.serve(Changed())
     assert await client.describe_service("orders") is described
     assert (await client.describe_service("orders", refresh=True))["description"] == "Changed"

@@ -130,7 +130,7 @@ async def test_the_sender_s_mistakes_are_a_line_each(meshes: Meshes, log: Log) -
     assert [each.splitlines() for each in texts] == [[each] for each in texts], "one line each"
     assert all(each.startswith("WARNING orders.") for each in texts)
     told = [each.split(" (request")[0].removeprefix("WARNING orders.") for each in texts]
-    assert told[0].startswith("number refused: NuropbValidationError: n: ")
+    assert told[0].startswith("number refused: NuropbValidationError: params.n: ")
     assert told[1].startswith("nu\\nmber refused: NuropbHandlingError: Unknown method")
     assert told[2] == (
         "guarded refused: NuropbAuthorizationError: context['Authorization'] is missing: the token"

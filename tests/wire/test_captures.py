@@ -24,6 +24,7 @@ from nuropb_rmq.outgoing import Outgoing
 from nuropb_rmq.protocol import NUROPB_VERSION
 from nuropb_rmq.publisher import Publisher
 from nuropb_rmq.sealing import Sealing
+from nuropb_rmq.serialization import encode
 from nuropb_rmq.topology import Topology
 from nuropb_rmq.wire import frames
 from nuropb_rmq.wire.frames import Content
@@ -131,7 +132,8 @@ def _outbound() -> Outbound:
         client_only=True,
     )
     publisher = Publisher(max_messages=10, max_bytes=1000)
-    return Outbound(config, Topology.of(config, "client-1"), publisher, Sealing(None))
+    topology = Topology.of(config, "client-1")
+    return Outbound(config, topology, publisher, Sealing(None), encode)
 
 
 def _sent(message: Outgoing) -> tuple[commands.Basic.Publish, frames.Properties]:

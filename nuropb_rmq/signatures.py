@@ -1,0 +1,54 @@
+"""The parameters of a method and their hints, read in the same way by every version of Python.
+
+Since Python 3.14 annotations are computed when they are asked for, and a name that is not there
+raises then (PEP 649): those are asked for as forward references.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["hints_of", "signature_of"]
+
+
+def signature_of(call: Callable[..., Any]) -> inspect.Signature:
+    """Return its signature, whether or not the names in its annotations can be resolved.
+
+    Raises ValueError when it has none (some callables written in C).
+    """
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format  # noqa: PLC0415 - new in 3.14
+
+        return inspect.signature(call, annotation_format=Format.FORWARDREF)
+    return inspect.signature(call)
+
+
+def hints_of(call: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
+    """Return the hints by parameter; those that cannot be resolved stay text or ForwardRef.
+
+    Names are those of the function's module, then those of the class that it is bound to.
+    """
+    function = inspect.unwrap(getattr(call, "__func__", call))
+    names = getattr(function, "__globals__", {})
+    bound = getattr(call, "__self__", None)
+    of_class = vars(bound if isinstance(bound, type) else type(bound))
+    return {
+        name: _resolved(parameter.annotation, names, of_class)
+        for name, parameter in signature.parameters.items()
+    }
+
+
+def _resolved(hint: Any, names: dict[str, Any], of_class: Mapping[str, Any]) -> Any:
+    if hint is inspect.Parameter.empty:
+        return hint
+    holder = types.SimpleNamespace(__annotations__={"hint": hint})
+    for local in ({}, of_class):
+        with contextlib.suppress(Exception):  # any code may stand there, and fail as it likes
+            return typing.get_type_hints(holder, names, local, include_extras=True)["hint"]
+    return hint
