@@ -400,15 +400,16 @@ def test_an_error_of_a_class_is_the_services_own() -> None:
         converter(Broken)({})
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="type statements are new in Python 3.12")
-def test_type_aliases() -> None:
-    namespace: dict[str, Any] = {"date": datetime.date}
-    exec("type Days = list[date]\ntype Tree = int | list[Tree]", namespace)
-    assert converter(namespace["Days"])(["2026-01-02"]) == [DAY]
-    tree = converter(namespace["Tree"])
-    assert tree([1, [2, [3]]]) == [1, [2, [3]]]
-    with pytest.raises(Mismatch):
-        tree([1, ["x"]])
+if sys.version_info >= (3, 12):  # `type` statements are new there
+
+    def test_type_aliases() -> None:
+        namespace: dict[str, Any] = {"date": datetime.date}
+        exec("type Days = list[date]\ntype Tree = int | list[Tree]", namespace)
+        assert converter(namespace["Days"])(["2026-01-02"]) == [DAY]
+        tree = converter(namespace["Tree"])
+        assert tree([1, [2, [3]]]) == [1, [2, [3]]]
+        with pytest.raises(Mismatch):
+            tree([1, ["x"]])
 
 
 ROUND_TRIPS: list[tuple[Any, Any]] = [

@@ -86,6 +86,8 @@ async def test_an_event_whose_handler_was_removed_is_named(
     class After:
         _service_name = "audit"
 
+        def ask(self) -> None: ...
+
     old = await meshes.serve(Before())
     await old.stop()
     await meshes.serve(After())
