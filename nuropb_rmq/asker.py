@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .exceptions import TokenProviderError
+from .shielded import shielded
 from .tokens import AccessToken, TokenProvider
 
 SHARE: Final = 0.5
@@ -88,7 +89,7 @@ class Asker:
         # A call that hangs is waited for by those who ask next: threads must not pile up.
         if self._in_thread is None or self._in_thread.done():
             self._in_thread = _in_thread(self._provider)
-        outcome = await asyncio.shield(self._in_thread)
+        outcome = await shielded(self._in_thread)
         self._in_thread = None
         given = outcome.value()
         return await given if inspect.isawaitable(given) else given

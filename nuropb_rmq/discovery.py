@@ -142,7 +142,7 @@ class Discovery:
 
     def _fetch(self, service: str) -> asyncio.Task[Description]:
         task = self._fetching.get(service)
-        if task is None or task.get_loop() is not asyncio.get_running_loop():
+        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             # It serves all that wait for it: the deadline of one of them is not its own.
             task = asyncio.create_task(
                 self._describe(service),

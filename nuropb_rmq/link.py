@@ -21,6 +21,7 @@ from .origins import report
 from .quiet import quietly
 from .refusals import ending, located
 from .session import Role, Session
+from .shielded import shielded
 from .state import State
 from .watch import noticed_after
 from .wire.router import FrameRouter
@@ -95,7 +96,7 @@ class Link:
 
     async def started(self) -> None:
         """Wait until it is up. Raises the NuropbTransportError that it failed of."""
-        await asyncio.shield(self._first)
+        await shielded(self._first)
 
     async def stop(self, deadline: float) -> None:
         """Close session and connection; returns when nothing of them is left.

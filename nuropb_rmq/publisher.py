@@ -23,6 +23,7 @@ from .outbox import Outbox
 from .outgoing import ALONE, NEVER, WAITING, WRITTEN, Outgoing
 from .publisher_channel import PublisherChannel
 from .refused import aftermath, too_large
+from .shielded import shielded
 from .wire.router import HIGH_WATER
 
 RETIRED_WITHIN = 5.0
@@ -255,7 +256,7 @@ class Publisher:
         while self._busy():
             if self._idle is None:
                 self._idle = self._loop.create_future()
-            await asyncio.shield(self._idle)
+            await shielded(self._idle)
 
     def _busy(self) -> bool:
         return bool(self._outbox or self._paused or self.unconfirmed)

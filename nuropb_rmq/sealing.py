@@ -14,6 +14,7 @@ from collections.abc import Callable
 from .encryption import Encryptor
 from .exceptions import EncryptionError, MalformedMessageError
 from .foreign import ForeignEncryptor, PayloadEncryptor
+from .shielded import shielded
 from .wire.frames import Content
 
 __all__ = ["OFFLOAD_BYTES", "PayloadEncryptor", "Sealing", "sealed_size", "whole_body"]
@@ -86,7 +87,7 @@ class Sealing:
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, self._decrypt, decrypt, body, correlation_id)
         try:
-            return await asyncio.shield(opening)
+            return await shielded(opening)
         except asyncio.CancelledError:
             # The thread goes on, and remembers a key that nobody will ask for.
             opening.add_done_callback(lambda done: self._abandon(done, correlation_id))

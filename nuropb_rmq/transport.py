@@ -33,6 +33,7 @@ from .replies import Replies
 from .runner import begin
 from .sealing import PayloadEncryptor, Sealing
 from .session import Role, Session
+from .shielded import shielded
 from .state import Lifecycle, State, StateCallback
 from .topology import Topology
 
@@ -41,8 +42,7 @@ DEFAULT_GRACE = 10.0
 """Seconds that stop() gives to what is in hand."""
 STOPPED_WITHIN = 5.0
 """Seconds behind the grace period in which stop() ends, whatever the broker and handlers do."""
-_ABORT_AFTER = 4.0
-"""Seconds behind the grace period after which sockets are aborted."""
+_ABORT_AFTER = 4.0  # seconds behind the grace period after which sockets are aborted
 _ALIVE = (State.READY, State.BLOCKED, State.RECOVERING)
 
 
@@ -152,7 +152,7 @@ class Transport(Managed):
             raise NuropbTransportError(f"start(): the transport is {self.state.name} already")
         if self._closing is not None:
             if self._closing.get_loop() is asyncio.get_running_loop():
-                await asyncio.shield(self._closing)
+                await shielded(self._closing)
             self._closing = None
         self._prepare()
         deadline = deadline or asyncio.get_running_loop().time() + self._config.connect_timeout
@@ -168,7 +168,7 @@ class Transport(Managed):
                 cancelled = TransportClosedError("start() was cancelled")
                 reason = e if isinstance(e, NuropbTransportError) else cancelled
                 self._closing = begin(self._close(reason), "nuropb-start-failed")
-            await asyncio.shield(self._closing)
+            await shielded(self._closing)
             raise
 
     def _prepare(self) -> None:
@@ -223,7 +223,7 @@ class Transport(Managed):
         self._life.check_home()
         if self._closing is None:
             self._closing = begin(self._stop(grace), "nuropb-stop")
-        await asyncio.shield(self._closing)
+        await shielded(self._closing)
 
     async def _stop(self, grace: float) -> None:
         if self.state in _ALIVE:

@@ -64,6 +64,7 @@ LAYERS: tuple[str, ...] = (
     "state",  # low, but not pure: a change of state is awaited
     "refusals",  # what a connection and a session are told
     "quiet",  # what others log of our connections
+    "shielded",  # waits for what outlives its waiter
     "asker",  # of token providers
     "credentials",  # what a connection logs in with
     "patience",  # of a connection, with what it is told
@@ -129,7 +130,7 @@ LAYERS: tuple[str, ...] = (
 
 # Stands beside the layers: users' tests load it without the rest, and the rest never needs it.
 BESIDE = "testing"
-BESIDE_MAY_IMPORT = frozenset({"exceptions"})
+BESIDE_MAY_IMPORT = frozenset({"exceptions", "shielded"})
 
 PURE = frozenset(LAYERS[: LAYERS.index("envelope") + 1])
 

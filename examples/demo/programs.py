@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from nuropb_rmq.shielded import shielded
+
 __all__ = ["ROOT", "DemoError", "Program", "Programs", "Report", "in_thread"]
 
 Report = dict[str, Any]
@@ -32,7 +34,7 @@ async def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
     """asyncio.to_thread, but when it is cancelled the thread has ended all the same."""
     thread = asyncio.create_task(asyncio.to_thread(work, *arguments))
     try:
-        return await asyncio.shield(thread)
+        return await shielded(thread)
     except asyncio.CancelledError:
         await asyncio.wait([thread])
         raise

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import httpx
 
+from ..shielded import shielded
 from ._install import (
     RABBITMQCTL,
     SERVER,
@@ -148,7 +149,7 @@ class RabbitMQNode:
         self._abandoned = False
         starting = asyncio.ensure_future(asyncio.to_thread(self.start, timeout))
         try:
-            await asyncio.shield(starting)
+            await shielded(starting)
         except asyncio.CancelledError:
             # A thread cannot be cancelled: ask it to give up, and wait until it has.
             self._abandoned = True

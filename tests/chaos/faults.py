@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from nuropb_rmq.shielded import shielded
 from nuropb_rmq.testing import RabbitMQNode
 
 from .fleet import Fleet, Program
@@ -34,7 +35,7 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
     """asyncio.to_thread, but when it is cancelled the thread has ended all the same."""
     thread = asyncio.create_task(asyncio.to_thread(work, *arguments))
     try:
-        return await asyncio.shield(thread)
+        return await shielded(thread)
     except asyncio.CancelledError:
         await asyncio.wait([thread])
         raise

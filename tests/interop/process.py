@@ -17,9 +17,9 @@ TAIL = 4000  # characters of its log in a failure
 
 
 def why_not_installed() -> str | None:
-    """Why there cannot be nuropb 0.1.8 here; None where there can."""
-    if sys.version_info >= (3, 12):
-        return "nuropb 0.1.8 needs Python < 3.12"
+    """Return why there is no nuropb 0.1.8, or None: then there is, or scripts/setup can make it."""
+    if not PYTHON.exists() and sys.version_info >= (3, 12):
+        return f"no {PYTHON.parents[1].name}: nuropb 0.1.8 needs Python < 3.12"
     return None
 
 
