@@ -24,18 +24,22 @@ class Checkout:
     """The copy: its folder stands before everything else on sys.path, also of other processes."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
+        self._as_it_is = True
 
     @contextmanager
     def broken(self, file: str, source: str) -> Iterator[None]:
         """Give a file another content, for a while."""
-        path = self._folder / file
-        before = path.read_text()
+        path = self.folder / file
+        before, times = path.read_bytes(), path.stat()
         path.write_text(source)
+        self._as_it_is = False
         try:
             yield
         finally:
-            path.write_text(before)
+            path.write_bytes(before)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # what is compiled fits again
+            self._as_it_is = True
 
     def test(self, tests: Sequence[str], *options: str, seconds: float) -> tuple[int, str]:
         """Run tests, up to the first that fails: pytest's exit status, and what it printed.
@@ -43,15 +47,17 @@ class Checkout:
         A run that takes longer than so many seconds counts as failed.
         """
         command = [
-            *(sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"),
+            *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"),
             *("-m", "long or not long", "-o", "timeout=120", "--no-header", "--tb=line"),
             *options,
             *tests,
         ]
-        environment = {**os.environ, "PYTHONPATH": str(self._folder)}
+        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        if not self._as_it_is:
+            environment["PYTHONDONTWRITEBYTECODE"] = "1"
         with subprocess.Popen(
             command,
-            cwd=self._folder,
+            cwd=self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -86,7 +92,7 @@ def checkout() -> Iterator[Checkout]:
         for file in filter(None, listing.stdout.split("\0")):
             if (ROOT / file).is_file():
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / file, folder / file)
+                shutil.copy2(ROOT / file, folder / file)
         for venv in ROOT.glob(".venv*"):
             (folder / venv.name).symlink_to(venv)
         yield Checkout(folder)

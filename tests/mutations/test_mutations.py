@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import random
 import re
 
 import pytest
 
 from .listed import ROOT, DoesNotApplyError, Mutation, mutations
+from .pure import TESTS
+from .syntax import changes
 
 MUTATIONS = mutations()
 
@@ -52,3 +55,42 @@ def test_a_text_that_is_not_there_once_is_an_error(source: str) -> None:
     assert mutation.applied("a c") == "b c"
     with pytest.raises(DoesNotApplyError, match=f"{len(source)} times"):
         mutation.applied(source)
+
+
+SOURCE = """
+x: Literal[1] = -1 if not (a and "é" < b) else True
+if c is not None:
+    raise ValueError(1)
+""".encode()
+MUTATED = [
+    "= -2 if not",
+    "= -1 if  (a",
+    "a or",
+    "<= b",
+    "else False",
+    "if c is None",
+    ":\n    pass\n",
+    "ValueError(2)",
+]
+
+
+def test_changes_by_syntax() -> None:
+    every = changes(SOURCE)
+    assert len(every) == len(MUTATED)
+    for change, part in zip(every, MUTATED, strict=True):
+        mutated = change.applied(SOURCE)
+        assert part in mutated
+        ast.parse(mutated)
+    assert changes(SOURCE)[3].told(SOURCE).endswith("[< → <=]")
+    assert changes(SOURCE)[6].told(SOURCE).startswith("4: raise ValueError(1)")
+
+
+@pytest.mark.parametrize("module", TESTS)
+def test_every_change_of_a_pure_module_is_python(module: str) -> None:
+    source = (ROOT / f"nuropb_rmq/{module}.py").read_bytes()
+    every = changes(source)
+    assert len(every) >= 2
+    for change in random.Random(1).sample(every, min(5, len(every))):
+        ast.parse(change.applied(source))
+    for name in TESTS[module].split():
+        assert (ROOT / f"tests/{name}.py").is_file()
