@@ -75,6 +75,13 @@ BROKEN: dict[str, tuple[dict[str, Any] | None, bytes]] = {
 }
 
 
+SAYS = {
+    "20 a good request, one level too deep": b"nested deeper than 100 levels",
+    "20 too large": b"larger than max_body_bytes",
+}
+"""What its author is told."""
+
+
 class Tap:
     """A plain pika client: publishes what no library of ours would, and reads queues."""
 
@@ -143,6 +150,7 @@ async def test_rows_17_18_20(
     (answer,) = await take(tap, REPLIES, 1)
     assert answer[0].correlation_id == "c"
     assert b'"error":{"error":"' in answer[1].replace(b" ", b"")
+    assert SAYS.get(problem, b"") in answer[1]
     # Everything that was published before this call has been dealt with when it is answered.
     assert result_of(await client.request(request(n=1))) == {"n": 1}
     assert await asyncio.to_thread(tap.take, "nuropb-orders-dlq") == []

@@ -48,7 +48,7 @@ class Checkout:
         """
         command = [
             *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"),
-            *("-m", "long or not long", "-o", "timeout=120", "--no-header", "--tb=line"),
+            *("-m", "long or not long", "-o", "timeout=60", "--no-header", "--tb=line"),
             *options,
             *tests,
         ]
