@@ -78,7 +78,7 @@ def failure(broker: Broker, timeout: float, error: BaseException | None) -> Nuro
         case ConnectionRefusedError():  # asyncio and uvloop put it differently
             text = "connection refused: does the broker run there?"
         case _:
-            text = str(error or "closed")
+            text = str(error or "closed") or "the connection was reset"  # asyncio may say nothing
     return BrokerUnreachableError(f"{broker}: {text}", None, error)
 
 
@@ -208,6 +208,7 @@ _TLS_ADVICE = {
     "WRONG_VERSION_NUMBER": "what answers does not speak TLS: is this the port for plain AMQP?",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the broker wants a client certificate: set certfile",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "the broker wants a client certificate: set certfile",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the broker has no TLS 1.2 or later: set ssl_options.versions",
     "TLSV1_ALERT_UNKNOWN_CA": "the broker does not know the authority behind certfile",
 }
 _NO_UNKNOWN_AUTHORITY = ("expired", "not yet valid")

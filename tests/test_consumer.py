@@ -158,6 +158,14 @@ async def test_without_room_the_rest_waits_in_its_order() -> None:
     await bench.end()
 
 
+async def test_what_waits_when_the_channel_ends_is_never_begun() -> None:
+    """The broker delivers it again."""
+    bench = Bench(room=1)
+    bench.deliver(1, 2, 3)
+    await bench.end()  # and there is room
+    assert bench.receiver.taken == [1]
+
+
 async def test_a_receiver_that_fails_ends_the_session_and_not_the_router() -> None:
     bench = Bench()
 

@@ -215,6 +215,20 @@ def test_a_redelivered_request_opens_again_and_each_delivery_may_be_answered() -
         ours.decrypt_payload(first, "c")
 
 
+def test_a_second_request_of_an_id_that_is_in_hand_gets_no_answer_of_the_first() -> None:
+    """Who sends it has a key of its own, and would read what is meant for somebody else."""
+    ours, stranger, theirs = requester(), requester(), service()
+    theirs.open_request(ours.encrypt_payload(REQUEST, "c", "orders"), "c")
+    intruding = stranger.encrypt_payload(REQUEST, "c", "orders")
+    with pytest.raises(EncryptionError, match="another request 'c' is being handled"):
+        theirs.open_request(intruding, "c")
+    answer = theirs.encrypt_payload(RESPONSE, "c")
+    assert ours.open_response(answer, "c") == RESPONSE
+    with pytest.raises(EncryptionError):
+        stranger.open_response(answer, "c")
+    assert theirs.open_request(intruding, "c") == REQUEST, "once the first is answered"
+
+
 @pytest.mark.parametrize("redelivered", [1, 2])
 def test_a_service_that_calls_itself(redelivered: int) -> None:
     both = service()

@@ -51,6 +51,7 @@ ADMITTED: dict[str, tuple[str, str, tuple[str, str], dict[str, str | int]]] = {
     "a call past the exchange": ("request", "orders", ("", QUEUE), {}),
     "to another name, past the exchange": ("request", "orders-eu", ("", QUEUE), {}),
     "an event past the exchange": ("event", "shop.opened", ("", QUEUE), {}),
+    "the longest topic, past the exchange": ("event", "shop." + "x" * 250, ("", QUEUE), {}),
     "a call by an operator's exchange": ("request", "orders", ("ours", "anything"), {}),
     "an event by an operator's exchange": ("event", "shop.opened", ("ours", ""), {}),
     "a call again": ("request", "orders", ("", QUEUE), again(RPC, "orders")),
@@ -114,9 +115,10 @@ def test_the_exchanges_are_those_of_the_configuration() -> None:
     assert check("request", "orders", (RPC, "orders"), own) is None, "an operator's, by now"
 
 
-def test_bindings_may_be_patterns() -> None:
+@pytest.mark.parametrize("binding", ["orders.*", "orders.#"])
+def test_bindings_may_be_patterns(binding: str) -> None:
     """Of a topic exchange that somebody has made for requests."""
-    own = routes(rpc_bindings=["orders.*"])
+    own = routes(rpc_bindings=[binding])
     assert check("request", "orders.eu", (RPC, "orders.eu"), own) is None
     assert check("request", "billing", (RPC, "billing"), own)
     assert check("request", "orders.eu", (RPC, "orders.us"), own)

@@ -6,10 +6,13 @@ import asyncio
 
 import pytest
 
-from nuropb_rmq import State
+from nuropb_rmq import Message, NuropbOutcomeUnknownError, State
+from nuropb_rmq import connection as connecting
+from nuropb_rmq.credentials import FIRST_PAUSE, pause
+from nuropb_rmq.link import SETUP_PAUSE
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, eventually
+from ..support import Mesh, Recorder, Watch, eventually, request
 from .common import works
 from .console import close_connection
 from .proxy import Proxy, Wire
@@ -18,14 +21,32 @@ AFTER_PORT_OPENS = 10.0
 AFTER_RESET = 5.0
 
 
+class Holding(Recorder):
+    """Answers, but never what is called `hold`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = 0
+
+    async def __call__(self, message: Message) -> object:
+        if message.payload["method"] != "hold":
+            return await super().__call__(message)
+        self.held += 1
+        return await asyncio.Event().wait()
+
+
 @pytest.mark.parametrize("how", ["kill", "stop_app"])
 async def test_row_01_broker_restarted(
     mortal_node: RabbitMQNode, mortal_mesh: Mesh, how: str
 ) -> None:
-    service = await mortal_mesh.service(Recorder())
-    client = await mortal_mesh.client()
+    """A call that is pending then has no answer: it ends, and says that its outcome is unknown."""
+    holding = Holding()
+    service = await mortal_mesh.service(holding)
+    client = await mortal_mesh.client(unknown_outcome_after=1)
     watch = Watch(service)
     await works(client, 5)
+    pending = asyncio.create_task(client.request(request("hold"), timeout=60))
+    await eventually(lambda: holding.held)
     if how == "kill":
         await asyncio.to_thread(mortal_node.kill)
         await asyncio.to_thread(mortal_node.restart)
@@ -34,6 +55,8 @@ async def test_row_01_broker_restarted(
         await asyncio.to_thread(mortal_node.rabbitmqctl, "start_app")
     await works(client, AFTER_PORT_OPENS)
     await watch.recovered(AFTER_PORT_OPENS)
+    with pytest.raises(NuropbOutcomeUnknownError):
+        await asyncio.wait_for(pending, AFTER_PORT_OPENS)
 
 
 async def test_row_01_tcp_reset_of_service_and_client(mesh: Mesh, proxy: Proxy) -> None:
@@ -63,12 +86,56 @@ async def test_row_01_only_one_of_the_two_connections_is_closed(
         await works(client, AFTER_RESET)
 
 
-async def test_row_01_pauses_grow_and_are_jittered(mesh: Mesh, proxy: Proxy) -> None:
-    client = await mesh.client(amqp_url=proxy.url, reconnect_cap=1.0)
-    proxy.set(Wire.REFUSE)
-    proxy.reset()
-    before = proxy.accepted
-    await eventually(lambda: proxy.accepted - before >= 4, within=10)
-    assert client.state is State.RECOVERING
-    proxy.set(Wire.PASS)
-    await client.wait_for(State.READY, timeout=AFTER_RESET)
+def spread(pauses: list[float], longest: float) -> bool:
+    """Return whether pauses lie between half of the longest and that, and differ."""
+    low, high = min(pauses), max(pauses)
+    return longest / 2 <= low < 0.7 * longest and 0.8 * longest < high <= longest
+
+
+def test_row_01_pauses_grow_and_are_jittered() -> None:
+    """They double from a tenth of a second up to the cap; each is half of that at least."""
+    for failures in (*range(20), 10_000):
+        longest = min(FIRST_PAUSE * 2**failures, 5.0) if failures < 20 else 5.0
+        assert spread([pause(failures, 5.0) for _ in range(200)], longest)
+
+
+async def test_row_01_pauses_between_two_set_ups_grow_and_are_jittered(mesh: Mesh) -> None:
+    """On a connection that is up: they double from a quarter of a second, up to the cap."""
+    client = await mesh.client(reconnect_cap=3.0)
+    link = client._links[0]
+    for tries in range(10):
+        pauses = []
+        for _ in range(200):
+            link._tries = tries
+            pauses.append(link._pause(0.0))
+        assert link._tries == min(tries + 1, 8)
+        assert spread(pauses, min(SETUP_PAUSE * 2**link._tries, 3.0))
+    link._pause(60.0)
+    assert link._tries == 0, "a session that worked for a while begins anew"
+
+
+async def test_row_01_attempts_to_connect_use_the_pauses(
+    mesh: Mesh, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is asked for with the failures in a row, and waited for; a success begins anew."""
+    asked: list[tuple[int, float]] = []
+
+    def short(failures: int, cap: float) -> float:
+        asked.append((failures, cap))
+        return 0.001
+
+    monkeypatch.setattr(connecting, "pause", short)
+    client = await mesh.client(amqp_url=proxy.url, reconnect_cap=1.25)
+    for _ in range(2):
+        proxy.set(Wire.REFUSE)
+        asked.clear()
+        proxy.reset()
+        # With pauses of its own aio-pika would make few attempts in this time.
+        await eventually(lambda: len({failures for failures, _ in asked}) >= 30)
+        assert {cap for _, cap in asked} == {1.25}
+        failures = [failures for failures, _ in asked]
+        assert failures == sorted(failures)
+        assert failures[0] <= 1
+        assert client.state is State.RECOVERING
+        proxy.set(Wire.PASS)
+        await client.wait_for(State.READY, timeout=AFTER_RESET)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import aiormq
 import pytest
 
 from nuropb_rmq import BrokerUnreachableError, Message, NuropbException, State, Transport
@@ -127,6 +128,23 @@ async def test_row_03_it_is_noticed_and_every_await_ends(mesh: Mesh) -> None:
         "NuropbOutcomeUnknownError",
         "TransportClosedError",
     }
+
+
+async def test_row_03_it_is_our_own_watch_that_notices(
+    mesh: Mesh, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiormq looks as well, and late; without its look a hole is noticed all the same."""
+    monkeypatch.setattr(aiormq.Connection, "HEARTBEAT_GRACE_MULTIPLIER", 1000)
+    clients = [await mesh.client(amqp_url=proxy.url, heartbeat=heartbeat) for heartbeat in (1, 10)]
+    for client, patience in zip(clients, (3, 30), strict=True):
+        session = client._links[0]._session
+        assert session is not None
+        assert session._router._liveness._patience == patience, "3 heartbeats, in seconds"
+    proxy.hole(Way.DOWN)
+    await eventually(lambda: not clients[0].state.up, within=NOTICED_WITHIN)
+    assert "nothing was heard from the broker for" in str(clients[0].error)
+    proxy.set(Wire.PASS)
+    await clients[0].wait_for(State.READY, timeout=15)
 
 
 @pytest.mark.parametrize("wire", [Wire.SILENT, Wire.HOLE])

@@ -60,3 +60,20 @@ async def test_row_09_it_is_not_waited_for_for_ever(mesh: Mesh, proxy: Proxy) ->
     assert client.state is State.FAILED
     assert isinstance(client.error, InstanceInUseError)
     assert other.state is State.READY
+
+
+async def test_row_09_a_name_that_we_made_is_given_up(mesh: Mesh, proxy: Proxy) -> None:
+    """Without an instance_id nobody needs the old name: another one takes its place.
+
+    The broker would notice the loss after minutes only, so nothing but another name helps.
+    """
+    await mesh.service(Recorder())
+    client = await mesh.client(amqp_url=proxy.url, heartbeat=60, reconnect_cap=0.5)
+    before = client._outbound.topology.response_queue.name
+    proxy.set(Wire.HOLE)
+    cut(client)
+    proxy.abandon()
+    await eventually(lambda: isinstance(client.error, InstanceInUseError))
+    await client.wait_for(State.READY, timeout=15)
+    assert client._outbound.topology.response_queue.name != before
+    assert result_of(await client.request(request(n=1))) == {"n": 1}

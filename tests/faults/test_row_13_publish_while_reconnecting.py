@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from nuropb_rmq import (
+    NuropbException,
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
     NuropbTransportError,
@@ -15,6 +17,7 @@ from nuropb_rmq import (
     Transport,
 )
 from nuropb_rmq.envelope import pack_properties, publish_method
+from nuropb_rmq.outbound import identify
 from nuropb_rmq.outgoing import Outgoing
 from nuropb_rmq.protocol import MessageType
 
@@ -61,6 +64,25 @@ async def test_row_13_what_is_in_the_outbox_at_its_deadline_is_never_sent(
     proxy.set(Wire.PASS)
     assert result_of(await client.request(request(n=3))) == {"n": 3}
     assert [each.payload["params"]["n"] for each in recorder.seen] == [3]
+
+
+async def test_row_13_nor_when_the_loop_stands_still_until_there_is_room_again(mesh: Mesh) -> None:
+    """Its deadline has passed, and its timer had no turn yet: it is looked at once more."""
+    recorder = Recorder()
+    await mesh.service(recorder)
+    client = await mesh.client()
+    publisher, outbound = client._publisher, client._outbound
+    channel, publisher._channel = publisher._channel, None
+    assert channel is not None
+    told: list[NuropbException | None] = []
+    deadline = asyncio.get_running_loop().time() + 0.01
+    late = identify(command(n=1))
+    publisher.publish(outbound.pack(late, told.append, kind=MessageType.COMMAND, deadline=deadline))
+    time.sleep(0.05)  # noqa: ASYNC251 - it is the fault
+    publisher.attach(channel)
+    assert [type(each) for each in told] == [NuropbTimeoutError]
+    assert result_of(await client.request(request(n=2))) == {"n": 2}
+    assert [each.payload["params"]["n"] for each in recorder.seen] == [2]
 
 
 async def test_row_13_the_outbox_is_bounded(mesh: Mesh, proxy: Proxy) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pika
 import pytest
 
-from nuropb_rmq import State, Transport
+from nuropb_rmq import NuropbSerializationError, State, Transport
 from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.wire import frames
 
-from ..support import Mesh, Recorder, request, result_of
+from ..support import Mesh, Recorder, command, event, request, result_of
 from .console import connections, depth
 from .test_row_05_channel_closed import ports_of
 
@@ -31,6 +31,8 @@ GOOD = (
     b'"correlation_id": "c", "context": {}, "trace_id": "t"}'
 )
 REPLIES = "nuropb-tap-tap-rq"
+MAX_DEPTH = 100
+"""Levels of arrays and objects, by default."""
 
 
 def with_header(name: str, value: Any) -> dict[str, Any]:
@@ -39,6 +41,12 @@ def with_header(name: str, value: Any) -> dict[str, Any]:
 
 def body(**fields: Any) -> bytes:
     return json.dumps({**json.loads(GOOD), **fields}).encode()
+
+
+def nesting(depth: int) -> bytes:
+    """A good request that nests so many levels of arrays and objects, and has few brackets."""
+    inner = depth - 2  # within the payload and its params
+    return GOOD.replace(b'"params": {}', b'"params": {"n": %b1%b}' % (b"[" * inner, b"]" * inner))
 
 
 # what is wrong → (headers, body)
@@ -60,10 +68,18 @@ BROKEN: dict[str, tuple[dict[str, Any] | None, bytes]] = {
     "18 no headers": (None, GOOD),
     "18 empty headers": ({}, GOOD),
     "20 too deep": (HEADERS, b'{"a":' * 200 + b"1" + b"}" * 200),
+    "20 a good request, one level too deep": (HEADERS, nesting(MAX_DEPTH + 1)),
     "20 far too deep": (HEADERS, b"[" * 100_000 + b"]" * 100_000),
     "20 too large": (HEADERS, body(params={"text": "x" * 200_000})),
     "20 a number with 10,000 digits": (HEADERS, body()[:-1] + b', "n": ' + b"9" * 10_000 + b"}"),
 }
+
+
+SAYS = {
+    "20 a good request, one level too deep": b"nested deeper than 100 levels",
+    "20 too large": b"larger than max_body_bytes",
+}
+"""What its author is told."""
 
 
 class Tap:
@@ -134,12 +150,33 @@ async def test_rows_17_18_20(
     (answer,) = await take(tap, REPLIES, 1)
     assert answer[0].correlation_id == "c"
     assert b'"error":{"error":"' in answer[1].replace(b" ", b"")
+    assert SAYS.get(problem, b"") in answer[1]
     # Everything that was published before this call has been dealt with when it is answered.
     assert result_of(await client.request(request(n=1))) == {"n": 1}
     assert await asyncio.to_thread(tap.take, "nuropb-orders-dlq") == []
     assert await asyncio.to_thread(tap.take, REPLIES) == []
     assert [each.payload["params"] for each in recorder.seen] == [{"n": 1}]
     assert states == []
+
+
+async def test_row_20_as_deep_as_it_may_be_is_handled(mesh: Mesh, tap: Tap) -> None:
+    """The limit itself is admitted, coming in and going out; one level more is refused."""
+    recorder = Recorder()
+    await mesh.service(recorder)
+    client = await mesh.client()
+    await asyncio.to_thread(tap.publish, HEADERS, nesting(MAX_DEPTH))
+    (answer,) = await take(tap, REPLIES, 1)
+    assert b'"error":null' in answer[1].replace(b" ", b"")
+    admitted = json.loads(nesting(MAX_DEPTH))["params"]
+    assert result_of(await client.request(request(**admitted))) == admitted
+    for deep in (MAX_DEPTH + 1, 2 * MAX_DEPTH):
+        refused = json.loads(nesting(deep))["params"]
+        for payload in (request(**refused), command(**refused), event("orders.deep", refused)):
+            with pytest.raises(NuropbSerializationError, match=r"max_json_depth \(100 levels\)"):
+                await client.send(payload)
+        with pytest.raises(NuropbSerializationError, match="max_json_depth"):
+            await client.request(request(**refused))
+    assert len(recorder.seen) == 2
 
 
 def entry(name: str, kind: bytes, value: bytes) -> bytes:

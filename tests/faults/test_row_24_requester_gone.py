@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from nuropb_rmq import Message, NuropbException
 from nuropb_rmq.testing import RabbitMQNode
 
@@ -29,7 +31,7 @@ class Gate:
 
 
 async def test_row_24_the_service_is_unaffected(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy
+    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One has stopped, one has lost its connection: their queues are gone, and nobody minds."""
     gate = Gate()
@@ -50,11 +52,15 @@ async def test_row_24_the_service_is_unaffected(
     proxy.set(Wire.REFUSE)
     proxy.reset()
     await no_queues(rabbitmq_node, mesh.url, "nuropb-stopping-", "nuropb-cut-")
+    caplog.clear()
     gate.open.set()
     answers = [await staying.request(request(n=n)) for n in range(COUNT)]
     assert [result_of(each)["n"] for each in answers] == list(range(COUNT))
     await service._publisher.flushed()
     assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-sq") == 0
+    assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-dlq") == 0
+    # The client that was cut keeps trying to connect, and says so at other places.
+    assert [each for each in caplog.records if each.name == "nuropb_rmq.answers"] == []
     assert watch.states == []
     assert staying.dropped == {}
     await cut.stop()

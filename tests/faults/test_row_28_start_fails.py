@@ -111,6 +111,20 @@ async def test_row_28_permission_to_declare_is_missing(
     await refused(mesh, BrokerAuthenticationError, "permission refused")
 
 
+async def test_row_28_a_first_set_up_that_fails_is_not_tried_again(
+    mesh: Mesh, rabbitmq_node: RabbitMQNode
+) -> None:
+    """A recovery would try it again, for a limit may be raised; start() tells at once what it is.
+
+    If it tried until connect_timeout it would say that nothing was set up in time.
+    """
+    vhost = urlsplit(mesh.url).path[1:]
+    await asyncio.to_thread(
+        rabbitmq_node.rabbitmqctl, "set_vhost_limits", "-p", vhost, '{"max-queues": 0}'
+    )
+    await refused(mesh, NuropbTransportError, "queue limit .* is reached", connect_timeout=3)
+
+
 class Orders:
     """A service."""
 

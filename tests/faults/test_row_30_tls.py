@@ -11,6 +11,7 @@ import shutil
 import socket
 import ssl
 import struct
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -221,6 +222,46 @@ async def test_row_30_a_clients_certificate_that_is_missing_or_unknown(nodes: No
 async def test_row_30_every_host_of_a_list_is_verified(nodes: Nodes) -> None:
     ports = nodes.open.tls_port, nodes.strict.tls_port
     await refused([address(port, cafile=nodes.other.cafile) for port in ports], *map(str, ports))
+
+
+async def test_row_30_tls_before_1_2_is_refused(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the system's OpenSSL would agree to it (security level 0)."""
+    lenient = "DEFAULT:@SECLEVEL=0"
+    made = TLSConfig.context
+
+    def context(self: TLSConfig) -> ssl.SSLContext:
+        ours = made(self)
+        ours.set_ciphers(lenient)
+        return ours
+
+    monkeypatch.setattr(TLSConfig, "context", context)
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.set_ciphers(lenient)
+    theirs.load_cert_chain(nodes.good.certfile, nodes.good.keyfile)
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it is what is to be refused
+            theirs.minimum_version = ssl.TLSVersion.TLSv1
+            theirs.maximum_version = version
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            where = address(listener.getsockname()[1], cafile=nodes.good.cafile)
+            heard = asyncio.create_task(asyncio.to_thread(first_words, listener, theirs))
+            if version is ssl.TLSVersion.TLSv1_2:  # so it is the version that is refused below
+                await refused(where)
+                assert await heard == b"AMQP\x00\x00\x09\x01"
+            else:
+                await refused(where, "PROTOCOL_VERSION", "TLS 1.2 or later")
+                assert await heard == b""
+
+
+def first_words(listener: socket.socket, context: ssl.SSLContext) -> bytes:
+    """Accept one connection; what is said on it once TLS is agreed."""
+    accepted, _ = listener.accept()
+    with accepted, suppress(ssl.SSLError), context.wrap_socket(accepted, server_side=True) as tls:
+        return tls.recv(8)
+    return b""
 
 
 # -- never without --------------------------------------------------------------------------
