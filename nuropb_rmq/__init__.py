@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .acknowledgement import Outcome
-from .adapter import CONSUMER_CLOSED_WAIT_TIMEOUT, RMQTransport
-from .adapter_config import RabbitMQConfiguration
-from .callbacks import decode_rmq_body, verbose
-from .compat import (
+from .broker.provision import configure
+from .broker.state import State
+from .compat.callbacks import decode_rmq_body, verbose
+from .compat.functions import (
     MeshService,
     build_amqp_url,
     build_rmq_api_url,
@@ -26,9 +25,25 @@ from .compat import (
     obfuscate_credentials,
     rmq_api_url_from_amqp_url,
 )
-from .config import TransportConfig
-from .contexts import NuropbContextManager, mesh_event, nuropb_context, publish_to_mesh
-from .encryption import Encryptor
+from .compat.interface import (
+    AcknowledgeCallbackFunction,
+    ConnectionCallbackFunction,
+    EventType,
+    NuropbInterface,
+    NuropbLifecycleState,
+    NuropbMessageType,
+    NuropbSerializeType,
+    PayloadDict,
+    ResponsePayloadTypes,
+    ResultFutureAny,
+    ResultFutureResponsePayload,
+    ServicePayloadTypes,
+)
+from .compat.options import RabbitMQConfiguration
+from .compat.rmq_api import RMQAPI
+from .compat.rmq_transport import CONSUMER_CLOSED_WAIT_TIMEOUT, RMQTransport
+from .config.settings import TransportConfig
+from .config.tokens import AccessToken, TokenProvider
 from .exceptions import (
     AMQPProtocolError,
     BrokerAuthenticationError,
@@ -65,24 +80,9 @@ from .exceptions import (
     TopicRefusedError,
     TransportClosedError,
 )
-from .interface import (
-    AcknowledgeCallbackFunction,
-    ConnectionCallbackFunction,
-    EventType,
-    NuropbInterface,
-    NuropbLifecycleState,
-    NuropbMessageType,
-    NuropbSerializeType,
-    PayloadDict,
-    ResponsePayloadTypes,
-    ResultFutureAny,
-    ResultFutureResponsePayload,
-    ServicePayloadTypes,
-)
-from .marks import AuthorizeFunc
-from .mesh import Mesh
-from .message import Completion, Handler, Message
-from .protocol import (
+from .mesh.mesh import Mesh
+from .protocol.acknowledgement import Outcome
+from .protocol.constants import (
     NUROPB_MESSAGE_TYPES,
     NUROPB_PROTOCOL_VERSION,
     NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
@@ -99,11 +99,11 @@ from .protocol import (
     TransportRespondPayload,
     TransportServicePayload,
 )
-from .rmq_api import RMQAPI
-from .setup import configure
-from .state import State
-from .tokens import AccessToken, TokenProvider
-from .transport import Transport
+from .protocol.encryption import Encryptor
+from .protocol.message import Completion, Handler, Message
+from .service.decorators import NuropbContextManager, mesh_event, nuropb_context, publish_to_mesh
+from .service.marks import AuthorizeFunc
+from .transport.transport import Transport
 
 __all__ = [
     "CONSUMER_CLOSED_WAIT_TIMEOUT",

@@ -21,11 +21,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
+from .broker.state import State
 from .exceptions import NuropbConfigurationError, NuropbException, NuropbTransportError
-from .mesh import Mesh
-from .posting import grace_period
-from .state import State
-from .transport import DEFAULT_GRACE
+from .mesh.mesh import Mesh
+from .transport.sender import grace_period
+from .transport.transport import DEFAULT_GRACE
 
 try:
     from starlette.requests import HTTPConnection, Request

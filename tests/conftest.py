@@ -15,8 +15,8 @@ import pytest
 from _pytest.logging import LogCaptureHandler
 
 from nuropb_rmq import TransportConfig, configure
-from nuropb_rmq.ignorable import Ignorable
 from nuropb_rmq.testing import RabbitMQNode
+from nuropb_rmq.transport.ignorable import Ignorable
 
 from .support import Mesh, eventually
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nuropb_rmq import Handler, Message, ResponsePayloadDict, State, Transport, TransportConfig
-from nuropb_rmq.sealing import PayloadEncryptor
+from nuropb_rmq.transport.sealing import PayloadEncryptor
 
 
 async def eventually(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nuropb_rmq.acknowledgement import Answer, Decision, Outcome, Settlement, decide
-from nuropb_rmq.protocol import MessageType
+from nuropb_rmq.amqp.settlement import Settlement
+from nuropb_rmq.protocol.acknowledgement import Answer, Decision, Outcome, decide
+from nuropb_rmq.protocol.constants import MessageType
 
 REQUEST, COMMAND, EVENT = MessageType.REQUEST, MessageType.COMMAND, MessageType.EVENT
 DONE, FAILED, AGAIN = Outcome.DONE, Outcome.FAILED, Outcome.CALL_AGAIN

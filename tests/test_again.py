@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from nuropb_rmq.again import came_by, pack_again
-from nuropb_rmq.head import Head
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content, Properties
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.frames import Content, Properties
+from nuropb_rmq.protocol.put_back import came_by, pack_again
+from nuropb_rmq.protocol.reader import Head
 
 from .wire.strategies import PROPERTIES, TABLES
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nuropb_rmq.bounded import Bounded
+from nuropb_rmq.protocol.bounded import Bounded
 
 
 def test_the_one_that_was_used_longest_ago_is_forgotten() -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuropb_rmq.config import Broker, TLSConfig
+from nuropb_rmq.config.settings import Broker, TLSConfig
 from nuropb_rmq.exceptions import NuropbConfigurationError
 
 SECRET = "hunter2"

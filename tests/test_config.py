@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq.config import Broker, TransportConfig
+from nuropb_rmq.config.settings import Broker, TransportConfig
 from nuropb_rmq.exceptions import NuropbConfigurationError
-from nuropb_rmq.protocol import MessageType
+from nuropb_rmq.protocol.constants import MessageType
 
 SECRET = "hunter2"
 

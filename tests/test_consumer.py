@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from nuropb_rmq.acknowledgement import Settlement
-from nuropb_rmq.consumer import Consumer
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.channel import ChannelPort
+from nuropb_rmq.amqp.consumer import Consumer
+from nuropb_rmq.amqp.frames import Content
+from nuropb_rmq.amqp.settlement import Settlement
 from nuropb_rmq.exceptions import ConnectionLostError
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content
-from nuropb_rmq.wire.port import ChannelPort
 
 from .support import eventually
 

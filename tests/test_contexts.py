@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq.contexts import (
+from nuropb_rmq.exceptions import NuropbAuthorizationError, NuropbValidationError
+from nuropb_rmq.service.decorators import (
     NuropbContextManager,
     mesh_event,
     nuropb_context,
     publish_to_mesh,
 )
-from nuropb_rmq.exceptions import NuropbAuthorizationError, NuropbValidationError
-from nuropb_rmq.marks import admitted, marks_of
+from nuropb_rmq.service.marks import admitted, marks_of
 
 EVENT = {"topic": "orders.created", "event": {"id": 1}}
 

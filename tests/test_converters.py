@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Optional, T
 import pytest
 import typing_extensions
 
-from nuropb_rmq.converters import Converters
-from nuropb_rmq.hints import Converter, Mismatch, Uncheckable, label
-from nuropb_rmq.serialization import decode, encode_strictly
+from nuropb_rmq.protocol.serialization import decode, encode_strictly
+from nuropb_rmq.service.converters import Converters
+from nuropb_rmq.service.type_hints import Converter, Mismatch, Uncheckable, label
 
 UTC = datetime.UTC
 WHEN = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nuropb_rmq.deadlines import Deadlines
+from nuropb_rmq.transport.deadlines import Deadlines
 
 from .support import eventually
 

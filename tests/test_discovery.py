@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from nuropb_rmq import Encryptor, NuropbException, NuropbMessageError, NuropbTimeoutError
-from nuropb_rmq.discovery import LIFETIME, Discovery
+from nuropb_rmq.mesh.discovery import LIFETIME, Discovery
 
 from .encrypting import private_key
 

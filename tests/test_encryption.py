@@ -15,9 +15,9 @@ from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from nuropb_rmq.encryption import Encryptor
 from nuropb_rmq.exceptions import EncryptionError
-from nuropb_rmq.sealing import sealed_size
+from nuropb_rmq.protocol.encryption import Encryptor
+from nuropb_rmq.transport.sealing import sealed_size
 
 CAPTURES: dict[str, Any] = json.loads(
     (Path(__file__).parent / "data" / "nuropb-0.1.8.json").read_text()

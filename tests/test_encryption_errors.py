@@ -12,8 +12,8 @@ from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from nuropb_rmq.encryption import Encryptor
 from nuropb_rmq.exceptions import EncryptionError, NuropbConfigurationError
+from nuropb_rmq.protocol.encryption import Encryptor
 
 from .test_encryption import KEY, OAEP, OTHER_KEY, REQUEST, RESPONSE, requester, service, wrapped
 

@@ -12,24 +12,25 @@ import pytest
 from aio_pika import Channel
 from aio_pika.abc import AbstractQueue
 
-from nuropb_rmq import MessageType, NuropbOutcomeUnknownError, TransportConfig, envelope
-from nuropb_rmq.acknowledgement import Settlement
-from nuropb_rmq.connection import BrokerConnection
-from nuropb_rmq.consumer import Consumer
+from nuropb_rmq import MessageType, NuropbOutcomeUnknownError, TransportConfig
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.channel import ChannelPort
+from nuropb_rmq.amqp.consumer import Consumer
+from nuropb_rmq.amqp.frames import Content
+from nuropb_rmq.amqp.outgoing import Outgoing
+from nuropb_rmq.amqp.publisher import Publisher
+from nuropb_rmq.amqp.settlement import Settlement
+from nuropb_rmq.broker.connection import BrokerConnection
 from nuropb_rmq.exceptions import ConnectionLostError, NuropbException
-from nuropb_rmq.outgoing import Outgoing
-from nuropb_rmq.publisher import Publisher
+from nuropb_rmq.protocol import writer
 from nuropb_rmq.testing import RabbitMQNode
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content
-from nuropb_rmq.wire.port import ChannelPort
 
 from .support import eventually
 
 ROUNDS = 50
 IN_FLIGHT = 200
 NO_SUCH_TAG = 10**6
-PROPERTIES = envelope.pack_properties(kind=MessageType.COMMAND, correlation_id="c-1", trace_id=None)
+PROPERTIES = writer.pack_properties(kind=MessageType.COMMAND, correlation_id="c-1", trace_id=None)
 
 
 class Received:
@@ -67,7 +68,7 @@ class Bench:
     def publish(self, exchange: str = "", tag: int = 0) -> None:
         """One message to the queue, or to an exchange that is missing."""
         self.published += 1
-        method = envelope.publish_method(exchange, self.queue.name, True)
+        method = writer.publish_method(exchange, self.queue.name, True)
         self.publisher.publish(Outgoing(method, PROPERTIES, b"{}" * (tag % 50), self._done))
 
     def _done(self, error: NuropbException | None) -> None:

@@ -13,11 +13,11 @@ from nuropb_rmq import (
     MessageType,
     NuropbSerializationError,
     NuropbValidationError,
-    envelope,
 )
-from nuropb_rmq.head import Head
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content, Properties
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.frames import Content, Properties
+from nuropb_rmq.protocol import writer
+from nuropb_rmq.protocol.reader import Head
 
 SECRET = "s3cret-value"
 GOOD: dict[str, str | int | bool] = {
@@ -77,7 +77,7 @@ def head_of(**headers: str | int | bool) -> Head:
 
 @pytest.mark.parametrize("tag", PAYLOADS)
 def test_a_good_payload_is_known_by_its_tag(tag: str) -> None:
-    assert envelope.check_outgoing(PAYLOADS[tag]) is MessageType(tag)
+    assert writer.check_outgoing(PAYLOADS[tag]) is MessageType(tag)
 
 
 OUTGOING = [
@@ -110,7 +110,7 @@ def test_what_cannot_be_sent_is_named(tag: str, field: str, value: object, probl
     if value is MISSING:
         del payload[field]
     with pytest.raises(NuropbValidationError) as raised:
-        envelope.check_outgoing(payload)
+        writer.check_outgoing(payload)
     assert problem in str(raised.value)
     assert SECRET not in str(raised.value)
     assert SECRET not in repr(raised.value)
@@ -118,9 +118,9 @@ def test_what_cannot_be_sent_is_named(tag: str, field: str, value: object, probl
 
 def test_a_payload_is_a_mapping_in_json() -> None:
     with pytest.raises(NuropbValidationError, match="payload: a list, a mapping is needed"):
-        envelope.check_outgoing([SECRET])  # type: ignore[arg-type]
+        writer.check_outgoing([SECRET])  # type: ignore[arg-type]
     with pytest.raises(NuropbValidationError, match="encoding: 'xml' is not known, use 'json'"):
-        envelope.check_outgoing(REQUEST, "xml")
+        writer.check_outgoing(REQUEST, "xml")
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_properties_that_amqp_cannot_carry_are_named(
 ) -> None:
     settings_ = {"correlation_id": "c-1", "trace_id": "t-1", **settings_}
     with pytest.raises(NuropbSerializationError, match=problem):
-        envelope.pack_properties(kind=MessageType.REQUEST, **settings_)
+        writer.pack_properties(kind=MessageType.REQUEST, **settings_)
 
 
 def test_a_destination_that_amqp_cannot_carry_is_named() -> None:
     with pytest.raises(NuropbSerializationError, match="exchange or routing key is longer"):
-        envelope.publish_method("nuropb-events-exchange", "x" * 256, False)
+        writer.publish_method("nuropb-events-exchange", "x" * 256, False)
     with pytest.raises(NuropbSerializationError, match="exchange or routing key is not text"):
-        envelope.publish_method("nuropb-rpc-exchange", "\ud800", True)
+        writer.publish_method("nuropb-rpc-exchange", "\ud800", True)
 
 
 # -- the head of what came in -------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_a_bad_request_can_be_answered() -> None:
     content = incoming({"nuropb_protocol": "9.9"}, reply_to="nuropb-client-1-rq")
     head = Head(content)
     assert head.kind is MessageType.REQUEST
-    answer = envelope.error_response(head, {"error": "MalformedMessageError", "description": "no"})
+    answer = writer.error_response(head, {"error": "MalformedMessageError", "description": "no"})
     assert answer == {
         "tag": "response",
         "result": None,
@@ -246,7 +246,7 @@ def test_a_trace_id_that_is_not_text_is_none() -> None:
 def read(payload: object, *, decrypted: bool = False, **headers: str) -> dict[str, Any]:
     """Read a payload under a head with these headers."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return envelope.read_payload(head_of(**headers), body, max_depth=10, decrypted=decrypted)
+    return writer.read_payload(head_of(**headers), body, max_depth=10, decrypted=decrypted)
 
 
 @pytest.mark.parametrize("tag", PAYLOADS)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 
 from nuropb_rmq import Message, NuropbException, NuropbHandlingError
-from nuropb_rmq.message import MAX_DESCRIPTION
+from nuropb_rmq.protocol.message import MAX_DESCRIPTION
 
 from .support import Mesh, request
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiormq.exceptions import ChannelAccessRefused
 
-from nuropb_rmq import exceptions, remote
+from nuropb_rmq import exceptions
 from nuropb_rmq.exceptions import (
     ConnectionLostError,
     InstanceInUseError,
@@ -20,10 +20,11 @@ from nuropb_rmq.exceptions import (
     NuropbSuccess,
     NuropbTimeoutError,
 )
+from nuropb_rmq.protocol import remote_errors
 
 KINDS = {
     name: kind
-    for module in (exceptions, remote)
+    for module in (exceptions, remote_errors)
     for name, kind in vars(module).items()
     if inspect.isclass(kind) and issubclass(kind, NuropbException)
 }

@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet, InvalidToken
 
 from nuropb_rmq import EncryptionError
-from nuropb_rmq.foreign import ForeignEncryptor
+from nuropb_rmq.protocol.foreign_encryptor import ForeignEncryptor
 
 
 class Toggling:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuropb_rmq import envelope, head
-from nuropb_rmq.head import Head
-from nuropb_rmq.protocol import HEADER_TRACE_ID, HEADER_TYPE, MessageType
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.frames import Content
+from nuropb_rmq.protocol import reader, writer
+from nuropb_rmq.protocol.constants import HEADER_TRACE_ID, HEADER_TYPE, MessageType
+from nuropb_rmq.protocol.reader import Head
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 MARK = frames.shortstr(HEADER_TRACE_ID) + b"S"
@@ -27,7 +27,7 @@ def packed(
     kind: MessageType = MessageType.REQUEST,
 ) -> bytes:
     """As ours are sent, the message id behind them."""
-    properties = envelope.pack_properties(
+    properties = writer.pack_properties(
         kind, correlation_id, trace_id=trace_id, reply_to=reply_to, expiration=expiration
     )
     return properties + frames.shortstr("m-1")
@@ -51,14 +51,14 @@ def said(raw: bytes) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> Iterator[None]:
-    head._layouts.clear()
+    reader._layouts.clear()
     yield
-    head._layouts.clear()
+    reader._layouts.clear()
 
 
 def test_a_layout_is_known_from_the_second_message_on() -> None:
     first, second = said(packed()), said(packed("c-5678", "t-5678"))
-    assert len(head._layouts) == 1
+    assert len(reader._layouts) == 1
     assert second == {
         **first,
         "correlation_id": "c-5678",
@@ -84,7 +84,7 @@ def test_each_kind_has_its_own(
 def test_a_trace_id_of_another_length_has_another_layout() -> None:
     for trace_id in ("t-1234", "t-12345", "", "t-1234"):
         assert said(packed(trace_id=trace_id))["trace_id"] == trace_id
-    assert len(head._layouts) == 3
+    assert len(reader._layouts) == 3
 
 
 @given(TEXT, TEXT, TEXT, st.none() | st.integers(0, 2**32 - 1), st.data())
@@ -97,9 +97,9 @@ def test_the_same_is_read_whether_the_layout_is_known_or_not(
     at = data.draw(st.integers(0, len(spoilt) - 1))
     spoilt[at] = data.draw(st.integers(0, 255))
     for each in (raw, bytes(spoilt)):
-        head._layouts.clear()
+        reader._layouts.clear()
         alone = said(each)
-        head._layouts.clear()
+        reader._layouts.clear()
         said(packed(like(correlation_id or "c"), like(trace_id), like(reply_to), expiration))
         said(packed(like(correlation_id or "c"), like(trace_id), None, expiration))
         assert said(each) == alone
@@ -120,22 +120,22 @@ def test_a_mark_within_another_value_is_no_trace_id() -> None:
     )
     first = said(raw)
     assert (first["trace_id"], first["headers"]["x"]) == (None, value)
-    assert head._layouts == {}
+    assert reader._layouts == {}
     assert said(raw) == first
 
 
 def test_no_more_are_kept_than_a_bound() -> None:
     for size in range(300):
         said(packed(trace_id="t" * size))
-    assert len(head._layouts) <= 256
+    assert len(reader._layouts) <= 256
 
 
 def test_no_more_of_one_length_are_kept_than_a_bound_and_none_twice() -> None:
     for size in range(1, 20):
         for _ in range(2):
             said(packed("c" * size, "t" * (20 - size)))
-    (kept,) = head._layouts.values()
-    assert len(kept) == len({each.between for each in kept}) == head._MOST_OF_A_LENGTH
+    (kept,) = reader._layouts.values()
+    assert len(kept) == len({each.between for each in kept}) == reader._MOST_OF_A_LENGTH
     no_text = packed("c" * 3, "t" * 9).replace(b"ccc", b"\xff\xff\xff")
     first = said(no_text)
     assert "UTF-8" in first["problem"]
@@ -148,4 +148,4 @@ def test_values_that_are_no_text_add_no_layout() -> None:
     first = said(spoilt)
     for _ in range(9):
         assert said(spoilt) == first
-    assert [len(each) for each in head._layouts.values()] == [1]
+    assert [len(each) for each in reader._layouts.values()] == [1]

@@ -1,7 +1,7 @@
 """What this library leans on in aio-pika and aiormq: a test for each, that says what has moved.
 
 None of it is promised by their documentation. When one of these fails after an upgrade, the
-sentence that it fails with is where to look first, in nuropb_rmq/connection.py and wire/router.py.
+sentence that it fails with is where to look first, in broker/connection.py and amqp/router.py.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from nuropb_rmq import (
     ServiceNotConfigured,
     TransportConfig,
 )
-from nuropb_rmq.connection import BrokerConnection
-from nuropb_rmq.refusals import translated
+from nuropb_rmq.broker.connection import BrokerConnection
+from nuropb_rmq.broker.error_translation import translated
 
 from .fake_broker import FakeBroker, silent_on
 from .support import eventually

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from nuropb_rmq import NuropbTransportError
-from nuropb_rmq.ignorable import Ignorable
+from nuropb_rmq.transport.ignorable import Ignorable
 
 from .support import Mesh, eventually
 

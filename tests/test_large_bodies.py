@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuropb_rmq.exceptions import MalformedMessageError
-from nuropb_rmq.serialization import decode, nests_deeper
+from nuropb_rmq.protocol.serialization import decode, nests_deeper
 
 
 def seconds(work: Callable[[], object]) -> float:

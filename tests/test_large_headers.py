@@ -6,16 +6,9 @@ from __future__ import annotations
 import pytest
 from pamqp import commands
 
-from nuropb_rmq import (
-    Message,
-    MessageType,
-    NuropbCallAgain,
-    NuropbValidationError,
-    State,
-    envelope,
-    serialization,
-)
-from nuropb_rmq.wire import frames
+from nuropb_rmq import Message, MessageType, NuropbCallAgain, NuropbValidationError, State
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.protocol import serialization, writer
 
 from .faults.test_row_05_channel_closed import ports_of
 from .fuzz.line import Line
@@ -97,6 +90,6 @@ async def test_headers_that_the_broker_has_made_larger_than_a_frame_are_read(mes
 
 def pack(trace_id: str) -> bytes:
     """Properties of a request; the message id is empty."""
-    return b"%s\0" % envelope.pack_properties(
+    return b"%s\0" % writer.pack_properties(
         MessageType.REQUEST, "c-1", trace_id=trace_id, reply_to="nuropb-tap-tap-rq"
     )

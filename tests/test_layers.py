@@ -1,4 +1,4 @@
-"""Imports point down only: the table below is the architecture, and this file enforces it.
+"""The folders are the architecture: imports point down only, and this file enforces it.
 
 Every import statement counts, wherever it stands: in a function, and under `if TYPE_CHECKING:` too.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,139 +15,43 @@ import pytest
 PACKAGE = "nuropb_rmq"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
-# From low to high. A module may import those of earlier entries, and no others.
-LAYERS: tuple[str, ...] = (
-    # pure: values and decisions
-    "printable",
-    "exceptions",
-    "origins",
-    "handled",  # what calls made in a handler inherit
-    "forked",  # what ends in a child process
-    "managed",  # async with
-    "protocol",
-    "broker",  # the half of config that says where the broker is
-    "tokens",  # the part of it that says who we are
-    "config",
-    "values",  # what JSON lacks
-    "serialization",
-    "acknowledgement",
-    "topology",
-    "bounded",
-    "encryption",
-    "remote",  # errors that a service answers with
-    "topics",  # of events, as methods are bound to them
-    "decorated",  # nuropb's own decorators and exceptions
-    "marks",  # what the decorators leave on a method
-    "signatures",
-    "contexts",  # the decorators, and the context of a call
-    "hints",
-    "libraries",  # pydantic and msgspec
-    "nearest",  # names that are like one
-    "checks",
-    "converters",
-    "parameters",
-    "methods",  # what a service object publishes
-    "foreign",  # encryptors that are not ours
-    "wire",  # the sub-package's own __init__ holds a docstring and nothing else
-    "wire.frames",  # below envelope: a payload is packed into its Content and Properties
-    "head",
-    "again",  # what is put back into a queue
-    "routes",  # what a message may do by the way it came
-    "envelope",
-    # wire: what comes off the socket, by channel
-    "wire.deliveries",
-    "wire.port",
-    "wire.greeting",
-    "wire.liveness",
-    "wire.outflow",
-    "wire.router",
-    # I/O
-    "state",  # low, but not pure: a change of state is awaited
-    "refusals",  # what a connection and a session are told
-    "quiet",  # what others log of our connections
-    "shielded",  # waits for what outlives its waiter
-    "asker",  # of token providers
-    "credentials",  # what a connection logs in with
-    "patience",  # of a connection, with what it is told
-    "addresses",
-    "dialing",  # the socket of a connection
-    "connection",
-    "management",  # beside connection, and independent of it: HTTP, not AMQP
-    "setup",  # what an operator would make, over both
-    "outgoing",
-    "outbox",
-    "refused",  # which message a channel was closed over
-    "publisher_channel",
-    "publisher",
-    "gate",  # before the publisher: for requests
-    "consumer",
-    "bindings",
-    "watch",  # of what a session needs on the broker
-    "session",  # above both: it gives each epoch's channels to them
-    "link",
-    # flow
-    "changes",
-    "stalls",
-    "deadlines",
-    "runner",
-    "sealing",  # not pure: a private key's work leaves the event loop
-    "outbound",
-    "repeats",
-    "failures",  # what the log says of handlers that fail
-    "message",  # pure as well, but it belongs to handlers
-    "delivery",
-    "handler_deadlines",
-    "redelivery",
-    "suspects",
-    "answers",
-    "replies",
-    "ignorable",
-    "posting",
-    "dispatcher",
-    "hooks",
-    "transport",
-    "settling",
-    "calls",
-    "callbacks",
-    "steps",
-    "adapter_config",
-    "adapter",
-    # use
-    "threads",
-    "serving",
-    "discovery",
-    "calling",
-    "mesh_config",
-    "mesh",
-    "receiving",  # of messages that a subclass looks at first
-    "interface",  # for those who come from nuropb
-    "rmq_api",
-    "compat",
-    "asgi",
-    "telemetry",
-    "cli",
-    "",  # nuropb_rmq itself gathers the public names, so nothing in it may import it
+# From low to high. A folder, or a module beside the folders, may import those of earlier rows.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("printable", "shielded"),
+    ("exceptions", "safe_logging"),
+    ("amqp",),  # frames on a socket, publishing and consuming on a channel
+    ("protocol",),  # NuroPb on the wire
+    ("config",),  # settings, where the broker is, tokens
+    ("service",),  # what a service object publishes, and how a call of it runs
+    ("broker",),  # connections, declaring, the management API
+    ("transport",),  # the coroutine core
+    ("mesh",),
+    ("compat",),  # NuroPb's own surface
+    ("asgi",),
+    ("",),  # nuropb_rmq itself gathers the public names, so nothing in it may import it
 )
 
-# Stands beside the layers: users' tests load it without the rest, and the rest never needs it.
+# Stands beside the floors: users' tests load it without the rest, and the rest never needs it.
 BESIDE = "testing"
 BESIDE_MAY_IMPORT = frozenset({"exceptions", "shielded"})
 
-PURE = frozenset(LAYERS[: LAYERS.index("envelope") + 1])
-
-# Foreign libraries that are admitted in the named modules only.
-IO_LIBRARIES = frozenset({"asyncio", "socket", "ssl", "aio_pika", "aiormq", "httpx"})
-IMPURE = {
-    "ssl": frozenset({"broker", "config"}),  # the TLS context is a setting; it opens nothing
-}
-# The control plane. `setup` is in it because declaring what is missing is all that it does.
-CONTROL_PLANE = frozenset(
-    {"refusals", "dialing", "connection", "bindings", "session", "setup", "watch"}
+# Folders and modules that open nothing and wait for nothing.
+PURE = frozenset(
+    {"printable", "exceptions", "safe_logging", "protocol", "config", "service"}
+    | {"amqp.frames", "amqp.settlement", "amqp.deliveries"}
 )
+IO_LIBRARIES = frozenset({"asyncio", "socket", "ssl", "aio_pika", "aiormq", "httpx"})
+# What is admitted all the same.
+IMPURE = {
+    "config.address": frozenset({"ssl"}),  # the TLS context is a setting; it opens nothing
+    "config.settings": frozenset({"ssl"}),
+    "service.thread_pool": frozenset({"asyncio"}),
+}
+# Foreign libraries that are admitted in these folders and modules only.
 ONLY_IN = {
-    "aio_pika": CONTROL_PLANE,
-    "aiormq": CONTROL_PLANE,
-    "httpx": frozenset({"management", BESIDE}),
+    "aio_pika": frozenset({"broker"}),
+    "aiormq": frozenset({"broker"}),
+    "httpx": frozenset({"broker.management", BESIDE}),
     "starlette": frozenset({"asgi"}),  # an extra brings it
 }
 
@@ -188,42 +93,60 @@ def _short(name: str) -> str | None:
     return name.removeprefix(f"{PACKAGE}.") if name.startswith(f"{PACKAGE}.") else None
 
 
+def floor_of(module: str) -> int | None:
+    """The row of a module; None when it has none."""
+    return next((row for row, names in enumerate(FLOORS) if top(module) in names), None)
+
+
 def violations(sources: Mapping[str, str]) -> list[str]:
-    """What breaks the table in these sources, keyed by module name without the package's."""
+    """Tell what breaks the table in these sources, keyed by module name without the package's."""
     modules = frozenset(sources)
     found = []
+    graph: dict[str, set[str]] = {}
     for module, source in sources.items():
-        if module not in LAYERS and top(module) != BESIDE:
-            found.append(f"{module}: not in the table of tests/test_layers.py")
+        if floor_of(module) is None and top(module) != BESIDE:
+            found.append(f"{module}: {top(module)} is not in the table of tests/test_layers.py")
             continue
         for line, name in sorted(set(imported(module, source, modules))):
             target = _short(name)
             reason = _foreign(module, top(name)) if target is None else _own(module, target)
             if reason is not None:
                 found.append(f"{module}:{line}: {reason}")
+            elif target is not None:
+                graph.setdefault(module, set()).add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        found.append(f"{circle.args[1][0]}:0: imports in a circle: {' <- '.join(circle.args[1])}")
     return found
 
 
 def _own(module: str, target: str) -> str | None:
-    """Why `module` may not import `target`, both of this package; None where it may."""
+    """Return why `module` may not import `target`, both of this package; None where it may."""
     if top(module) == BESIDE:
         allowed = top(target) == BESIDE or target in BESIDE_MAY_IMPORT
         return None if allowed else f"{BESIDE} imports {target or PACKAGE}"
     if top(target) == BESIDE:
-        return f"imports {target}, which stands beside the layers"
-    if target not in LAYERS:
+        return f"imports {target}, which stands beside the floors"
+    here, there = floor_of(module), floor_of(target)
+    if here is None or there is None:
         return f"imports {target}, which is not in the table"
-    if LAYERS.index(target) >= LAYERS.index(module):
+    if there > here or (there == here and top(module) != top(target)):
         return f"imports {target or PACKAGE}, which is not below it"
     return None
 
 
+def _among(module: str, names: frozenset[str]) -> bool:
+    return module in names or top(module) in names
+
+
 def _foreign(module: str, library: str) -> str | None:
-    """Why `module` may not import the foreign `library`; None where it may."""
+    """Return why `module` may not import the foreign `library`; None where it may."""
     home = ONLY_IN.get(library)
-    if home is not None and top(module) not in home:
+    if home is not None and not _among(module, home):
         return f"imports {library}, which belongs to {', '.join(sorted(home))}"
-    if library in IO_LIBRARIES and module in PURE and module not in IMPURE.get(library, ()):
+    admitted = IMPURE.get(module, frozenset())
+    if library in IO_LIBRARIES and _among(module, PURE) and library not in admitted:
         return f"imports {library}, but is pure"
     return None
 
@@ -243,52 +166,63 @@ def test_the_package_keeps_to_the_table() -> None:
     assert "\n".join(violations(sources)) == ""
 
 
-ALL = dict.fromkeys((*LAYERS, "testing", "testing.node"), "")
+ALL = dict.fromkeys(package_sources(), "")
 
 OFFENDERS = {
     "up": ("exceptions", "import nuropb_rmq.mesh"),
     "up, from the root": ("exceptions", "from nuropb_rmq import mesh"),
-    "up, relative": ("config", "from .transport import Transport"),
-    "up, relative to the package": ("config", "from . import transport"),
-    "up, out of a sub-package": ("wire.frames", "from ..connection import connect"),
-    "up, within a sub-package": ("wire.frames", "from .router import FrameRouter"),
-    "sideways": ("publisher", "from nuropb_rmq.consumer import Consumer"),
-    "itself": ("session", "import nuropb_rmq.session"),
-    "in a function": ("config", "def f():\n    from nuropb_rmq.mesh import Mesh"),
+    "up, relative": ("config.settings", "from ..transport.transport import Transport"),
+    "up, relative to the package": ("config.settings", "from .. import transport"),
+    "sideways": ("exceptions", "from nuropb_rmq.safe_logging import origin"),
+    "itself": ("broker.channels", "import nuropb_rmq.broker.channels"),
+    "in a function": ("config.settings", "def f():\n    from nuropb_rmq.mesh import Mesh"),
     "for types only": (
-        "config",
+        "config.settings",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from nuropb_rmq.mesh import Mesh",
     ),
-    "the root": ("transport", "from nuropb_rmq import Mesh"),
-    "the root by name": ("cli", "import nuropb_rmq"),
+    "the root": ("transport.transport", "from nuropb_rmq import Mesh"),
+    "the root by name": ("asgi", "import nuropb_rmq"),
     "not in the table": ("helpers", ""),
-    "below something not in the table": ("cli", "from nuropb_rmq.helpers import f"),
-    "testing, from below": ("transport", "from nuropb_rmq.testing.node import RabbitMQNode"),
+    "below something not in the table": ("asgi", "from nuropb_rmq.helpers import f"),
+    "testing, from below": (
+        "transport.transport",
+        "from nuropb_rmq.testing.node import RabbitMQNode",
+    ),
     "testing, from above": ("", "from nuropb_rmq import testing"),
-    "testing needs the rest": ("testing.node", "from nuropb_rmq.connection import connect"),
+    "testing needs the rest": (
+        "testing.node",
+        "from nuropb_rmq.broker.connection import connect",
+    ),
     "testing needs the root": ("testing", "import nuropb_rmq"),
-    "asyncio in pure": ("envelope", "import asyncio"),
-    "asyncio in pure, from": ("acknowledgement", "from asyncio import Future"),
-    "asyncio in pure, a submodule": ("wire.frames", "import asyncio.streams"),
-    "socket in pure": ("config", "import socket"),
-    "ssl in pure": ("topology", "import ssl"),
-    "aio_pika in the data plane": ("publisher", "from aio_pika import Message"),
-    "aiormq in use": ("mesh", "import aiormq.exceptions"),
-    "httpx in use": ("adapter", "import httpx"),
-    "starlette below its home": ("mesh", "from starlette.requests import Request"),
+    "asyncio in pure": ("protocol.writer", "import asyncio"),
+    "asyncio in pure, from": ("protocol.acknowledgement", "from asyncio import Future"),
+    "asyncio in pure, a submodule": ("amqp.frames", "import asyncio.streams"),
+    "socket in pure": ("config.settings", "import socket"),
+    "ssl in pure": ("service.methods", "import ssl"),
+    "aio_pika in the data plane": ("amqp.publisher", "from aio_pika import Message"),
+    "aiormq in use": ("mesh.mesh", "import aiormq.exceptions"),
+    "httpx in use": ("compat.rmq_transport", "import httpx"),
+    "httpx beside its home": ("broker.channels", "import httpx"),
+    "starlette below its home": ("mesh.mesh", "from starlette.requests import Request"),
 }
 
 INNOCENTS = {
-    "down": ("transport", "from nuropb_rmq.session import Session"),
-    "down, relative": ("transport", "from . import exceptions\nfrom .wire import frames"),
-    "down, in a sub-package": ("wire.router", "from . import frames\nfrom ..config import Config"),
-    "the root gathers": ("", "from .mesh import Mesh\nfrom nuropb_rmq.exceptions import *"),
+    "down": ("transport.transport", "from nuropb_rmq.broker.channels import Session"),
+    "down, relative": (
+        "transport.transport",
+        "from .. import exceptions\nfrom ..amqp import frames",
+    ),
+    "in its folder": ("amqp.router", "from . import frames"),
+    "the root gathers": ("", "from .mesh.mesh import Mesh\nfrom nuropb_rmq.exceptions import *"),
     "testing within itself": ("testing", "from .node import RabbitMQNode\nimport httpx"),
     "testing raises": ("testing.node", "from ..exceptions import NuropbException\nimport asyncio"),
-    "config builds a TLS context": ("config", "import ssl"),
-    "pure may compute": ("envelope", "import json, struct\nimport orjson"),
-    "the control plane": ("session", "import aio_pika\nfrom aiormq.abc import AbstractChannel"),
-    "management over HTTP": ("management", "import asyncio, ssl\nimport httpx"),
+    "config builds a TLS context": ("config.address", "import ssl"),
+    "pure may compute": ("protocol.writer", "import json, struct\nimport orjson"),
+    "the control plane": (
+        "broker.channels",
+        "import aio_pika\nfrom aiormq.abc import AbstractChannel",
+    ),
+    "management over HTTP": ("broker.management", "import asyncio, ssl\nimport httpx"),
 }
 
 
@@ -297,6 +231,12 @@ def test_an_offender_is_found(module: str, source: str) -> None:
     found = violations({**ALL, module: source})
     assert len(found) == 1
     assert found[0].startswith(f"{module}:")
+
+
+def test_a_circle_within_a_folder_is_found() -> None:
+    circle = {"amqp.router": "from .channel import f", "amqp.channel": "from .router import g"}
+    (found,) = violations({**ALL, **circle})
+    assert "in a circle" in found
 
 
 @pytest.mark.parametrize(("module", "source"), INNOCENTS.values(), ids=INNOCENTS)

@@ -15,10 +15,10 @@ import pydantic
 import pytest
 from typing_extensions import TypedDict
 
-from nuropb_rmq import serialization
-from nuropb_rmq.converters import Converters
 from nuropb_rmq.exceptions import NuropbSerializationError
-from nuropb_rmq.hints import Converter, Mismatch, Uncheckable
+from nuropb_rmq.protocol import serialization
+from nuropb_rmq.service.converters import Converters
+from nuropb_rmq.service.type_hints import Converter, Mismatch, Uncheckable
 
 UTC = datetime.UTC
 

@@ -1,4 +1,4 @@
-"""nuropb_rmq.management on a real broker; servers that misbehave: test_management_errors.py."""
+"""The management API on a real broker; servers that misbehave: test_management_errors.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from urllib.parse import quote
 import aio_pika
 import pytest
 
+from nuropb_rmq.broker.management import ManagementAPI
 from nuropb_rmq.exceptions import BrokerAuthenticationError, ServiceNotConfigured
-from nuropb_rmq.management import ManagementAPI
 from nuropb_rmq.testing import RabbitMQNode
 
 AWKWARD = "a/b c%é"

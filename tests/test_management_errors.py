@@ -1,4 +1,4 @@
-"""nuropb_rmq.management against servers that misbehave, and what it takes for settings."""
+"""nuropb_rmq.broker.management against servers that misbehave, and what it takes for settings."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from nuropb_rmq.broker.management import ManagementAPI
 from nuropb_rmq.exceptions import (
     BrokerAuthenticationError,
     BrokerTLSError,
@@ -26,7 +27,6 @@ from nuropb_rmq.exceptions import (
     ServiceNotConfigured,
     TransportClosedError,
 )
-from nuropb_rmq.management import ManagementAPI
 
 from .certificates import CertificatePaths, make_ca_and_cert
 
@@ -191,7 +191,7 @@ async def _without_end(
 
 
 async def test_an_answer_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nuropb_rmq.management.ANSWER_MAX", 2**20)
+    monkeypatch.setattr("nuropb_rmq.broker.management.ANSWER_MAX", 2**20)
     async with serving(_without_end) as server, server.api() as api:
         with pytest.raises(NuropbTransportError, match="larger than 1048576 bytes"):
             await api.overview()

@@ -10,8 +10,8 @@ import pytest
 
 from nuropb_rmq import NuropbConfigurationError, mesh_event, nuropb_context, publish_to_mesh
 from nuropb_rmq.exceptions import NuropbAuthorizationError, NuropbHandlingError
-from nuropb_rmq.marks import Marks, admitted, marks_of
-from nuropb_rmq.methods import Published
+from nuropb_rmq.service.marks import Marks, admitted, marks_of
+from nuropb_rmq.service.methods import Published
 
 
 def claims_of(token: str) -> dict[str, str] | None:

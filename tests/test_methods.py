@@ -15,10 +15,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from nuropb_rmq.contexts import NuropbContextManager, mesh_event, nuropb_context, publish_to_mesh
 from nuropb_rmq.exceptions import NuropbConfigurationError
-from nuropb_rmq.methods import Published
-from nuropb_rmq.serialization import encode_strictly
+from nuropb_rmq.protocol.serialization import encode_strictly
+from nuropb_rmq.service.decorators import (
+    NuropbContextManager,
+    mesh_event,
+    nuropb_context,
+    publish_to_mesh,
+)
+from nuropb_rmq.service.methods import Published
 
 CAPTURES = json.loads((Path(__file__).parent / "data" / "nuropb-0.1.8.json").read_bytes())
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nuropb_rmq.origins import origin, report
+from nuropb_rmq.safe_logging import origin, report
 
 SECRET = "attack at dawn"
 

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from nuropb_rmq import NuropbTimeoutError, OutboxFullError
-from nuropb_rmq.outbox import Outbox
-from nuropb_rmq.outgoing import Outgoing
-from nuropb_rmq.publisher import Publisher
+from nuropb_rmq.amqp.outbox import Outbox
+from nuropb_rmq.amqp.outgoing import Outgoing
+from nuropb_rmq.amqp.publisher import Publisher
 
 
 def message(name: bytes = b"m") -> Outgoing:

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from nuropb_rmq import envelope
-from nuropb_rmq.outgoing import Outgoing
-from nuropb_rmq.protocol import MessageType
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.outgoing import Outgoing
+from nuropb_rmq.protocol import writer
+from nuropb_rmq.protocol.constants import MessageType
 
 
 def message(expiration: int | None) -> Outgoing:
     """One whose properties end as pack_properties ends them, which the message id follows."""
-    properties = envelope.pack_properties(
+    properties = writer.pack_properties(
         MessageType.REQUEST,
         "c-1234",
         trace_id="t-1234",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nuropb_rmq import serialization
 from nuropb_rmq.exceptions import NuropbConfigurationError
-from nuropb_rmq.hints import Mismatch
-from nuropb_rmq.methods import Published
-from nuropb_rmq.parameters import Parameters, Unfit
+from nuropb_rmq.protocol import serialization
+from nuropb_rmq.service.methods import Published
+from nuropb_rmq.service.parameters import Parameters, Unfit
+from nuropb_rmq.service.type_hints import Mismatch
 
 if TYPE_CHECKING:
     from nowhere import Unresolvable  # type: ignore[import-not-found]

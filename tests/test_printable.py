@@ -10,16 +10,11 @@ from typing import Any
 import pika
 import pytest
 
-from nuropb_rmq import (
-    Encryptor,
-    Message,
-    NuropbHandlingError,
-    NuropbValidationError,
-)
-from nuropb_rmq.discovery import Discovery
-from nuropb_rmq.message import describe
+from nuropb_rmq import Encryptor, Message, NuropbHandlingError, NuropbValidationError
+from nuropb_rmq.mesh.discovery import Discovery
 from nuropb_rmq.printable import printable
-from nuropb_rmq.remote import remote_error
+from nuropb_rmq.protocol.message import describe
+from nuropb_rmq.protocol.remote_errors import remote_error
 
 from .encrypting import DL_QUEUE, HEADERS, Tap, tapping
 from .support import Mesh, event, request

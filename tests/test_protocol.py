@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from nuropb_rmq.protocol import new_id
+from nuropb_rmq.protocol.constants import new_id
 
 
 def test_ids_are_uuids_and_all_different() -> None:

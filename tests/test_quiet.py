@@ -11,8 +11,8 @@ from contextvars import Context
 import pytest
 
 from nuropb_rmq import State
-from nuropb_rmq.quiet import _ours, quietly
-from nuropb_rmq.state import Lifecycle
+from nuropb_rmq.broker.quiet import _ours, quietly
+from nuropb_rmq.broker.state import Lifecycle
 
 from .faults.proxy import Proxy
 from .support import Mesh, Recorder, Watch

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq.acknowledgement import Settlement
-from nuropb_rmq.consumer import Consumer
-from nuropb_rmq.delivery import Delivery
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.consumer import Consumer
+from nuropb_rmq.amqp.frames import Content, Properties, table_entry
+from nuropb_rmq.amqp.settlement import Settlement
 from nuropb_rmq.exceptions import NuropbException
-from nuropb_rmq.redelivery import InHand, same_message
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content, Properties, table_entry
+from nuropb_rmq.transport.delivery import Delivery
+from nuropb_rmq.transport.redelivery import InHand, same_message
 
 BODY = b'{"n": 1}'
 ROUTE = frames.shortstr("exchange") + frames.shortstr("key")

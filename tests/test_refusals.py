@@ -12,7 +12,8 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from nuropb_rmq.broker import Broker
+from nuropb_rmq.broker.error_translation import ending, is_final, refusal, translated
+from nuropb_rmq.config.address import Broker
 from nuropb_rmq.exceptions import (
     BrokerAuthenticationError,
     BrokerUnreachableError,
@@ -21,7 +22,6 @@ from nuropb_rmq.exceptions import (
     NuropbTransportError,
     ServiceNotConfigured,
 )
-from nuropb_rmq.refusals import ending, is_final, refusal, translated
 
 BROKER = Broker.parse("amqp://user:hush@localhost/v")
 FOR_GOOD, FOR_NOW = True, False

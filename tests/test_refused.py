@@ -11,10 +11,10 @@ from nuropb_rmq import (
     NuropbOutcomeUnknownError,
     NuropbTransportError,
     TopicRefusedError,
-    envelope,
 )
-from nuropb_rmq.outgoing import ALONE, Outgoing
-from nuropb_rmq.refused import aftermath
+from nuropb_rmq.amqp.outgoing import ALONE, Outgoing
+from nuropb_rmq.amqp.refused import aftermath
+from nuropb_rmq.protocol import writer
 
 SIZE = "PRECONDITION_FAILED - message size {} is larger than configured max size {}"
 TOPIC = "ACCESS_REFUSED - {}access to topic '{}' in exchange 'events' in vhost '/' refused for user"
@@ -22,7 +22,7 @@ TOPIC = "ACCESS_REFUSED - {}access to topic '{}' in exchange 'events' in vhost '
 
 def sent(name: str, *, size: int = 1, answer: bool = False) -> Outgoing:
     """A message with this routing key, and so many bytes."""
-    method = envelope.publish_method("" if answer else "events", name, False)
+    method = writer.publish_method("" if answer else "events", name, False)
     return Outgoing(method, b"", b"x" * size, lambda _: None, resend=answer)
 
 

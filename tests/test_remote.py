@@ -9,7 +9,7 @@ import pytest
 
 from nuropb_rmq import exceptions
 from nuropb_rmq.exceptions import NuropbMessageError, NuropbRemoteError
-from nuropb_rmq.remote import remote_error
+from nuropb_rmq.protocol.remote_errors import remote_error
 
 KNOWN = [
     "EncryptionRequiredError",

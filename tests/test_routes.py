@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nuropb_rmq import MalformedMessageError, TransportConfig
-from nuropb_rmq.routes import Routes
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.transport.routes import Routes
 
 from .test_again import head_of
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from nuropb_rmq.runner import Runner
+from nuropb_rmq.transport.task_runner import Runner
 
 from .support import eventually
 

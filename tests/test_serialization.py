@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuropb_rmq import serialization
 from nuropb_rmq.exceptions import MalformedMessageError, NuropbSerializationError
-from nuropb_rmq.serialization import decode, encode
+from nuropb_rmq.protocol import serialization
+from nuropb_rmq.protocol.serialization import decode, encode
 
 CAPTURES: dict[str, Any] = json.loads(
     (Path(__file__).parent / "data" / "nuropb-0.1.8.json").read_text()

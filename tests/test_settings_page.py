@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from nuropb_rmq import Mesh, RMQTransport, TransportConfig
-from nuropb_rmq.adapter_config import RabbitMQConfiguration
+from nuropb_rmq.compat.options import RabbitMQConfiguration
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 URL: Final = "amqp://h"

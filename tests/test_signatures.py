@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from nuropb_rmq.exceptions import NuropbConfigurationError
-from nuropb_rmq.hints import label
-from nuropb_rmq.methods import Published
-from nuropb_rmq.signatures import hints_of, signature_of
+from nuropb_rmq.service.methods import Published
+from nuropb_rmq.service.signatures import hints_of, signature_of
+from nuropb_rmq.service.type_hints import label
 
 LATER = """
 import dataclasses

@@ -16,8 +16,8 @@ from nuropb_rmq import (
     Transport,
     TransportConfig,
 )
-from nuropb_rmq.mesh import Mesh
-from nuropb_rmq.state import Lifecycle
+from nuropb_rmq.broker.state import Lifecycle
+from nuropb_rmq.mesh.mesh import Mesh
 
 
 def told(seen: list[State]) -> Callable[[State, object], None]:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from nuropb_rmq import AccessToken, NuropbConfigurationError, TokenProviderError, TransportConfig
-from nuropb_rmq.asker import Asker
-from nuropb_rmq.management import ManagementAPI
+from nuropb_rmq.broker.management import ManagementAPI
+from nuropb_rmq.broker.token_source import Asker
 
 SECRET = "hunter2-and-more"
 TOKEN = AccessToken(SECRET, 60)

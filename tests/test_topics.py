@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuropb_rmq.topics import matcher, matches
+from nuropb_rmq.service.topics import matcher, matches
 
 MATCHING = [
     ("orders.created", "orders.created"),

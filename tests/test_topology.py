@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq.config import TransportConfig
-from nuropb_rmq.topology import Binding, Queue, Topology
+from nuropb_rmq.broker.topology import Binding, Queue, Topology
+from nuropb_rmq.config.settings import TransportConfig
 
 CAPTURED: dict[str, Any] = json.loads(
     (Path(__file__).parent / "data" / "nuropb-0.1.8.json").read_text()

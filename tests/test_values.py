@@ -20,10 +20,10 @@ import orjson
 import pydantic
 import pytest
 
-from nuropb_rmq import serialization
 from nuropb_rmq.exceptions import NuropbSerializationError
-from nuropb_rmq.serialization import encode, encode_strictly
-from nuropb_rmq.values import READ
+from nuropb_rmq.protocol import serialization
+from nuropb_rmq.protocol.serialization import encode, encode_strictly
+from nuropb_rmq.protocol.values import READ
 
 UTC = datetime.UTC
 IN_PARIS = datetime.timezone(datetime.timedelta(hours=2))

@@ -20,8 +20,9 @@ if "speed" in sys.argv:
 else:
     sys.modules["orjson"] = None  # type: ignore[assignment]
 
-from nuropb_rmq import Mesh, TransportConfig, mesh_event, sealing
-from nuropb_rmq.encryption import KEY_USES, Encryptor
+from nuropb_rmq import Mesh, TransportConfig, mesh_event
+from nuropb_rmq.protocol.encryption import KEY_USES, Encryptor
+from nuropb_rmq.transport import sealing
 
 if "in_place" in sys.argv:
     sealing.OFFLOAD_BYTES = sys.maxsize

@@ -564,7 +564,7 @@ async def test_completing_a_response(programs: Programs, caplog: pytest.LogCaptu
 async def test_a_slow_callback_of_a_response_ends_with_stop(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nuropb_rmq.callbacks.END_WITHIN", 0.1)
+    monkeypatch.setattr("nuropb_rmq.compat.callbacks.END_WITHIN", 0.1)
     ended = []
 
     async def act(*_: Any) -> None:

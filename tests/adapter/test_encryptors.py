@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nuropb_rmq import EncryptionError
-from nuropb_rmq.sealing import PayloadEncryptor
+from nuropb_rmq.transport.sealing import PayloadEncryptor
 
 from ..encrypting import DL_QUEUE, SECRET, calling, private_key, serving, tapping
 from ..interop.process import PYTHON, why_not_installed

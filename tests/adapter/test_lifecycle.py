@@ -21,8 +21,8 @@ from nuropb_rmq import (
     ServiceNotConfigured,
     State,
     TransportClosedError,
-    adapter,
 )
+from nuropb_rmq.compat import rmq_transport
 
 from ..faults.proxy import Proxy, Wire
 from ..support import Mesh, command, eventually, request, result_of
@@ -202,8 +202,8 @@ async def test_start_while_it_starts_waits_for_the_same(programs: Programs) -> N
 async def test_stop_gives_what_is_in_hand_its_time(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, mesh: Mesh
 ) -> None:
-    assert adapter.CONSUMER_CLOSED_WAIT_TIMEOUT == 10
-    monkeypatch.setattr(adapter, "CONSUMER_CLOSED_WAIT_TIMEOUT", 0.2)
+    assert rmq_transport.CONSUMER_CLOSED_WAIT_TIMEOUT == 10
+    monkeypatch.setattr(rmq_transport, "CONSUMER_CLOSED_WAIT_TIMEOUT", 0.2)
     service = Callback()
     transport = await programs.service(service)
     client = await mesh.client()
@@ -332,12 +332,12 @@ async def test_stop_consuming_does_not_wait_for_ever(
 ) -> None:
     async with Proxy(mesh.url) as proxy:
         transport = await programs.service(echo, amqp_url=proxy.url)
-        monkeypatch.setattr(adapter, "CONSUMER_CLOSED_WAIT_TIMEOUT", 0.2)
+        monkeypatch.setattr(rmq_transport, "CONSUMER_CLOSED_WAIT_TIMEOUT", 0.2)
         proxy.set(Wire.HOLE)
         with pytest.raises(TimeoutError, match="stop_consuming"):
             await transport.stop_consuming()
         proxy.set(Wire.PASS)
-        monkeypatch.setattr(adapter, "CONSUMER_CLOSED_WAIT_TIMEOUT", 5)
+        monkeypatch.setattr(rmq_transport, "CONSUMER_CLOSED_WAIT_TIMEOUT", 5)
         await transport.stop_consuming()
 
 

@@ -18,7 +18,7 @@ from nuropb_rmq import (
     ServiceNotConfigured,
     State,
 )
-from nuropb_rmq.settling import SettlingChannel
+from nuropb_rmq.compat.settling import SettlingChannel
 
 from ..encrypting import DL_QUEUE, Tap, tapping
 from ..faults.common import joined

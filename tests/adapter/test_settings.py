@@ -19,10 +19,10 @@ from nuropb_rmq import (
     RabbitMQConfiguration,
     RMQTransport,
     ServiceNotConfigured,
-    callbacks,
     decode_rmq_body,
     verbose,
 )
+from nuropb_rmq.compat import callbacks
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import command, eventually

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from nuropb_rmq.transport import DEFAULT_GRACE
+from nuropb_rmq.transport.transport import DEFAULT_GRACE
 
 from .ledger import ANSWERED, CONFIRMED, Call, Ledger
 from .plan import Kind

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import commands
 
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
 
 from ..support import eventually
 from ..wire.harness import content, method

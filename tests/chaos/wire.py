@@ -14,7 +14,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Final, Self
 
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
 
 from .plan import Ways
 

@@ -20,14 +20,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nuropb_rmq import (
-    RMQAPI,
-    Mesh,
-    NuropbException,
-    Transport,
-    TransportConfig,
-    publish_to_mesh,
-)
+from nuropb_rmq import RMQAPI, Mesh, NuropbException, Transport, TransportConfig, publish_to_mesh
 
 from ..encrypting import private_key
 from ..support import request

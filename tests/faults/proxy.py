@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
 
 CHUNK: Final = 65_536
 PROTOCOL_HEADER: Final = 8

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import pack_ack, pack_content, publish_method
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.frames import pack_ack, pack_content, publish_method
 
 from ..support import eventually
 from .proxy import Proxy, Way, Wire

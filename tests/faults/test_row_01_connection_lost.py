@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from nuropb_rmq import Message, NuropbOutcomeUnknownError, State
-from nuropb_rmq import connection as connecting
-from nuropb_rmq.credentials import FIRST_PAUSE, pause
-from nuropb_rmq.link import SETUP_PAUSE
+from nuropb_rmq.broker import connection as connecting
+from nuropb_rmq.broker.login import FIRST_PAUSE, pause
+from nuropb_rmq.broker.supervisor import SETUP_PAUSE
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder, Watch, eventually, request

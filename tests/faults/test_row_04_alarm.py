@@ -6,13 +6,7 @@ import asyncio
 
 import pytest
 
-from nuropb_rmq import (
-    Message,
-    MessageType,
-    NuropbOutcomeUnknownError,
-    NuropbTimeoutError,
-    State,
-)
+from nuropb_rmq import Message, MessageType, NuropbOutcomeUnknownError, NuropbTimeoutError, State
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder, command, event, eventually, request, result_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from nuropb_rmq import NuropbOutcomeUnknownError, Transport
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.channel import ChannelPort
 from nuropb_rmq.testing import RabbitMQNode
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.port import ChannelPort
 
 from ..support import Mesh, Recorder, Watch, command, request, result_of
 from .console import connections

@@ -19,9 +19,9 @@ from nuropb_rmq import (
     TransportClosedError,
     configure,
 )
-from nuropb_rmq.hooks import Hooks
-from nuropb_rmq.session import Run
+from nuropb_rmq.broker.channels import Run
 from nuropb_rmq.testing import RabbitMQNode
+from nuropb_rmq.transport.hooks import Hooks
 
 from ..support import Mesh, Recorder, Watch, command, event, eventually, request
 from . import console

@@ -15,8 +15,8 @@ from nuropb_rmq import (
     State,
     Transport,
 )
-from nuropb_rmq.publisher_channel import PER_MESSAGE
-from nuropb_rmq.wire.router import HIGH_WATER
+from nuropb_rmq.amqp.publisher_channel import PER_MESSAGE
+from nuropb_rmq.amqp.router import HIGH_WATER
 
 from ..encrypting import tapping
 from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of

@@ -16,10 +16,10 @@ from nuropb_rmq import (
     State,
     Transport,
 )
-from nuropb_rmq.envelope import pack_properties, publish_method
-from nuropb_rmq.outbound import identify
-from nuropb_rmq.outgoing import Outgoing
-from nuropb_rmq.protocol import MessageType
+from nuropb_rmq.amqp.outgoing import Outgoing
+from nuropb_rmq.protocol.constants import MessageType
+from nuropb_rmq.protocol.writer import pack_properties, publish_method
+from nuropb_rmq.transport.packer import identify
 
 from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
 from .proxy import Proxy, Wire

@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
+from nuropb_rmq.amqp import frames
 from nuropb_rmq.testing import RabbitMQNode
-from nuropb_rmq.wire import frames
 
 from ..support import Mesh, Recorder, eventually, request, result_of
 from .console import depth
@@ -22,7 +22,7 @@ async def test_row_16_it_is_handled_again_and_answered_once(
     mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The acks never reach the broker: another instance has the requests; one answer is seen."""
-    caplog.set_level(logging.INFO, "nuropb_rmq.replies")
+    caplog.set_level(logging.INFO, "nuropb_rmq.transport")
     proxy.drop(Way.UP, frames.BASIC_ACK)
     recorder = Recorder()
     async with ServiceProcess(proxy.url, instance_id="one") as first:

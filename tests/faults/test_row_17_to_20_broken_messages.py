@@ -12,8 +12,8 @@ import pika
 import pytest
 
 from nuropb_rmq import NuropbSerializationError, State, Transport
+from nuropb_rmq.amqp import frames
 from nuropb_rmq.testing import RabbitMQNode
-from nuropb_rmq.wire import frames
 
 from ..support import Mesh, Recorder, command, event, request, result_of
 from .console import connections, depth

@@ -60,7 +60,7 @@ async def test_row_24_the_service_is_unaffected(
     assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-sq") == 0
     assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-dlq") == 0
     # The client that was cut keeps trying to connect, and says so at other places.
-    assert [each for each in caplog.records if each.name == "nuropb_rmq.answers"] == []
+    assert [each for each in caplog.records if each.name == "nuropb_rmq.transport.answers"] == []
     assert watch.states == []
     assert staying.dropped == {}
     await cut.stop()

@@ -26,10 +26,10 @@ from nuropb_rmq import (
     TokenProviderError,
     Transport,
     configure,
-    patience,
 )
 from nuropb_rmq import Mesh as UserMesh
-from nuropb_rmq.management import ManagementAPI
+from nuropb_rmq.broker import patience
+from nuropb_rmq.broker.management import ManagementAPI
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder, Watch, command, event, eventually, request, result_of

@@ -29,8 +29,8 @@ from nuropb_rmq import (
     TransportConfig,
     configure,
 )
-from nuropb_rmq.config import TLSConfig
-from nuropb_rmq.management import ManagementAPI
+from nuropb_rmq.broker.management import ManagementAPI
+from nuropb_rmq.config.settings import TLSConfig
 from nuropb_rmq.testing import RabbitMQNode, TLSFiles
 
 from ..certificates import CertificatePaths, make_ca_and_cert

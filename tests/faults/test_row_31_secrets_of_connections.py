@@ -26,7 +26,7 @@ from nuropb_rmq import (
     create_virtual_host,
 )
 from nuropb_rmq import Mesh as UserMesh
-from nuropb_rmq.management import ManagementAPI
+from nuropb_rmq.broker.management import ManagementAPI
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder, Watch, eventually, request, result_of

@@ -28,7 +28,7 @@ from nuropb_rmq import (
     RMQTransport,
     publish_to_mesh,
 )
-from nuropb_rmq.methods import Published
+from nuropb_rmq.service.methods import Published
 
 from ..encrypting import (
     DL_QUEUE,

@@ -16,12 +16,12 @@ from nuropb_rmq import (
     TransportConfig,
     nuropb_context,
 )
-from nuropb_rmq.outbound import Outbound, identify
-from nuropb_rmq.protocol import MessageType
-from nuropb_rmq.publisher import Publisher
-from nuropb_rmq.sealing import Sealing
-from nuropb_rmq.serialization import encode
-from nuropb_rmq.topology import Topology
+from nuropb_rmq.amqp.publisher import Publisher
+from nuropb_rmq.broker.topology import Topology
+from nuropb_rmq.protocol.constants import MessageType
+from nuropb_rmq.protocol.serialization import encode
+from nuropb_rmq.transport.packer import Outbound, identify
+from nuropb_rmq.transport.sealing import Sealing
 
 from ..encrypting import SECRET, TAP_QUEUE, Pair, calling, headers_of, private_key, tapping
 from ..mesh.support import Meshes

@@ -8,10 +8,10 @@ import json
 import pytest
 
 from nuropb_rmq import Message, Transport
-from nuropb_rmq.envelope import pack_properties, publish_method
-from nuropb_rmq.protocol import MessageType
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.protocol.constants import MessageType
+from nuropb_rmq.protocol.writer import pack_properties, publish_method
 from nuropb_rmq.testing import RabbitMQNode
-from nuropb_rmq.wire import frames
 
 from ..support import Mesh, command, eventually
 from .console import depth

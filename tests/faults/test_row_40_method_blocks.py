@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq import State, mesh_event, publish_to_mesh, stalls
+from nuropb_rmq import State, mesh_event, publish_to_mesh
 from nuropb_rmq.testing import RabbitMQNode
+from nuropb_rmq.transport import stalls
 
 from ..mesh.support import Meshes
 from ..rmq_api.conftest import Apis

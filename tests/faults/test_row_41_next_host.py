@@ -12,7 +12,7 @@ import aio_pika
 import pytest
 
 from nuropb_rmq import BrokerUnreachableError, PublishNackedError, State
-from nuropb_rmq.link import SUSPECT_AFTER
+from nuropb_rmq.broker.supervisor import SUSPECT_AFTER
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Mesh, Recorder, Watch, command, request, result_of

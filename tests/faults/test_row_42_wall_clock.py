@@ -12,7 +12,7 @@ import pytest
 
 import nuropb_rmq
 from nuropb_rmq import Encryptor, Message, NuropbTimeoutError, State
-from nuropb_rmq.deadlines import Deadlines
+from nuropb_rmq.transport.deadlines import Deadlines
 
 from ..encrypting import SECRET, calling, private_key, serving
 from ..support import Mesh, Recorder, eventually, request, result_of
@@ -22,7 +22,7 @@ PACKAGE = Path(nuropb_rmq.__file__).parent
 
 # What reads the wall clock on purpose, and why that decides about no timeout.
 TOLD = {
-    "callbacks.py": "start_time and end_time, as nuropb's metadata has them; duration is monotonic",
+    "compat/callbacks.py": "start_time and end_time, as in nuropb's metadata; duration is not",
 }
 _OF_DAY = {
     "time": {"time", "time_ns", "localtime", "gmtime", "ctime"},

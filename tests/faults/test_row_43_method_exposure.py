@@ -22,9 +22,9 @@ from nuropb_rmq import (
     nuropb_context,
     publish_to_mesh,
 )
-from nuropb_rmq.methods import Published
-from nuropb_rmq.protocol import MessageType
-from nuropb_rmq.serving import Serving
+from nuropb_rmq.protocol.constants import MessageType
+from nuropb_rmq.service.handler import Serving
+from nuropb_rmq.service.methods import Published
 
 from ..encrypting import DL_QUEUE, HEADERS, TAP_QUEUE, Tap, tapping
 from ..mesh.support import Meshes

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq import Message, stalls
+from nuropb_rmq import Message
+from nuropb_rmq.transport import stalls
 
 from ..mesh.support import Meshes
 from ..rmq_api.conftest import Apis
@@ -31,7 +32,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         each.getMessage()
         for each in caplog.records
-        if each.name == "nuropb_rmq.stalls" and each.levelno == logging.WARNING
+        if each.name == "nuropb_rmq.transport" and each.levelno == logging.WARNING
     ]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq import Message, MessageType, NuropbSuccess, NuropbTimeoutError, Transport, publisher
+from nuropb_rmq import Message, MessageType, NuropbSuccess, NuropbTimeoutError, Transport
+from nuropb_rmq.amqp import publisher
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import DL_QUEUE, Tap, calling, serving, tapping

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from nuropb_rmq import Message, TransportConfig, suspects
-from nuropb_rmq.changes import Changes
-from nuropb_rmq.consumer import Consumer
-from nuropb_rmq.suspects import Suspects
+from nuropb_rmq import Message, TransportConfig
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.consumer import Consumer
+from nuropb_rmq.amqp.frames import Content, Properties
 from nuropb_rmq.testing import RabbitMQNode
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content, Properties
+from nuropb_rmq.transport import suspects
+from nuropb_rmq.transport.changes import Changes
+from nuropb_rmq.transport.suspects import Suspects
 
 from ..support import Mesh, command, eventually
 from .common import QUORUM

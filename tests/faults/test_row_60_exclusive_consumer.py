@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import aio_pika
 import pytest
 
-from nuropb_rmq import InstanceInUseError, State, link
+from nuropb_rmq import InstanceInUseError, State
+from nuropb_rmq.broker import supervisor
 
 from ..support import Mesh, Recorder, Watch, eventually
 from .common import works
@@ -36,7 +37,7 @@ async def test_row_60_it_is_waited_for(
     mesh: Mesh, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a locked response queue is, which in turn has nothing to do with it: it keeps its name."""
-    monkeypatch.setattr(link, "LOCKED_FOR", 0)
+    monkeypatch.setattr(supervisor, "LOCKED_FOR", 0)
     service = await mesh.service(Recorder(), amqp_url=proxy.url, reconnect_cap=0.3)
     client = await mesh.client()
     watch = Watch(service)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
 
 from .mail import Fate
 from .messages import Message

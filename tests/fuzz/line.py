@@ -18,7 +18,7 @@ from pamqp import commands
 from pamqp.base import Frame
 from pamqp.header import ProtocolHeader
 
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
 
 FRAME_MAX = 131_072
 NUMBER = 1

@@ -10,7 +10,7 @@ from typing import Self
 
 from pamqp import commands
 
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
 
 from .line import Line, Refused
 from .messages import Message

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
 
 from ..wire.strategies import damaged
 from .bodies import RAW, SEALED, SPECIAL, bodies, encoded, payload_of, with_raw

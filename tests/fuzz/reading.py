@@ -13,7 +13,7 @@ from typing import Any
 import pamqp.decode
 
 from nuropb_rmq import AMQPProtocolError
-from nuropb_rmq.wire import frames
+from nuropb_rmq.amqp import frames
 
 from .bodies import MAX_BODY
 from .messages import ANSWERS, Message

@@ -11,8 +11,8 @@ from typing import Any
 
 from nuropb_rmq import Message as Received
 from nuropb_rmq import NuropbCallAgain, Transport
+from nuropb_rmq.amqp import frames
 from nuropb_rmq.testing import RabbitMQNode
-from nuropb_rmq.wire import frames
 
 from ..encrypting import DL_QUEUE, calling, serving
 from ..faults.console import connections

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from nuropb_rmq import EncryptionError, MalformedMessageError, MessageType, envelope
-from nuropb_rmq.config import TransportConfig
-from nuropb_rmq.head import Head
-from nuropb_rmq.replies import Replies
-from nuropb_rmq.routes import Routes
-from nuropb_rmq.sealing import Sealing, whole_body
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content
+from nuropb_rmq import EncryptionError, MalformedMessageError, MessageType
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.frames import Content
+from nuropb_rmq.config.settings import TransportConfig
+from nuropb_rmq.protocol import writer
+from nuropb_rmq.protocol.reader import Head
+from nuropb_rmq.transport.pending_requests import Replies
+from nuropb_rmq.transport.routes import Routes
+from nuropb_rmq.transport.sealing import Sealing, whole_body
 
 from ..encrypting import serving
 from .bodies import MAX_BODY
@@ -56,7 +57,7 @@ async def read(message: Message, sealing: Sealing) -> Read:
     body = whole_body(head.content)
     if head.encrypted:
         body = await sealing.unseal(body, head.correlation_id)
-    payload = envelope.read_payload(head, body, max_depth=100, decrypted=head.encrypted)
+    payload = writer.read_payload(head, body, max_depth=100, decrypted=head.encrypted)
     if not message.to_responses:
         ROUTES.check(head, payload)
     return Read(head.kind.value, head.correlation_id, payload)

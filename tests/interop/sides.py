@@ -25,7 +25,7 @@ from nuropb_rmq import (
     TransportConfig,
     TransportServicePayload,
 )
-from nuropb_rmq.protocol import new_id
+from nuropb_rmq.protocol.constants import new_id
 
 from ..adapter.programs import answer
 from ..encrypting import private_key

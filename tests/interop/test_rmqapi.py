@@ -35,7 +35,7 @@ async def caller_of(peers: Peers, url: str = "") -> PeerCaller:
 
 async def test_it_is_our_transport(peers: Peers) -> None:
     caller = await caller_of(peers)
-    assert "nuropb_rmq.adapter" in await caller.peer.do("transport")
+    assert "nuropb_rmq.compat.rmq_transport" in await caller.peer.do("transport")
     assert "nuropb.rmq_transport" not in await caller.peer.do("transport")
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from nuropb_rmq import Handler, Mesh, State, Transport
-from nuropb_rmq.config import TransportConfig
+from nuropb_rmq.config.settings import TransportConfig
 
 from ..encrypting import Tap
 

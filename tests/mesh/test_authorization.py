@@ -18,7 +18,7 @@ from nuropb_rmq import (
     nuropb_context,
     publish_to_mesh,
 )
-from nuropb_rmq.marks import marks_of
+from nuropb_rmq.service.marks import marks_of
 
 from ..support import eventually
 from .support import Meshes

@@ -18,7 +18,7 @@ from nuropb_rmq import (
     State,
     publish_to_mesh,
 )
-from nuropb_rmq import discovery as discovery_module
+from nuropb_rmq.mesh import discovery as discovery_module
 
 from ..encrypting import SECRET, Tap, headers_of, private_key
 from ..support import eventually
@@ -203,7 +203,7 @@ async def test_a_description_that_cannot_be_fetched_anew_goes_on_being_used(
     client = await meshes.client()
     monkeypatch.setattr(discovery_module, "LIFETIME", 0.0)
     monkeypatch.setattr(discovery_module, "DESCRIBE_WITHIN", 0.1)
-    monkeypatch.setattr("nuropb_rmq.calling.DESCRIBE_WITHIN", 0.1)
+    monkeypatch.setattr("nuropb_rmq.mesh.caller.DESCRIBE_WITHIN", 0.1)
     first = await client.describe_service("vault", timeout=5)
     await service.stop()
     await client.command("vault", "open", {"pin": "1"})
@@ -232,10 +232,10 @@ async def test_what_cannot_be_described_is_called_in_plain(
 
     client = await meshes.client()
     await meshes.bare(handle)
-    with caplog.at_level(logging.WARNING, "nuropb_rmq.discovery"):
+    with caplog.at_level(logging.WARNING, "nuropb_rmq.mesh"):
         for number in range(3):
             assert await client.request("bare", "echo", {"n": number}) == {"n": number}
-    (record,) = (each for each in caplog.records if each.name == "nuropb_rmq.discovery")
+    (record,) = (each for each in caplog.records if each.name == "nuropb_rmq.mesh")
     assert "'bare' cannot be described" in record.getMessage()
     with pytest.raises(EncryptionError, match="no public key"):
         await client.request("bare", "echo", encrypted=True)

@@ -95,7 +95,7 @@ async def test_an_event_whose_handler_was_removed_is_named(
     await client.publish_event("orders.created", 1)
     (dead,) = await meshes.taken("nuropb-audit-dlq")
     assert dead["topic"] == "orders.created"
-    (told,) = [each for each in caplog.records if each.name == "nuropb_rmq.failures"]
+    (told,) = [each for each in caplog.records if each.name == "nuropb_rmq.transport"]
     assert told.levelname == "WARNING"
     assert "audit: event orders.created refused" in told.getMessage()
     assert "unbind its topic from the service's queue" in told.getMessage()

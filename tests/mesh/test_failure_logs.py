@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from nuropb_rmq import (
-    NuropbException,
-    NuropbRemoteError,
-    mesh_event,
-    publish_to_mesh,
-)
-from nuropb_rmq.repeats import SHOWN
+from nuropb_rmq import NuropbException, NuropbRemoteError, mesh_event, publish_to_mesh
+from nuropb_rmq.transport.repeats import SHOWN
 
 from ..encrypting import private_key
 from ..support import eventually

@@ -23,7 +23,7 @@ from nuropb_rmq import (
     configure,
     publish_to_mesh,
 )
-from nuropb_rmq.broker import Broker
+from nuropb_rmq.config.address import Broker
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..faults.console import delete_exchange

@@ -18,7 +18,6 @@ from nuropb_rmq import (
     ServiceNotConfigured,
     build_amqp_url,
     build_rmq_api_url,
-    compat,
     configure_mesh,
     configure_nuropb_rmq,
     create_client,
@@ -35,7 +34,8 @@ from nuropb_rmq import (
     obfuscate_credentials,
     rmq_api_url_from_amqp_url,
 )
-from nuropb_rmq.broker import Broker
+from nuropb_rmq.compat import functions
+from nuropb_rmq.config.address import Broker
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import eventually
@@ -190,7 +190,7 @@ def test_default_properties() -> None:
 
 async def test_connect_is_a_client_of_the_local_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails as connect() does where there is none."""
-    monkeypatch.setitem(compat._DEFAULTS, "host", "no-such-host.invalid")
+    monkeypatch.setitem(functions._DEFAULTS, "host", "no-such-host.invalid")
     with pytest.raises(BrokerUnreachableError, match=r"no-such-host.invalid:5672/nuropb"):
         await nuropb_rmq.connect("one")
 

@@ -14,11 +14,11 @@ from pamqp.base import Frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.channel import ChannelPort
+from nuropb_rmq.amqp.frames import Content
+from nuropb_rmq.amqp.router import FRAME_MAX_CAP, FrameRouter
 from nuropb_rmq.exceptions import ConnectionLostError
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content
-from nuropb_rmq.wire.port import ChannelPort
-from nuropb_rmq.wire.router import FRAME_MAX_CAP, FrameRouter
 
 Event = tuple[Any, ...]
 """What a listener was told: ("content", …), ("confirm", tag, multiple, acked), and so on."""

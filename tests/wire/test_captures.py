@@ -16,18 +16,19 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pamqp import commands
 
-from nuropb_rmq import MessageType, TransportConfig, envelope
-from nuropb_rmq.encryption import Encryptor
-from nuropb_rmq.head import Head
-from nuropb_rmq.outbound import Outbound
-from nuropb_rmq.outgoing import Outgoing
-from nuropb_rmq.protocol import NUROPB_VERSION
-from nuropb_rmq.publisher import Publisher
-from nuropb_rmq.sealing import Sealing
-from nuropb_rmq.serialization import encode
-from nuropb_rmq.topology import Topology
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content
+from nuropb_rmq import MessageType, TransportConfig
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.frames import Content
+from nuropb_rmq.amqp.outgoing import Outgoing
+from nuropb_rmq.amqp.publisher import Publisher
+from nuropb_rmq.broker.topology import Topology
+from nuropb_rmq.protocol import writer
+from nuropb_rmq.protocol.constants import NUROPB_VERSION
+from nuropb_rmq.protocol.encryption import Encryptor
+from nuropb_rmq.protocol.reader import Head
+from nuropb_rmq.protocol.serialization import encode
+from nuropb_rmq.transport.packer import Outbound
+from nuropb_rmq.transport.sealing import Sealing
 
 from .harness import Harness, Listener, content, method
 
@@ -106,7 +107,7 @@ async def test_what_nuropb_sends_is_read(name: str) -> None:
     says_encrypted = told["headers"]["encrypted"] == "yes"
     assert head.encrypted == (says_encrypted and head.kind is not MessageType.EVENT)
     if not head.encrypted:
-        payload = envelope.read_payload(head, found.body, max_depth=MAX_DEPTH)
+        payload = writer.read_payload(head, found.body, max_depth=MAX_DEPTH)
         assert payload == json.loads(capture["body_text"])
 
 
@@ -116,7 +117,7 @@ async def test_what_nuropb_encrypts_is_read() -> None:
     found = arrived(MESSAGES["request_encrypted-0"])
     head = Head(found)
     body = Encryptor("orders", key).decrypt_payload(found.body, head.correlation_id)
-    payload = envelope.read_payload(head, body, max_depth=MAX_DEPTH, decrypted=True)
+    payload = writer.read_payload(head, body, max_depth=MAX_DEPTH, decrypted=True)
     assert payload["tag"] == "request"
     assert payload["service"] == head.content.routing_key == "orders"
 
@@ -158,7 +159,7 @@ async def test_what_we_send_has_the_form_of_what_nuropb_sends(
     capture = MESSAGES[name]
     told = capture["properties"]
     payload = json.loads(capture["body_text"])
-    assert envelope.check_outgoing(payload) is kind
+    assert writer.check_outgoing(payload) is kind
     ttl = int(told["expiration"]) / 1000 if "expiration" in told else None
     outgoing = _outbound().pack(
         payload, lambda _: None, kind=kind, ttl=ttl, reply_to=payload.get("reply_to")
@@ -197,7 +198,7 @@ async def test_where_the_answer_goes_can_be_changed_of_a_request_that_waits() ->
 async def test_our_answer_to_nuropbs_request_has_the_form_of_its_own() -> None:
     asked = Head(arrived(MESSAGES["request-0"]))
     capture = MESSAGES["response_refused-0"]
-    payload = envelope.error_response(
+    payload = writer.error_response(
         asked, {"error": "NuropbAuthorizationError", "description": "not yours"}, {"user_id": "u1"}
     )
     outgoing = _outbound().pack(

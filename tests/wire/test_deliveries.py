@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pamqp import commands
 
-from nuropb_rmq.wire.deliveries import Deliveries
-from nuropb_rmq.wire.frames import Content
+from nuropb_rmq.amqp.deliveries import Deliveries
+from nuropb_rmq.amqp.frames import Content
 
 from .harness import Harness, body_frame, content, deliver, header, method
 

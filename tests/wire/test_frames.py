@@ -16,10 +16,11 @@ from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from nuropb_rmq import MessageType, envelope
-from nuropb_rmq.protocol import NUROPB_VERSION
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Properties
+from nuropb_rmq import MessageType
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.frames import Properties
+from nuropb_rmq.protocol import writer
+from nuropb_rmq.protocol.constants import NUROPB_VERSION
 
 from .harness import method
 from .strategies import CHANNELS, EXCHANGES, INT64, PLAIN_ENTRIES, PROPERTIES, SHORT, TABLES
@@ -164,7 +165,7 @@ def test_an_envelope_is_packed_as_encode_properties_packs_it(
     encrypted: bool,
     message_id: str,
 ) -> None:
-    packed = envelope.pack_properties(
+    packed = writer.pack_properties(
         kind=kind,
         correlation_id=correlation_id,
         trace_id=trace_id,

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nuropb_rmq import AMQPProtocolError
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Properties
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.frames import Properties
 
 from .strategies import NAMES, PROPERTIES, TABLES
 

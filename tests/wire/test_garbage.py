@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pamqp import commands
 
 from nuropb_rmq import AMQPProtocolError
-from nuropb_rmq.head import Head
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.frames import Content
-from nuropb_rmq.wire.router import FRAME_MAX_CAP, HEADER_ROOM, UNTUNED_FRAME_MAX
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.frames import Content
+from nuropb_rmq.amqp.router import FRAME_MAX_CAP, HEADER_ROOM, UNTUNED_FRAME_MAX
+from nuropb_rmq.protocol.reader import Head
 
 from .harness import Harness, Listener, body_frame, deliver, header, method
 from .strategies import KEPT, MIXED, damaged, splits, streams

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import commands
 
-from nuropb_rmq.wire import frames
-from nuropb_rmq.wire.liveness import HEARTBEAT_EVERY
-from nuropb_rmq.wire.router import FRAME_MAX_CAP, HEADER_ROOM, UNTUNED_FRAME_MAX
+from nuropb_rmq.amqp import frames
+from nuropb_rmq.amqp.heartbeat import HEARTBEAT_EVERY
+from nuropb_rmq.amqp.router import FRAME_MAX_CAP, HEADER_ROOM, UNTUNED_FRAME_MAX
 
 from ..support import eventually
 from .harness import (

@@ -15,12 +15,12 @@ from aiormq.exceptions import AMQPConnectionError
 from pamqp import commands
 
 from nuropb_rmq import ConnectionLostError
+from nuropb_rmq.amqp.channel import ChannelPort
+from nuropb_rmq.amqp.frames import Content
+from nuropb_rmq.amqp.heartbeat import now
+from nuropb_rmq.amqp.outflow import WRITE_SIZE
+from nuropb_rmq.amqp.router import HIGH_WATER, FrameRouter
 from nuropb_rmq.exceptions import NuropbTransportError
-from nuropb_rmq.wire.frames import Content
-from nuropb_rmq.wire.liveness import now
-from nuropb_rmq.wire.outflow import WRITE_SIZE
-from nuropb_rmq.wire.port import ChannelPort
-from nuropb_rmq.wire.router import HIGH_WATER, FrameRouter
 
 from .harness import HEARTBEAT, Harness, Listener, body_frame, deliver, header, method, tick
 

@@ -1,0 +1,1 @@
+"""NuroPb's own surface, over `Transport`: RMQTransport, RMQAPI, and what stands beside them."""

@@ -1,0 +1,162 @@
+"""The settings of nuropb's transport, in milliseconds, and those of ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, Final, TypedDict
+
+from ..config.address import AmqpUrl
+from ..config.settings import TransportConfig
+from ..exceptions import NuropbConfigurationError
+from ..protocol.constants import MessageCallbackFunction
+from ..transport.sealing import PayloadEncryptor
+
+logger = logging.getLogger("nuropb_rmq.compat")
+
+_NAMES: Final = (
+    "rpc_exchange",
+    "events_exchange",
+    "dl_exchange",
+    "dl_queue",
+    "service_queue",
+    "response_queue",
+)
+_BINDINGS: Final = ("rpc_bindings", "event_bindings")
+_OPTIONS: Final = (*_NAMES, *_BINDINGS, "prefetch_count")
+_CONFIGURED: Final = ("rpc_exchange", "events_exchange", "dl_exchange", "dl_queue")
+
+
+class RabbitMQConfiguration(TypedDict):
+    """What rmq_configuration tells; default_ttl is in milliseconds."""
+
+    rpc_exchange: str
+    events_exchange: str
+    dl_exchange: str
+    dl_queue: str
+    service_queue: str
+    response_queue: str
+    rpc_bindings: list[str]
+    event_bindings: list[str]
+    default_ttl: int
+    client_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a transport was constructed with, beside its settings."""
+
+    message_callback: MessageCallbackFunction
+    encryptor: PayloadEncryptor | None
+
+
+class _Setting:
+    """A setting under the name that it has in nuropb's transport: it can be read, not set."""
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, transport: object, owner: type) -> Any:
+        return self if transport is None else self._read(transport)
+
+    def __set__(self, transport: object, value: object) -> None:
+        raise AttributeError(
+            f"{self._name} cannot be set: give {self._name[1:]} to {type(transport).__name__}() "
+            "when it is made"
+        )
+
+
+def _told(name: str) -> _Setting:
+    return _Setting(lambda transport: transport.rmq_configuration[name])
+
+
+class PrivateSettings:
+    """The underscored settings of nuropb's transport, for programs that read them."""
+
+    _service_name = _Setting(attrgetter("service_name"))
+    _instance_id = _Setting(attrgetter("instance_id"))
+    _rpc_exchange = _told("rpc_exchange")
+    _events_exchange = _told("events_exchange")
+    _dl_exchange = _told("dl_exchange")
+    _dl_queue = _told("dl_queue")
+    _service_queue = _told("service_queue")
+    _response_queue = _told("response_queue")
+    _rpc_bindings = _Setting(lambda transport: set(transport.rmq_configuration["rpc_bindings"]))
+    _event_bindings = _Setting(lambda transport: set(transport.rmq_configuration["event_bindings"]))
+    _prefetch_count = _Setting(attrgetter("core.config.prefetch_count"))
+    _default_ttl = _told("default_ttl")
+    _client_only = _told("client_only")
+    _message_callback = _Setting(attrgetter("_given.message_callback"))
+    _encryptor = _Setting(attrgetter("_given.encryptor"))
+
+    is_leader: bool = True
+    """Told in the metadata of messages, and nothing else."""
+
+    @property
+    def _is_leader(self) -> bool:
+        return self.is_leader
+
+    @_is_leader.setter
+    def _is_leader(self, value: bool) -> None:
+        self.is_leader = value
+
+
+def options(default_ttl: object, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What RMQTransport is given, as settings of TransportConfig. Others are told, once.
+
+    As in nuropb every false value stands for the default, but a prefetch_count of 0. Raises
+    NuropbConfigurationError.
+    """
+    stray = sorted(set(kwargs) - set(_OPTIONS))
+    if stray:
+        logger.warning("RMQTransport has no option %s; ignored", ", ".join(stray))
+    given = {name: kwargs[name] for name in (*_NAMES, *_BINDINGS) if kwargs.get(name)}
+    if kwargs.get("prefetch_count") is not None:
+        given["prefetch_count"] = kwargs["prefetch_count"]
+    if default_ttl:
+        if isinstance(default_ttl, bool) or not isinstance(default_ttl, int | float):
+            raise NuropbConfigurationError("default_ttl", "must be a number of milliseconds")
+        # An integer may be of any length, and a float has an end.
+        given["default_ttl"] = max(-1, min(default_ttl, 2**64)) / 1000
+    return given
+
+
+def described(
+    config: TransportConfig, instance_id: str, response_queue: str
+) -> RabbitMQConfiguration:
+    """Return the settings, as nuropb's rmq_configuration has them.
+
+    response_queue: the one in use; empty when none is.
+    """
+    bindings = dict.fromkeys((config.service_name, *config.rpc_bindings))
+    return {
+        "rpc_exchange": config.rpc_exchange,
+        "events_exchange": config.events_exchange,
+        "dl_exchange": config.dl_exchange,
+        "dl_queue": config.dl_queue_name,
+        "service_queue": config.service_queue_name,
+        "response_queue": response_queue or config.response_queue_name(instance_id),
+        "rpc_bindings": [config.service_name] if config.client_only else list(bindings),
+        "event_bindings": [] if config.client_only else list(config.event_bindings),
+        "default_ttl": round(config.default_ttl * 1000),
+        "client_only": config.client_only,
+    }
+
+
+def reconfigured(
+    config: TransportConfig, given: Mapping[str, Any], amqp_url: AmqpUrl | None
+) -> TransportConfig:
+    """The settings with which configure_rabbitmq is called; what is not given stays."""
+    names = {name: given[name] for name in _CONFIGURED if given.get(name)}
+    return replace(
+        config,
+        amqp_url=amqp_url or config.amqp_url,
+        client_only=given.get("client_only", config.client_only),
+        **names,
+    )

@@ -1,0 +1,379 @@
+"""RMQAPI: nuropb's own high-level class, with its signature, over RMQTransport.
+
+Times are in milliseconds here, as they are in nuropb. New programs had better use Mesh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+from urllib.parse import quote
+
+from ..broker.state import State
+from ..config.address import AmqpUrl, Broker
+from ..exceptions import (
+    NuropbCallAgain,
+    NuropbConfigurationError,
+    NuropbException,
+    NuropbNotDeliveredError,
+)
+from ..mesh.caller import Caller
+from ..protocol.acknowledgement import Outcome
+from ..protocol.constants import (
+    MessageCompleteFunction,
+    MessageType,
+    ResponsePayloadDict,
+    TransportServicePayload,
+    new_id,
+)
+from ..protocol.encryption import Encryptor
+from ..protocol.message import Completion, describe
+from ..protocol.remote_errors import remote_error
+from ..service.handler import Serving
+from ..service.methods import Published
+from ..transport.failures import Failures
+from ..transport.sender import milliseconds
+from .interface import NuropbInterface
+from .receiving import Receiving, answer, responding
+from .rmq_transport import RMQTransport
+
+__all__ = ["RMQAPI"]
+
+logger = logging.getLogger("nuropb_rmq.compat")
+
+DEFAULT_TTL: Final = 60 * 60 * 1000
+"""Milliseconds until a request or command expires."""
+_DESCRIBE_WITHIN: Final = 60.0
+_KEY_BOUNDS: Final = ("key_uses", "key_lifetime")
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A message as message_callback gets it, in the form that Serving takes."""
+
+    kind: MessageType
+    payload: Mapping[str, Any]
+    correlation_id: str
+    trace_id: str | None
+    encrypted: bool
+
+
+class RMQAPI(NuropbInterface):
+    """Requests, commands, events, and a service object, as a NuroPb program has them.
+
+    service_name and service_instance make a service; without them it is a client, named
+    {vhost}-client. transport_settings are the options of RMQTransport, default_ttl, and Encryptor's
+    key_uses and key_lifetime.
+
+    Methods of the service run on the event loop, as they do in nuropb, and parameters are not
+    checked; hide_method, requires_encryption and authorize_func are enforced. Raises
+    NuropbConfigurationError, a ValueError, naming the argument.
+    """
+
+    def __init__(  # noqa: PLR0917 - nuropb's signature
+        self,
+        amqp_url: AmqpUrl,
+        service_name: str | None = None,
+        instance_id: str | None = None,
+        service_instance: object | None = None,
+        rpc_exchange: str | None = None,
+        events_exchange: str | None = None,
+        transport_settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        settings = dict(transport_settings or {})
+        client_only = service_name is None or bool(settings.get("client_only"))
+        if service_name is None:
+            service_name = f"{quote(Broker.parse(amqp_url).vhost, safe='')}-client"
+        elif service_instance is None and not client_only:
+            raise NuropbConfigurationError(
+                "service_instance", "is missing: a service_name without it serves nothing"
+            )
+        self._service_name = service_name
+        self._service_instance = service_instance
+        self._client_only = client_only
+        self._default_ttl = settings.get("default_ttl") or DEFAULT_TTL
+        self._serving: Serving | None = None
+        self._receiving = Receiving(self.receive_transport_message)
+        own = getattr(self.receive_transport_message, "__func__", None)
+        overridden = own is not RMQAPI.receive_transport_message
+        published = None
+        if not client_only:
+            published = Published(service_instance, service_name, checks=False)
+            self._serving = Serving(published, threads=None, passes_token_on=True)
+            _warn_of_missing_key(published)
+            bindings = settings.get("event_bindings") or ()
+            settings["event_bindings"] = [*bindings, *published.topics]
+        private_key = None if published is None else published.private_key
+        bounds = {each: settings.pop(each, None) for each in _KEY_BOUNDS}
+        given = {each: bound for each, bound in bounds.items() if bound is not None}
+        self._encryptor = Encryptor(service_name, private_key, **given)
+        settings.update(
+            service_name=service_name,
+            instance_id=instance_id,
+            amqp_url=amqp_url,
+            message_callback=self._receiving.receive if overridden else self._handle,
+            rpc_exchange=rpc_exchange or settings.get("rpc_exchange"),
+            events_exchange=events_exchange or settings.get("events_exchange"),
+            encryptor=self._encryptor,
+            client_only=client_only,
+        )
+        self._transport = RMQTransport(**settings)
+        self._instance_id = self._transport.instance_id
+        self._caller = Caller(self._transport.core, self._encryptor)
+        self._request = self._request_passed_on if overridden else self._caller.request
+        texts = self._transport.core.config.log_error_text
+        self._failures = Failures(service_name, self._instance_id, texts=texts)
+
+    # -- what it is -------------------------------------------------------------------------
+
+    @property
+    def client_only(self) -> bool:
+        """Whether it serves nothing."""
+        return self._client_only
+
+    @property
+    def is_leader(self) -> bool:
+        """See RMQTransport.is_leader."""
+        return self._transport.is_leader
+
+    @property
+    def connected(self) -> bool:
+        """Whether connections, channels and consumers are up now."""
+        return self._transport.connected
+
+    @property
+    def transport(self) -> RMQTransport:
+        """The transport that it stands on."""
+        return self._transport
+
+    async def connect(self) -> None:
+        """Connect and serve. Raises what RMQTransport.start() raises."""
+        if self.connected:
+            await self._transport.core.wait_for(State.READY, State.BLOCKED)  # in this event loop
+            logger.warning("connect(): connected already")
+            return
+        await self._transport.start()
+
+    async def disconnect(self) -> None:
+        """Finish what is in hand, for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close."""
+        await self._transport.stop()
+        self._failures.close()
+        await self._caller.discovery.close()
+
+    # -- calling ----------------------------------------------------------------------------
+
+    async def request(  # noqa: PLR0917 - nuropb's signature
+        self,
+        service: str,
+        method: str,
+        params: dict[str, Any],
+        context: dict[str, Any],
+        ttl: int | None = None,
+        trace_id: str | None = None,
+        rpc_response: bool = True,
+        encrypted: bool = False,
+    ) -> Any:
+        """What the service's method returns; with rpc_response=False the whole response.
+
+        `ttl`, in milliseconds, is when it gives up, and the message expires (default_ttl). A method
+        whose description says that it requires encryption is called encrypted in any case.
+
+        Raises what Mesh.request() raises; with rpc_response=False errors are in the response.
+        """
+        payload = _call("request", service, method, params, context=context, trace_id=trace_id)
+        ttl = self._default_ttl if ttl is None else ttl
+        try:
+            response = await self._request(
+                payload,
+                timeout=milliseconds("ttl", ttl),
+                encrypted=True if encrypted else None,
+            )
+        except NuropbException as error:
+            if rpc_response:
+                raise
+            return answer(payload, None, describe(error))
+        if not rpc_response:
+            return response
+        if response["error"] is not None:
+            raise remote_error(response)
+        return response["result"]
+
+    def command(  # noqa: PLR0917 - nuropb's signature
+        self,
+        service: str,
+        method: str,
+        params: dict[str, Any],
+        context: dict[str, Any],
+        ttl: int | None = None,
+        trace_id: str | None = None,
+        encrypted: bool = False,
+    ) -> asyncio.Future[None]:
+        """Send a command; the future, which nobody has to await, is done when the broker has it.
+
+        It is encrypted when `encrypted` says so, and not otherwise; the service's public key must
+        be known then (describe_service). Raises what RMQTransport.send_message() raises.
+        """
+        payload = _call("command", service, method, params, context=context, trace_id=trace_id)
+        return self._transport.send_message(
+            payload, expiry=self._default_ttl if ttl is None else ttl, encrypted=encrypted
+        )
+
+    def publish_event(
+        self,
+        topic: str,
+        event: Any,
+        context: dict[str, Any],
+        trace_id: str | None = None,
+        encrypted: bool = False,
+    ) -> asyncio.Future[None]:
+        """Publish an event; the future, which nobody has to await, is done when the broker has it.
+
+        Raises what RMQTransport.send_message() raises: EncryptionError when `encrypted`, for no
+        subscriber could read it.
+        """
+        payload = {
+            "tag": "event",
+            "topic": topic,
+            "event": event,
+            "target": None,
+            "context": context,
+            **({} if trace_id is None else {"trace_id": trace_id}),
+        }
+        return self._transport.send_message(payload, encrypted=encrypted)
+
+    # -- what services say of themselves ------------------------------------------------------
+
+    async def describe_service(self, service_name: str, refresh: bool = False) -> dict[str, Any]:
+        """A service's description; remembered, and fetched again with `refresh`.
+
+        Raises what request() raises, and a NuropbMessageError when the service cannot be
+        described.
+        """
+        find = self._caller.discovery.find(service_name, _DESCRIBE_WITHIN, refresh=refresh)
+        return (await find).known()
+
+    async def requires_encryption(self, service_name: str, method_name: str) -> bool:
+        """Whether calls of this method must be encrypted; ValueError when there is no such."""
+        described = await self.describe_service(service_name)
+        method = described["methods"].get(method_name)
+        if method is None:
+            raise ValueError(f"service {service_name!r} has no method {method_name!r}")
+        return bool(method.get("requires_encryption"))
+
+    async def has_public_key(self, service_name: str) -> bool:
+        """Whether the service can be called encrypted."""
+        await self.describe_service(service_name)
+        return self._caller.has_public_key(service_name)
+
+    # -- serving ----------------------------------------------------------------------------
+
+    def receive_transport_message(
+        self,
+        service_message: TransportServicePayload,
+        message_complete_callback: MessageCompleteFunction,
+        metadata: dict[str, Any],
+    ) -> Any:
+        """Handle a message of the transport, and complete it.
+
+        A subclass's own gets every message first, as in nuropb: requests, commands, events, and the
+        responses to its own requests (but not the descriptions of services, which are fetched
+        unasked). It may be a function or a coroutine function; what it hands on to this one is
+        handled, whether what this returns is awaited or not. A request whose response it keeps
+        ends by its ttl.
+        """
+        return self._receiving.begin(
+            partial(self._handle, service_message, message_complete_callback, metadata)
+        )
+
+    async def _request_passed_on(
+        self, payload: Mapping[str, Any], *, timeout: float, encrypted: bool | None
+    ) -> ResponsePayloadDict:
+        """Request, and let the response pass receive_transport_message."""
+        started = time.monotonic()
+        undelivered: NuropbNotDeliveredError | None = None
+        try:
+            response: Any = await self._caller.request(
+                payload, timeout=timeout, encrypted=encrypted
+            )
+        except NuropbNotDeliveredError as error:
+            undelivered = error  # a response in nuropb
+            response = answer(payload, None, describe(error))
+        response["correlation_id"] = response.get("correlation_id") or new_id()
+        response.setdefault("trace_id", None)
+        told = self._transport.as_received(response, encrypted=bool(encrypted))
+        left = max(0.0, timeout - (time.monotonic() - started))
+        passed_on = await self._receiving.pass_on(*told, within=left)
+        if undelivered is not None:
+            raise undelivered
+        return passed_on
+
+    async def _handle(
+        self,
+        service_message: TransportServicePayload,
+        message_complete_callback: MessageCompleteFunction,
+        metadata: dict[str, Any],
+    ) -> None:
+        correlation_id = service_message["correlation_id"]
+        if service_message["nuropb_type"] == "response" or self._serving is None:
+            if not self._receiving.answered(service_message):
+                kind = service_message["nuropb_type"]
+                logger.debug("nobody waits for %s %s", kind, correlation_id)
+            return
+        payload = service_message["nuropb_payload"]
+        message = _Received(
+            MessageType(service_message["nuropb_type"]),
+            payload,
+            correlation_id,
+            service_message["trace_id"],
+            bool(metadata.get("encrypted")),
+        )
+        ids = {"correlation_id": correlation_id, "trace_id": message.trace_id}
+        try:
+            value = await self._serving.handle(message)
+        except NuropbCallAgain:
+            message_complete_callback([], "nack")
+        except Exception as error:  # noqa: BLE001 - whatever a method raises is its answer
+            self._failures.failed(message, error)
+            failure = answer(payload, None, describe(error)) | ids
+            message_complete_callback([responding(failure)], "reject")
+        else:
+            if not isinstance(value, Completion):
+                value = Completion(Outcome.DONE, [answer(payload, value, None)])
+            responses = [responding({**each, **ids}) for each in value.messages]
+            message_complete_callback(responses, "ack")
+
+
+def _warn_of_missing_key(published: Published) -> None:
+    if published.needs_private_key:
+        logger.warning(
+            "service %s has no _private_key, so nobody can call the methods that require "
+            "encryption: %s",
+            published.service_name,
+            ", ".join(published.needs_private_key),
+        )
+
+
+def _call(
+    tag: str,
+    service: str,
+    method: str,
+    params: dict[str, Any],
+    *,
+    context: dict[str, Any],
+    trace_id: str | None,
+) -> dict[str, Any]:
+    payload = {
+        "tag": tag,
+        "service": service,
+        "method": method,
+        "params": params,
+        "context": context,
+    }
+    if trace_id is not None:
+        payload["trace_id"] = trace_id
+    return payload

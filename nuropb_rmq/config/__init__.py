@@ -1,0 +1,1 @@
+"""Settings, where the broker is, and access tokens; checked when they are made."""

@@ -1,0 +1,1 @@
+"""Mesh: requests, commands and events, and an object that serves them."""

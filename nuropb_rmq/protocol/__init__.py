@@ -1,0 +1,1 @@
+"""NuroPb on the wire: payloads, messages, encryption, and what becomes of a message."""

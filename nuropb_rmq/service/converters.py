@@ -1,0 +1,245 @@
+"""Type hints → what checks values of JSON for them, and converts them.
+
+All is made once, when a service is made: a call then runs closures (`nuropb_rmq.service.checks`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections import abc, deque
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, ForwardRef, Literal, Union, get_args, get_origin
+
+from ..protocol.values import READ
+from .checks import (
+    Fields,
+    dict_of,
+    enum_member,
+    fixed_list,
+    integer_key,
+    list_of,
+    object_of,
+    one_of,
+    scalar,
+    text,
+)
+from .libraries import by_library
+from .type_hints import Converter, Mismatch, Uncheckable, expected, is_typed_dict, wanted
+
+__all__ = ["Converters"]
+
+_NONE: Final = type(None)
+_SCALARS: Final[Mapping[Any, tuple[type, ...]]] = {
+    str: (str,),
+    typing.LiteralString: (str,),
+    int: (int,),
+    float: (float, int),
+    bool: (bool,),
+    _NONE: (_NONE,),
+    None: (_NONE,),
+}
+_LISTS: Final = frozenset((list, abc.Sequence, abc.MutableSequence, abc.Iterable, abc.Collection))
+_MADE_OF_LISTS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
+    set: set,
+    frozenset: frozenset,
+    abc.Set: frozenset,
+    abc.MutableSet: set,
+    deque: deque,
+}
+_DICTS: Final = frozenset({dict, abc.Mapping, abc.MutableMapping})
+_READ_ONLY: Final = getattr(typing, "ReadOnly", Annotated)  # Python 3.13
+_QUALIFIERS: Final = frozenset(
+    (Annotated, typing.Required, typing.NotRequired, typing.Final, _READ_ONLY)
+)
+
+
+class Converters:
+    """Makes converters. Of one class it makes one, so that a class may hold itself."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Converter | None] = {}
+        self._begun: set[Any] = set()
+
+    def of(self, hint: Any) -> Converter | None:
+        """Return what converts for this hint; None when everything passes, as for Any.
+
+        Raises Uncheckable.
+        """
+        if isinstance(hint, str | ForwardRef):
+            raise Uncheckable(
+                hint,
+                "no such name where the method is defined; names under TYPE_CHECKING and in "
+                "functions cannot be seen",
+            )
+        if not _hashable(hint):
+            raise Uncheckable(hint, "it is no type")
+        if hint in (Any, object):
+            return None
+        if get_origin(hint) is not None:  # not remembered: int | str equals str | int
+            return by_library(hint) or self._of(hint)
+        if hint in self._made:
+            return self._made[hint]
+        if hint in self._begun:
+            return self._later(hint)
+        self._begun.add(hint)
+        self._made[hint] = made = by_library(hint) or self._of(hint)
+        return made
+
+    def _later(self, hint: Any) -> Converter:
+        """Return what converts by that which is still being made."""
+
+        def convert(value: Any) -> Any:
+            made = self._made[hint]
+            return value if made is None else made(value)
+
+        return convert
+
+    def _of(self, hint: Any) -> Converter | None:  # noqa: PLR0911 - a table
+        if hint in _SCALARS:
+            return scalar(_SCALARS[hint], wanted(hint))
+        if hint in READ:
+            return text(hint, *READ[hint])
+        origin, arguments = get_origin(hint), get_args(hint)
+        if origin in _QUALIFIERS:
+            return self.of(arguments[0])
+        if origin is Literal:
+            return one_of(hint, [(each, each) for each in arguments])
+        if origin in (Union, types.UnionType):
+            return self._union(arguments)
+        kind = origin or hint
+        if kind is tuple:
+            known = arguments or isinstance(hint, types.GenericAlias)  # tuple[()] has none
+            return self._tuple(arguments if known else (Any, ...))
+        if kind in _LISTS or kind in _MADE_OF_LISTS:
+            items = arguments[0] if arguments else Any
+            return list_of(self.of(items), _MADE_OF_LISTS.get(kind), _scalars(items))
+        if kind in _DICTS:
+            keys, values = arguments or (str, Any)
+            return dict_of(self._key(keys), self.of(values), _scalars(values))
+        if isinstance(hint, typing.NewType):
+            return self.of(hint.__supertype__)
+        if type(hint).__name__ == "TypeAliasType":  # Python 3.12: type X = …
+            return self.of(hint.__value__)
+        return self._of_class(hint)
+
+    def _of_class(self, hint: Any) -> Converter | None:
+        if not isinstance(hint, type):
+            raise Uncheckable(hint)
+        if issubclass(hint, enum.Enum):
+            return enum_member(hint)
+        if is_typed_dict(hint):
+            return object_of(Fields(*self._keys(hint)))
+        if issubclass(hint, tuple) and hasattr(hint, "_fields"):
+            return self._named_tuple(hint)
+        if dataclasses.is_dataclass(hint):
+            return self._dataclass(hint)
+        raise Uncheckable(hint)
+
+    # -- containers -------------------------------------------------------------------------
+
+    def _union(self, members: tuple[Any, ...]) -> Converter | None:
+        converters = [made for member in members if (made := self.of(member)) is not None]
+        if len(converters) < len(members):
+            return None
+        scalars = [_SCALARS.get(member) for member in members]
+        accepted = frozenset(kind for kinds in scalars for kind in kinds or ())
+        said = " or ".join(dict.fromkeys(map(wanted, members)))
+        if None not in scalars:
+            return scalar(tuple(accepted), said)
+
+        def convert(value: Any) -> Any:
+            if type(value) in accepted:
+                return value
+            nearest: Mismatch | None = None
+            for each in converters:
+                try:
+                    return each(value)
+                except Mismatch as e:
+                    if e.problems[0][0]:
+                        nearest = e  # it is inside of this value, and so tells more
+            raise nearest or expected(said, value)
+
+        return convert
+
+    def _tuple(self, arguments: tuple[Any, ...]) -> Converter:
+        if len(arguments) == 2 and arguments[1] is ...:
+            return list_of(self.of(arguments[0]), tuple, _scalars(arguments[0]))
+        items = [self.of(each) for each in arguments]
+        return fixed_list(
+            [(f"[{index}]", each) for index, each in enumerate(items)], len(items), tuple
+        )
+
+    def _key(self, hint: Any) -> Converter | None:
+        """Keys are text in JSON."""
+        if hint in (str, Any):
+            return None
+        if hint is int:
+            return integer_key
+        if hint in (float, bool, None, _NONE):
+            raise Uncheckable(hint, "a key of JSON is a string")
+        return self.of(hint)
+
+    # -- classes ----------------------------------------------------------------------------
+
+    def _keys(self, hint: Any) -> tuple[dict[str, Converter | None], set[str]]:
+        """The keys of a TypedDict, and those that it must have."""
+        hints = _hints(hint)
+        required = set(hint.__required_keys__)
+        for name, each in hints.items():
+            # Where annotations are text, the class did not see these itself.
+            if get_origin(each) is typing.NotRequired:
+                required.discard(name)
+            elif get_origin(each) is typing.Required:
+                required.add(name)
+        return {name: self.of(each) for name, each in hints.items()}, required
+
+    def _named_tuple(self, hint: Any) -> Converter:
+        hints = _hints(hint)
+        items = [(f".{name}", self.of(hints.get(name, Any))) for name in hint._fields]
+        least = len(items) - len(hint._field_defaults)
+        return fixed_list(items, least, lambda values: hint(*values))
+
+    def _dataclass(self, hint: Any) -> Converter:
+        if not vars(hint)["__dataclass_params__"].init:
+            raise Uncheckable(hint, "its __init__ is its own")
+        hints = _hints(hint)
+        pseudo = [name for name, each in hints.items() if isinstance(each, dataclasses.InitVar)]
+        if pseudo:
+            raise Uncheckable(hint, f"its {pseudo[0]} is an InitVar")
+        fields = dataclasses.fields(hint)
+        converters = {each.name: self.of(hints[each.name]) for each in fields if each.init}
+        required = [
+            each.name
+            for each in fields
+            if each.init
+            and each.default is dataclasses.MISSING
+            and each.default_factory is dataclasses.MISSING
+        ]
+        derived = frozenset(each.name for each in fields if not each.init)
+        return object_of(Fields(converters, required), hint, without=derived)
+
+
+# -- hints ----------------------------------------------------------------------------------
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The hints of a class's fields. Raises Uncheckable when a name in them cannot be resolved."""
+    try:
+        return typing.get_type_hints(kind, include_extras=True)
+    except Exception as e:  # any code may stand there
+        raise Uncheckable(kind, f"{type(e).__name__} in its hints: {e}") from e
+
+
+def _scalars(hint: Any) -> tuple[type, ...]:
+    return _SCALARS.get(hint, ())
+
+
+def _hashable(hint: Any) -> bool:
+    try:
+        hash(hint)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,353 @@
+"""What a service says about its methods, and what a method gets to know about its call.
+
+What the decorators say is left on the functions, as attributes (`nuropb_rmq.service.marks`).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
+
+from ..exceptions import NuropbValidationError
+from ..protocol.handled import Handled
+from . import marks
+from .marks import ABSENT, DEFAULT_TOKEN_KEY, AuthorizeFunc, Marks, admitted, marks_of
+from .signatures import signature_of
+
+__all__ = [
+    "NuropbContextManager",
+    "mesh_event",
+    "nuropb_context",
+    "publish_to_mesh",
+]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class NuropbContextManager:
+    """The context of one call: what the caller sent, the user's claims, and events to publish.
+
+    Events that a method adds are published after it has succeeded, and discarded when it fails.
+    It can be entered once, with `with` or `async with`: an exception that leaves the block
+    discards the events, is kept in `error`, and goes no further when `suppress_exceptions` is
+    set; cancellation and the like (no Exceptions) always go on.
+    """
+
+    def __init__(self, context: Mapping[str, Any], suppress_exceptions: bool | None = True) -> None:
+        if context is None:
+            raise TypeError("context: a mapping is needed, not None")
+        self._context = context
+        self._suppress_exceptions = suppress_exceptions is not False
+        self._user_claims: Any = None
+        self._events: list[dict[str, Any]] = []
+        self._exception: BaseException | None = None
+        self._handled: Handled | None = None
+        self._state: Literal["new", "entered", "left"] = "new"
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """The context that came with the message."""
+        return self._context
+
+    @property
+    def user_claims(self) -> Any:
+        """What authorize_func returned; None without one."""
+        return self._user_claims
+
+    @user_claims.setter
+    def user_claims(self, claims: Any) -> None:
+        if self._user_claims is not None:
+            raise ValueError("user_claims: set already, and they are set once")
+        self._user_claims = claims
+
+    def handles(self, handled: Handled | None) -> None:
+        """Note the message that this call came with."""
+        self._handled = handled
+
+    @property
+    def trace_id(self) -> str | None:
+        """Shared by all messages of one activity; None when the method was called directly."""
+        return None if self._handled is None else self._handled.trace_id
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The id of the message and of its answer; None when the method was called directly."""
+        return None if self._handled is None else self._handled.correlation_id
+
+    @property
+    def sender(self) -> str | None:
+        """The response queue of the caller, `nuropb-{service}-{instance_id}-rq`, as it says itself.
+
+        None for events, and when the method was called directly. Nobody has checked it: who may do
+        what is for authorize_func to decide.
+        """
+        return None if self._handled is None else self._handled.sender or None
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The headers of the message; empty when the method was called directly."""
+        return {} if self._handled is None else self._handled.headers
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events that were added and not discarded."""
+        return self._events
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Class name and text of the exception that left the block."""
+        if self._exception is None:
+            return None
+        return {"error": type(self._exception).__name__, "description": str(self._exception)}
+
+    def add_event(self, event: dict[str, Any], *, with_token: bool = False) -> None:
+        """Publish this when the method has succeeded, and before its caller is told so.
+
+        An event that cannot be delivered makes the call fail, as an error of the method would; an
+        event may be published twice, as a message may be handled twice. `event` has the keys
+        `topic` and `event` (or `payload`), and may have `target` and `context`. Without a context
+        of its own it carries that of the call, but without the caller's token,
+        `context[context_token_key]`: `with_token` keeps the token, for subscribers with an
+        authorize_func; every other subscriber gets it too. (Events carry nothing of the context of
+        an encrypted call; RMQAPI keeps the token, as nuropb does.)
+
+        Raises NuropbValidationError for anything that is no such event.
+        """
+        check_event(event)
+        self._events.append(EventWithToken(event) if with_token else event)
+
+    def __enter__(self) -> Self:
+        if self._state != "new":
+            raise RuntimeError(f"this context has been {self._state} already: it serves one call")
+        self._state = "entered"
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if self._state == "left":
+            raise RuntimeError("this context has been left already")
+        self._state = "left"
+        if exc is None:
+            return False
+        self._exception = exc
+        self._events = []
+        return self._suppress_exceptions and isinstance(exc, Exception)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return self.__exit__(exc_type, exc, traceback)
+
+
+class EventWithToken(dict[str, Any]):
+    """An event that the caller's token goes with."""
+
+
+def check_event(event: object) -> None:
+    """Raises NuropbValidationError when this is no event that a method may publish."""
+    problem = None
+    if not isinstance(event, Mapping):
+        problem = "a mapping with 'topic' and 'event' is needed"
+    elif not isinstance(event.get("topic"), str):
+        problem = "'topic' is missing, or is no text"
+    elif "event" not in event and "payload" not in event:
+        problem = "'event' is missing: what the event says"
+    elif not isinstance(event.get("context"), Mapping | None):
+        problem = "'context' is no mapping"
+    if problem is not None:
+        raise NuropbValidationError(f"event: {problem}")
+
+
+# -- decorators -----------------------------------------------------------------------------
+
+
+@overload
+def publish_to_mesh(original_method: _F) -> _F: ...
+@overload
+def publish_to_mesh(
+    original_method: None = None,
+    *,
+    hide_method: bool | None = ...,
+    authorize_func: AuthorizeFunc | None = ...,
+    context_token_key: str | None = ...,
+    requires_encryption: bool | None = ...,
+    description: str | None = ...,
+    in_thread: bool = ...,
+) -> Callable[[_F], _F]: ...
+def publish_to_mesh(
+    original_method: _F | None = None,
+    *,
+    hide_method: bool | None = ABSENT,
+    authorize_func: AuthorizeFunc | None = ABSENT,
+    context_token_key: str | None = ABSENT,
+    requires_encryption: bool | None = ABSENT,
+    description: str | None = ABSENT,
+    in_thread: bool = ABSENT,
+) -> Any:
+    """Say how a service's method is published; public methods are published without it, too.
+
+    hide_method (False): not described and not callable. authorize_func (None): called with
+    `context[context_token_key]` ("Authorization"), where the method runs; returning None (or False)
+    refuses the call with NuropbAuthorizationError; it is asked for a handler of events, too: what
+    is refused is dead-lettered. requires_encryption (False): a call in plain is refused.
+    description: instead of the docstring. in_thread (True): False runs a synchronous method on the
+    event loop, which saves a thread switch when it is quick; RMQAPI always does.
+
+    Used twice on one method, both count. A method that overrides one with authorize_func or
+    requires_encryption must say these again: authorize_func=None and requires_encryption=False
+    drop them. Raises TypeError when authorize_func can decide nothing, and when a second use says
+    something else than the first.
+    """
+    if authorize_func is not ABSENT and authorize_func is not None:
+        if not callable(authorize_func):
+            raise TypeError("authorize_func: a function of the token is needed")
+        if marks.generates(authorize_func):
+            raise TypeError("authorize_func: a generator function decides nothing; use return")
+    arguments: Mapping[str, tuple[str, Any, Callable[[Any], Any]]] = {
+        "hide_method": (marks.HIDDEN, hide_method, bool),
+        "authorize_func": (marks.AUTHORIZE, authorize_func, _as_it_is),
+        "context_token_key": (marks.TOKEN_KEY, context_token_key, _or_default_key),
+        "requires_encryption": (marks.REQUIRES_ENCRYPTION, requires_encryption, bool),
+        "description": (marks.DESCRIPTION, description or ABSENT, _as_it_is),
+        "in_thread": (marks.IN_THREAD, in_thread, bool),
+    }
+    given = {
+        name: (mark, meant(value))
+        for name, (mark, value, meant) in arguments.items()
+        if value is not ABSENT
+    }
+
+    def decorate(method: _F) -> _F:
+        said = getattr(method, "__dict__", {}).get(marks.SAID, {})
+        for name, (mark, value) in given.items():
+            if said.get(name, value) != value:
+                raise TypeError(
+                    f"publish_to_mesh: {name} of {getattr(method, '__name__', method)!r} was said "
+                    "before, by another publish_to_mesh, and otherwise: say it once"
+                )
+            setattr(method, mark, value)
+        setattr(method, marks.SAID, {**said, **{name: value for name, (_, value) in given.items()}})
+        if not hasattr(method, marks.TOKEN_KEY):  # nuropb's own nuropb_context relies on it
+            setattr(method, marks.TOKEN_KEY, DEFAULT_TOKEN_KEY)
+        return method
+
+    return decorate if original_method is None else decorate(original_method)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _or_default_key(value: str | None) -> str:
+    return value or DEFAULT_TOKEN_KEY
+
+
+@overload
+def nuropb_context(original_method: Callable[..., Any]) -> Callable[..., Any]: ...
+@overload
+def nuropb_context(
+    original_method: None = None,
+    *,
+    context_parameter: str | None = "ctx",
+    suppress_exceptions: bool | None = False,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+def nuropb_context(
+    original_method: Callable[..., Any] | None = None,
+    *,
+    context_parameter: str | None = "ctx",
+    suppress_exceptions: bool | None = False,
+) -> Any:
+    """Give a method its NuropbContextManager, as the parameter of this name.
+
+    The parameter is not part of what the mesh sees of the method. Who calls the method directly
+    gives a NuropbContextManager or the context as a dict, first or by name.
+    """
+    name = context_parameter or "ctx"
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+        parameters = list(signature_of(method).parameters)
+        if name not in parameters:
+            raise TypeError(f"nuropb_context: {method.__name__} has no parameter {name!r}")
+        second = parameters.index(name) == 1
+
+        @functools.wraps(method)
+        def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+            given, args = _take_context(name, args, kwargs, second=second)
+            if isinstance(given, NuropbContextManager):
+                ctx = given
+            else:
+                ctx = NuropbContextManager(given, suppress_exceptions=bool(suppress_exceptions))
+            if not isinstance(ctx, _Admitted):
+                _admit_directly(ctx, marks_of(wrapper))
+            if second:
+                return method(self, ctx, *args, **kwargs)
+            return method(self, *args, **{name: ctx}, **kwargs)
+
+        setattr(wrapper, marks.CONTEXT, True)
+        setattr(wrapper, marks.CONTEXT_ARG, name)
+        setattr(wrapper, marks.CONTEXT_CLASS, _Admitted)
+        setattr(wrapper, marks.SUPPRESS, bool(suppress_exceptions))
+        return wrapper
+
+    return decorate if original_method is None else decorate(original_method)
+
+
+def mesh_event(*topics: str) -> Callable[[_F], _F]:
+    """Make a method the handler of events on these topics, with * and # as in AMQP.
+
+    It gets those of `topic`, `event`, `target` and `context` that it has parameters for. The
+    topics become bindings of the service's queue. The method cannot be requested or commanded.
+    Used twice, both count. A binding outlives its handler, for another instance may still want the
+    topic: events that nothing here handles are named in a WARNING, and dead-lettered. Unbind it.
+    """
+    if not topics or not all(isinstance(topic, str) and topic for topic in topics):
+        raise TypeError('mesh_event: topics are needed, as in @mesh_event("orders.*")')
+
+    def decorate(method: _F) -> _F:
+        before = getattr(method, "__dict__", {}).get(marks.TOPICS, ())
+        setattr(method, marks.TOPICS, tuple(dict.fromkeys((*topics, *before))))
+        return method
+
+    return decorate
+
+
+class _Admitted(NuropbContextManager):
+    """A context whose user the mesh has checked already, where the method wants that."""
+
+
+def _take_context(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, second: bool
+) -> tuple[Any, tuple[Any, ...]]:
+    """The context out of the arguments of a call, and the other positional ones."""
+    if name in kwargs:
+        if args and (second or isinstance(args[0], NuropbContextManager)):
+            raise TypeError(f"{name}: given twice")
+        given = kwargs.pop(name)
+    else:
+        given, args = (args[0], args[1:]) if args else (None, args)
+    if not isinstance(given, NuropbContextManager | Mapping):
+        raise TypeError(f"{name}: a NuropbContextManager or a dict is needed, first or by name")
+    return given, args
+
+
+def _admit_directly(ctx: NuropbContextManager, said: Marks) -> None:
+    if said.authorize is None or ctx.user_claims is not None:
+        return
+    claims = said.claims(ctx.context)
+    if inspect.iscoroutine(claims):
+        claims.close()
+        raise TypeError("authorize_func is async: only the mesh can wait for it")
+    ctx.user_claims = admitted(claims)

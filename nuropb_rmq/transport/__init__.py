@@ -1,0 +1,1 @@
+"""The coroutine core: sending, requests and their answers, and the messages of a service."""

@@ -1,0 +1,38 @@
+"""Where another surface than Transport's own takes part in the flow; `None` costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..broker.channels import Steps
+from ..broker.watch import Configure
+from ..protocol.serialization import Encode, encode
+from .delivery import Settler
+from .dispatcher import Taker
+from .pending_requests import OnResponse
+from .sender import OnFailure
+
+__all__ = ["Hooks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What a surface above asks of a transport. None of these may raise, unless they say so."""
+
+    instance_id: str = ""
+    """Used when the configuration has none: made for this process, and known before start()."""
+    configure: Configure | None = None
+    """Makes the exchanges, and all of its own, when a recovery finds that an exchange is missing;
+    raises only a NuropbTransportError."""
+    taker: Taker | None = None
+    """Handles messages instead of a handler."""
+    settler: Settler | None = None
+    """Settles deliveries."""
+    on_response: OnResponse | None = None
+    """Told of responses to posted requests, of further ones too while their time is not over."""
+    on_failure: OnFailure | None = None
+    """Told of posted requests that get no response."""
+    encode: Encode = encode
+    """Makes bodies of payloads; by nuropb's rules for values unless it is another."""
+    steps: Steps | None = None
+    """Takes steps of the set-up of a session."""

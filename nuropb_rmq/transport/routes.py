@@ -1,0 +1,93 @@
+"""What a message may do: as much as the exchange and routing key allow by which it came.
+
+The broker's permissions are about exchanges and routing keys; what is run is what the body says.
+So the two must agree, or somebody who may publish one topic could have the handlers of any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..amqp import frames
+from ..config.settings import TransportConfig
+from ..exceptions import MalformedMessageError
+from ..protocol.constants import EVENT
+from ..protocol.put_back import came_by
+from ..protocol.reader import Head, short
+from ..service.topics import matcher, matches
+
+_LONGEST_TOPIC: Final = 255  # bytes: it is a routing key (AMQP 0-9-1, section 4.2.5.3)
+
+
+class Routes:
+    """The ways to one service queue.
+
+    By the exchange of events come events, whose topic is the routing key; by that of requests,
+    requests and commands to the service that is the routing key. What comes by any other exchange,
+    the default one among them, may do what the configured names and bindings allow. The service
+    that a call names must always be one of ours: its name, or one of rpc_bindings.
+    """
+
+    def __init__(self, config: TransportConfig) -> None:
+        self._rpc = config.rpc_exchange
+        self._events = config.events_exchange
+        self._services = frozenset((config.service_name, *config.rpc_bindings))
+        # The exchange of requests may have been made as a topic exchange, by somebody else.
+        patterns = (each for each in config.rpc_bindings if "*" in each or "#" in each)
+        self._patterns = [matcher(each) for each in patterns]
+        self._topics = [matcher(each) for each in config.event_bindings]
+        exchange = frames.shortstr(self._rpc)
+        self._usual = {exchange + frames.shortstr(each): each for each in self._services}
+        self._by_events = frames.shortstr(self._events)
+        self._key_at = len(self._by_events) + 1
+
+    def check(self, head: Head, payload: Mapping[str, Any]) -> None:
+        """Raises MalformedMessageError when the payload is not what its way in allows."""
+        route = head.content.route
+        if head.kind is EVENT:
+            topic = payload["topic"]
+            key = topic.encode("utf-8", "surrogatepass")
+            if route[self._key_at :] != key or not route.startswith(self._by_events):
+                self._check_event(topic, *came_by(head))
+        elif self._usual.get(route) != payload["service"]:
+            self._check_call(head.kind.value, payload["service"], *came_by(head))
+
+    def _check_event(self, topic: str, exchange: str, routing_key: str) -> None:
+        if exchange == self._events:
+            if topic != routing_key:
+                raise MalformedMessageError(
+                    f"field 'topic' is {short(topic)}, and its routing key is {short(routing_key)}"
+                )
+        elif exchange == self._rpc:
+            raise MalformedMessageError(
+                f"an event by the exchange {exchange!r}, which is for requests and commands"
+            )
+        elif len(topic) > _LONGEST_TOPIC or not any(matches(each, topic) for each in self._topics):
+            raise MalformedMessageError(
+                f"field 'topic' is {short(topic)}: it came by {_named(exchange)}, and no event "
+                "binding of this service admits it"
+            )
+
+    def _check_call(self, kind: str, service: str, exchange: str, routing_key: str) -> None:
+        if exchange == self._rpc:
+            if service != routing_key:
+                raise MalformedMessageError(
+                    f"field 'service' is {short(service)}, and its routing key is "
+                    f"{short(routing_key)}"
+                )
+        elif exchange == self._events:
+            raise MalformedMessageError(
+                f"a {kind} by the exchange {exchange!r}, which is for events"
+            )
+        if service in self._services or any(matches(each, service) for each in self._patterns):
+            return
+        names = ", ".join(sorted(self._services))
+        raise MalformedMessageError(
+            f"field 'service' is {short(service)}, and this service is {names} (service_name, "
+            "rpc_bindings)"
+        )
+
+
+def _named(exchange: str) -> str:
+    return f"the exchange {short(exchange)}" if exchange else "the default exchange"
