@@ -1,109 +1,124 @@
-"""NuroPb over RabbitMQ, native on asyncio and aio-pika: requests, commands and events."""
+"""NuroPb over RabbitMQ, native on asyncio and aio-pika: requests, commands and events.
+
+Names are loaded when they are first asked for (PEP 562): a test that needs a broker of
+`nuropb_rmq.testing` loads nothing else, and a program what it uses.
+"""
 
 from __future__ import annotations
 
-from .broker.provision import configure
-from .broker.state import State
-from .compat.callbacks import decode_rmq_body, verbose
-from .compat.functions import (
-    MeshService,
-    build_amqp_url,
-    build_rmq_api_url,
-    configure_mesh,
-    configure_nuropb_rmq,
-    connect,
-    create_client,
-    create_service,
-    create_virtual_host,
-    default_connection_properties,
-    delete_virtual_host,
-    describe_service,
-    error_dict_from_exception,
-    get_virtual_host_queues,
-    get_virtual_hosts,
-    method_requires_nuropb_context,
-    obfuscate_credentials,
-    rmq_api_url_from_amqp_url,
-)
-from .compat.interface import (
-    AcknowledgeCallbackFunction,
-    ConnectionCallbackFunction,
-    EventType,
-    NuropbInterface,
-    NuropbLifecycleState,
-    NuropbMessageType,
-    NuropbSerializeType,
-    PayloadDict,
-    ResponsePayloadTypes,
-    ResultFutureAny,
-    ResultFutureResponsePayload,
-    ServicePayloadTypes,
-)
-from .compat.options import RabbitMQConfiguration
-from .compat.rmq_api import RMQAPI
-from .compat.rmq_transport import CONSUMER_CLOSED_WAIT_TIMEOUT, RMQTransport
-from .config.settings import TransportConfig
-from .config.tokens import AccessToken, TokenProvider
-from .exceptions import (
-    AMQPProtocolError,
-    BrokerAuthenticationError,
-    BrokerTLSError,
-    BrokerUnreachableError,
-    ConnectionLostError,
-    EncryptionError,
-    EncryptionRequiredError,
-    InstanceInUseError,
-    MalformedMessageError,
-    MessageTooLargeError,
-    NuropbAuthenticationError,
-    NuropbAuthorizationError,
-    NuropbCallAgain,
-    NuropbCallAgainReject,
-    NuropbConfigurationError,
-    NuropbDeprecatedError,
-    NuropbException,
-    NuropbHandlingError,
-    NuropbMessageError,
-    NuropbNotDeliveredError,
-    NuropbOutcomeUnknownError,
-    NuropbRemoteError,
-    NuropbSerializationError,
-    NuropbSuccess,
-    NuropbTimeoutError,
-    NuropbTransportError,
-    NuropbValidationError,
-    OutboxFullError,
-    PendingFullError,
-    PublishNackedError,
-    ServiceNotConfigured,
-    TokenProviderError,
-    TopicRefusedError,
-    TransportClosedError,
-)
-from .mesh.mesh import Mesh
-from .protocol.acknowledgement import Outcome
-from .protocol.constants import (
-    NUROPB_MESSAGE_TYPES,
-    NUROPB_PROTOCOL_VERSION,
-    NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
-    NUROPB_VERSION,
-    AcknowledgeAction,
-    CommandPayloadDict,
-    ErrorDescriptionType,
-    EventPayloadDict,
-    MessageCallbackFunction,
-    MessageCompleteFunction,
-    MessageType,
-    RequestPayloadDict,
-    ResponsePayloadDict,
-    TransportRespondPayload,
-    TransportServicePayload,
-)
-from .protocol.encryption import Encryptor
-from .protocol.message import Completion, Handler, Message
-from .service.decorators import NuropbContextManager, mesh_event, nuropb_context, publish_to_mesh
-from .service.marks import AuthorizeFunc
-from .transport.transport import Transport
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from .broker.provision import configure
+    from .broker.state import State
+    from .compat.callbacks import decode_rmq_body, verbose
+    from .compat.functions import (
+        MeshService,
+        build_amqp_url,
+        build_rmq_api_url,
+        configure_mesh,
+        configure_nuropb_rmq,
+        connect,
+        create_client,
+        create_service,
+        create_virtual_host,
+        default_connection_properties,
+        delete_virtual_host,
+        describe_service,
+        error_dict_from_exception,
+        get_virtual_host_queues,
+        get_virtual_hosts,
+        method_requires_nuropb_context,
+        obfuscate_credentials,
+        rmq_api_url_from_amqp_url,
+    )
+    from .compat.interface import (
+        AcknowledgeCallbackFunction,
+        ConnectionCallbackFunction,
+        EventType,
+        NuropbInterface,
+        NuropbLifecycleState,
+        NuropbMessageType,
+        NuropbSerializeType,
+        PayloadDict,
+        ResponsePayloadTypes,
+        ResultFutureAny,
+        ResultFutureResponsePayload,
+        ServicePayloadTypes,
+    )
+    from .compat.options import RabbitMQConfiguration
+    from .compat.rmq_api import RMQAPI
+    from .compat.rmq_transport import CONSUMER_CLOSED_WAIT_TIMEOUT, RMQTransport
+    from .config.settings import TransportConfig
+    from .config.tokens import AccessToken, TokenProvider
+    from .exceptions import (
+        AMQPProtocolError,
+        BrokerAuthenticationError,
+        BrokerTLSError,
+        BrokerUnreachableError,
+        ConnectionLostError,
+        EncryptionError,
+        EncryptionRequiredError,
+        InstanceInUseError,
+        MalformedMessageError,
+        MessageTooLargeError,
+        NuropbAuthenticationError,
+        NuropbAuthorizationError,
+        NuropbCallAgain,
+        NuropbCallAgainReject,
+        NuropbConfigurationError,
+        NuropbDeprecatedError,
+        NuropbException,
+        NuropbHandlingError,
+        NuropbMessageError,
+        NuropbNotDeliveredError,
+        NuropbOutcomeUnknownError,
+        NuropbRemoteError,
+        NuropbSerializationError,
+        NuropbSuccess,
+        NuropbTimeoutError,
+        NuropbTransportError,
+        NuropbValidationError,
+        OutboxFullError,
+        PendingFullError,
+        PublishNackedError,
+        ServiceNotConfigured,
+        TokenProviderError,
+        TopicRefusedError,
+        TransportClosedError,
+    )
+    from .mesh.mesh import Mesh
+    from .protocol.acknowledgement import Outcome
+    from .protocol.constants import (
+        NUROPB_MESSAGE_TYPES,
+        NUROPB_PROTOCOL_VERSION,
+        NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
+        NUROPB_VERSION,
+        AcknowledgeAction,
+        CommandPayloadDict,
+        ErrorDescriptionType,
+        EventPayloadDict,
+        MessageCallbackFunction,
+        MessageCompleteFunction,
+        MessageType,
+        RequestPayloadDict,
+        ResponsePayloadDict,
+        TransportRespondPayload,
+        TransportServicePayload,
+    )
+    from .protocol.encryption import Encryptor
+    from .protocol.message import Completion, Handler, Message
+    from .service.decorators import (
+        NuropbContextManager,
+        mesh_event,
+        nuropb_context,
+        publish_to_mesh,
+    )
+    from .service.marks import AuthorizeFunc
+    from .transport.transport import Transport
 
 __all__ = [
     "CONSUMER_CLOSED_WAIT_TIMEOUT",
@@ -209,3 +224,142 @@ __all__ = [
     "rmq_api_url_from_amqp_url",
     "verbose",
 ]
+
+# By module, as above: tests/test_public.py compares the two.
+_HOMES = {
+    "broker.provision": ("configure",),
+    "broker.state": ("State",),
+    "compat.callbacks": (
+        "decode_rmq_body",
+        "verbose",
+    ),
+    "compat.functions": (
+        "MeshService",
+        "build_amqp_url",
+        "build_rmq_api_url",
+        "configure_mesh",
+        "configure_nuropb_rmq",
+        "connect",
+        "create_client",
+        "create_service",
+        "create_virtual_host",
+        "default_connection_properties",
+        "delete_virtual_host",
+        "describe_service",
+        "error_dict_from_exception",
+        "get_virtual_host_queues",
+        "get_virtual_hosts",
+        "method_requires_nuropb_context",
+        "obfuscate_credentials",
+        "rmq_api_url_from_amqp_url",
+    ),
+    "compat.interface": (
+        "AcknowledgeCallbackFunction",
+        "ConnectionCallbackFunction",
+        "EventType",
+        "NuropbInterface",
+        "NuropbLifecycleState",
+        "NuropbMessageType",
+        "NuropbSerializeType",
+        "PayloadDict",
+        "ResponsePayloadTypes",
+        "ResultFutureAny",
+        "ResultFutureResponsePayload",
+        "ServicePayloadTypes",
+    ),
+    "compat.options": ("RabbitMQConfiguration",),
+    "compat.rmq_api": ("RMQAPI",),
+    "compat.rmq_transport": (
+        "CONSUMER_CLOSED_WAIT_TIMEOUT",
+        "RMQTransport",
+    ),
+    "config.settings": ("TransportConfig",),
+    "config.tokens": (
+        "AccessToken",
+        "TokenProvider",
+    ),
+    "exceptions": (
+        "AMQPProtocolError",
+        "BrokerAuthenticationError",
+        "BrokerTLSError",
+        "BrokerUnreachableError",
+        "ConnectionLostError",
+        "EncryptionError",
+        "EncryptionRequiredError",
+        "InstanceInUseError",
+        "MalformedMessageError",
+        "MessageTooLargeError",
+        "NuropbAuthenticationError",
+        "NuropbAuthorizationError",
+        "NuropbCallAgain",
+        "NuropbCallAgainReject",
+        "NuropbConfigurationError",
+        "NuropbDeprecatedError",
+        "NuropbException",
+        "NuropbHandlingError",
+        "NuropbMessageError",
+        "NuropbNotDeliveredError",
+        "NuropbOutcomeUnknownError",
+        "NuropbRemoteError",
+        "NuropbSerializationError",
+        "NuropbSuccess",
+        "NuropbTimeoutError",
+        "NuropbTransportError",
+        "NuropbValidationError",
+        "OutboxFullError",
+        "PendingFullError",
+        "PublishNackedError",
+        "ServiceNotConfigured",
+        "TokenProviderError",
+        "TopicRefusedError",
+        "TransportClosedError",
+    ),
+    "mesh.mesh": ("Mesh",),
+    "protocol.acknowledgement": ("Outcome",),
+    "protocol.constants": (
+        "NUROPB_MESSAGE_TYPES",
+        "NUROPB_PROTOCOL_VERSION",
+        "NUROPB_PROTOCOL_VERSIONS_SUPPORTED",
+        "NUROPB_VERSION",
+        "AcknowledgeAction",
+        "CommandPayloadDict",
+        "ErrorDescriptionType",
+        "EventPayloadDict",
+        "MessageCallbackFunction",
+        "MessageCompleteFunction",
+        "MessageType",
+        "RequestPayloadDict",
+        "ResponsePayloadDict",
+        "TransportRespondPayload",
+        "TransportServicePayload",
+    ),
+    "protocol.encryption": ("Encryptor",),
+    "protocol.message": (
+        "Completion",
+        "Handler",
+        "Message",
+    ),
+    "service.decorators": (
+        "NuropbContextManager",
+        "mesh_event",
+        "nuropb_context",
+        "publish_to_mesh",
+    ),
+    "service.marks": ("AuthorizeFunc",),
+    "transport.transport": ("Transport",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+if not TYPE_CHECKING:  # else every name would be one
+
+    def __getattr__(name: str) -> Any:
+        module = _HOME_OF.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

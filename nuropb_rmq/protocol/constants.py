@@ -10,6 +10,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final, Literal, NotRequired, TypedDict
 
+from .._version import __version__
+
 __all__ = [
     "NUROPB_MESSAGE_TYPES",
     "NUROPB_PROTOCOL_VERSION",
@@ -28,7 +30,7 @@ __all__ = [
     "TransportServicePayload",
 ]
 
-NUROPB_VERSION: Final = "rmq-aio/0.1.0"
+NUROPB_VERSION: Final = f"rmq-aio/{__version__}"
 """What this library writes into the header ``nuropb_version``; peers only show it."""
 NUROPB_PROTOCOL_VERSION: Final = "0.1.1"
 NUROPB_PROTOCOL_VERSIONS_SUPPORTED: Final = ("0.1.1",)
