@@ -41,7 +41,7 @@ def test_each_name_is_there(name: str) -> None:
 
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError, match="module 'nuropb_rmq' has no attribute 'Msh'"):
-        nuropb_rmq.Msh  # noqa: B018 # type: ignore[attr-defined]
+        nuropb_rmq.Msh  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_package_alone_loads_nothing() -> None:
