@@ -110,6 +110,9 @@ class Owner:
     def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
         return False
 
+    def complete(self, *_: object) -> None:
+        """No message is completed here."""
+
 
 def begin(in_hand: InHand, consumer: Consumer, tag: int) -> Delivery:
     """A delivery in hand."""

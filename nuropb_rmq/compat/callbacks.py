@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from threading import get_ident
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from ..amqp.settlement import Settlement
 from ..exceptions import MalformedMessageError, NuropbException
@@ -39,7 +39,6 @@ from ..protocol.message import Completion, Message, describe
 from ..protocol.reader import Head, short, type_of
 from ..safe_logging import report
 from ..transport.delivery import Delivery
-from ..transport.dispatcher import Conclude
 from ..transport.sender import PostedRequest
 from .message_complete import OPEN, ResponseCall, ServiceCall, Stage
 from .settling import SettlingChannel
@@ -155,15 +154,16 @@ class Callbacks:
         except RuntimeError:
             logger.warning("message_complete: the event loop is closed; ignored")
 
-    # -- messages of the service queue: Hooks.taker -----------------------------------------
+    # -- messages of the service queue: the transport's handler ----------------------------
 
-    async def take(self, work: Delivery, message: Message, conclude: Conclude) -> Completion:
+    async def take(self, message: Message) -> Completion:
         """Give a message to the callback, and wait until message_complete was called."""
+        work = cast(Delivery, message.delivery)
         head = work.head
         metadata = self.metadata(
             head.shape.headers, head.correlation_id, head.trace_id, head.encrypted
         )
-        call = ServiceCall(self, work, message, conclude, metadata)
+        call = ServiceCall(self, work, message, metadata)
         if self._observed:
             work.settler = call.settle
         if _verbose:

@@ -18,7 +18,6 @@ from ..protocol.constants import AcknowledgeAction, TransportRespondPayload
 from ..protocol.message import Message, context_of, describe
 from ..protocol.reader import short, type_of
 from ..transport.delivery import Delivery
-from ..transport.dispatcher import Conclude
 
 logger = logging.getLogger("nuropb_rmq.compat")
 
@@ -72,7 +71,6 @@ class ServiceCall:
 
     __slots__ = (
         "_began",
-        "_conclude",
         "_flow",
         "_message",
         "_metadata",
@@ -86,13 +84,11 @@ class ServiceCall:
         flow: Flow,
         work: Delivery,
         message: Message,
-        conclude: Conclude,
         metadata: dict[str, Any],
     ) -> None:
         self._flow = flow
         self._work = work
         self._message = message
-        self._conclude = conclude
         self._metadata = metadata
         self._began = time.monotonic()
         self.stage = OPEN
@@ -135,7 +131,7 @@ class ServiceCall:
             )
             failure = writer.error_response(self._work.head, describe(error), context_of(message))
             outcome, answers = Outcome.FAILED, [failure]
-        self._conclude(self._work, message, outcome, answers)
+        message.complete(outcome, answers)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

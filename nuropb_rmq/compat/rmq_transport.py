@@ -125,13 +125,12 @@ class RMQTransport(PrivateSettings):
         )
         hooks = Hooks(
             instance_id=new_id() if instance_id is None else "",
-            taker=self._callbacks.take,
             settler=self._callbacks.settler(),
             on_response=self._callbacks.on_response,
             on_failure=self._callbacks.on_failure,
             steps=self._take_step if self._own_steps() else None,
         )
-        self.core = Transport(self._config, encryptor=encryptor, hooks=hooks)
+        self.core = Transport(self._config, self._callbacks.take, encryptor=encryptor, hooks=hooks)
         """The Transport below."""
         self._transport = self.core
         self._tasks: set[asyncio.Task[None]] = set()

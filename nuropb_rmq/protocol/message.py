@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from ..exceptions import NuropbException
 from . import serialization
@@ -25,14 +25,34 @@ _MOST_LEAVES = 20
 Handler = Callable[["Message"], Awaitable[Any]]
 
 
+class Delivered(Protocol):
+    """The delivery of a message (`transport.delivery.Delivery`)."""
+
+    def complete(self, outcome: Outcome, messages: Sequence[Mapping[str, Any]]) -> bool:
+        """Decide its end now; False when that was decided before."""
+
+
 class Message:
     """A request, command or event, as a handler gets it."""
 
-    __slots__ = ("_head", "payload")
+    __slots__ = ("_head", "delivery", "payload")
 
-    def __init__(self, head: Head, payload: dict[str, Any]) -> None:
+    def __init__(self, head: Head, payload: dict[str, Any], delivery: Delivered) -> None:
         self._head = head
         self.payload = payload
+        self.delivery = delivery
+
+    def complete(self, outcome: Outcome, messages: Sequence[Mapping[str, Any]] = ()) -> bool:
+        """End the message now, while its handler goes on; what that returns does not count then.
+
+        `messages` are payloads of responses and events, published and confirmed before the message
+        is settled. For a handler that has more to do than its sender needs to wait for, and for
+        frameworks with callbacks of their own; others return their result. Returns False when the
+        message has come to its end already: its handler was too late, or it was completed before.
+        Call it in the thread of the event loop. What cannot be sent is logged, and the message
+        goes to the dead letters.
+        """
+        return self.delivery.complete(outcome, messages)
 
     @property
     def kind(self) -> MessageType:

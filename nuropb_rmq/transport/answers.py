@@ -42,8 +42,9 @@ class Answers:
         self._admits = lru_cache(maxsize=1024)(re.compile(self._pattern).fullmatch)
         self._refused_reply_to = False
 
-    def publish(self, work: Delivery, head: Head, messages: Sequence[Mapping[str, Any]]) -> None:
+    def publish(self, work: Delivery, messages: Sequence[Mapping[str, Any]]) -> None:
         """Pack everything before anything is sent: then all of it goes, or nothing."""
+        head = work.head
         if len(messages) == 1 and messages[0].get("tag") == "response":
             # What follows does the same, for any messages, in twice the time.
             reply_to = self._reply_to(head)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -20,6 +20,7 @@ from ..exceptions import (
     NuropbTimeoutError,
     PublishNackedError,
 )
+from ..protocol.acknowledgement import Outcome
 from ..protocol.message import Message
 from ..protocol.reader import Head
 
@@ -60,6 +61,11 @@ class Owner(Protocol):
     def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
         """An answer or event of it could not be delivered."""
 
+    def complete(
+        self, work: Delivery, outcome: Outcome, messages: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Decide what becomes of it, while its handler goes on; never raises."""
+
 
 class Delivery:
     """One delivery until it is settled: after its messages are confirmed, and once.
@@ -75,7 +81,7 @@ class Delivery:
     head: Head
     """Once it was read."""
     message: Message
-    """Once it was handled."""
+    """Once its body was read."""
 
     def __init__(
         self,
@@ -150,6 +156,13 @@ class Delivery:
     def stale(self) -> bool:
         """Its channel is gone: the broker delivers it again, to whomever."""
         return not self._consumer.port.open
+
+    def complete(self, outcome: Outcome, messages: Sequence[Mapping[str, Any]]) -> bool:
+        """Decide its end now; False when that was decided before. See Message.complete."""
+        if self.concluded or self._done:
+            return False
+        self._owner.complete(self, outcome, messages)
+        return True
 
     def delivered_again(self, consumer: Consumer, content: Content) -> None:
         """Take the place of a delivery that is stale: it is this one that is settled."""

@@ -58,16 +58,6 @@ CANCEL_WITHIN = 2.0
 _OUTCOME: Final = Answer.OUTCOME
 _UNHANDLED: Final = "a delivery could not be handled; it goes to the dead letters"
 
-Conclude = Callable[[Delivery, Message, Outcome, Sequence[Mapping[str, Any]]], None]
-"""Ends a delivery at once, while its handler may go on; it never raises."""
-Taker = Callable[[Delivery, Message, Conclude], Awaitable[Any]]
-"""A handler that knows its delivery, and may end it before it ends itself."""
-
-
-def plain(handler: Handler) -> Taker:
-    """A handler that only sees messages."""
-    return lambda _, message, __: handler(message)
-
 
 class Dispatcher:
     """The receiver of the service queue. Handlers run all at once, as a Runner runs them.
@@ -80,7 +70,7 @@ class Dispatcher:
     def __init__(
         self,
         config: TransportConfig,
-        taker: Taker,
+        handler: Handler,
         outbound: Outbound,
         sealing: Sealing,
         *,
@@ -88,7 +78,7 @@ class Dispatcher:
         settler: Settler | None = None,
     ) -> None:
         self._config = config
-        self._taker = taker
+        self._handler = handler
         self._settler = settler
         self._outbound = outbound
         self._sealing = sealing
@@ -196,13 +186,13 @@ class Dispatcher:
                     decrypted=head.encrypted,
                 )
                 self._routes.check(head, payload)
-                message = Message(head, payload)
+                message = work.message = Message(head, payload, work)
             except (MalformedMessageError, EncryptionError) as e:
-                self._refuse(work, head, e)
+                self._refuse(work, e)
                 return
-            outcome, messages = await self._handle(work, message, head)
+            outcome, messages = await self._handle(work, message)
             if not work.concluded:
-                self._conclude(work, head, message, outcome, messages)
+                self._conclude(work, outcome, messages)
         except (Exception, asyncio.CancelledError) as e:
             if isinstance(e, asyncio.CancelledError) and self.gives_up(work):
                 if not work.concluded:  # stop() gives all of them back, in one go
@@ -223,30 +213,31 @@ class Dispatcher:
         return whole_body(work.content)
 
     async def _handle(
-        self, work: Delivery, message: Message, head: Head
+        self, work: Delivery, message: Message
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         """Run the handler; whatever it does is an outcome."""
         work.pace = IN_TIME
         if work.task is not None:  # it has waited before: the message was unsealed elsewhere
             self._deadlines.add(work)
         try:
-            value = await self._taker(work, message, self.conclude)
+            value = await self._handler(message)
         except NuropbSuccess as success:
-            return self._succeeded(message, head, success)
+            return self._succeeded(work, success)
         except NuropbCallAgain:
             return Outcome.CALL_AGAIN, ()
         except BaseException as raised:
             if work.pace is Pace.OVERDUE:
                 late = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
-                return self._failed(message, head, NuropbHandlingError(late))
+                return self._failed(work, NuropbHandlingError(late))
             if self.gives_up(work):  # whatever it raised then, the message goes back
                 raise asyncio.CancelledError from raised
-            return self._failed(message, head, raised)
+            return self._failed(work, raised)
         finally:
             if work.task is not None:
                 self._deadlines.remove(work)
         if isinstance(value, Completion):
             return value.outcome, value.messages
+        head = work.head
         return DONE, [response_to(message, head, value)] if head.kind is REQUEST else ()
 
     def _waits(self, work: Delivery, task: asyncio.Task[None]) -> None:
@@ -256,47 +247,40 @@ class Dispatcher:
             self._deadlines.add(work)
 
     def _succeeded(
-        self, message: Message, head: Head, success: NuropbSuccess
+        self, work: Delivery, success: NuropbSuccess
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
+        message = work.message
         try:
             events = [event_of(message, event) for event in success.events]
         except (KeyError, TypeError):
             problem = "NuropbSuccess: each of its events is a mapping with topic and payload"
-            return self._failed(message, head, NuropbHandlingError(problem))
-        return DONE, [response_to(message, head, success.result), *events]
+            return self._failed(work, NuropbHandlingError(problem))
+        return DONE, [response_to(message, work.head, success.result), *events]
 
     def _failed(
-        self, message: Message, head: Head, error: BaseException
+        self, work: Delivery, error: BaseException
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
-        self._failures.failed(message, error)
-        return Outcome.FAILED, [writer.error_response(head, describe(error), context_of(message))]
+        self._failures.failed(work.message, error)
+        return Outcome.FAILED, [self._error_response(work, describe(error))]
 
-    def conclude(
-        self,
-        work: Delivery,
-        message: Message,
-        outcome: Outcome,
-        messages: Sequence[Mapping[str, Any]],
+    def _error_response(self, work: Delivery, error: dict[str, Any]) -> dict[str, Any]:
+        return writer.error_response(work.head, error, context_of(work.message))
+
+    def complete(
+        self, work: Delivery, outcome: Outcome, messages: Sequence[Mapping[str, Any]]
     ) -> None:
-        """End a delivery at once, while its handler goes on; what that returns does not count."""
-        if work.concluded:
-            return
+        """End a delivery at once, while its handler goes on; see Message.complete."""
         try:
-            self._conclude(work, work.head, message, outcome, messages)
+            self._conclude(work, outcome, messages)
         except Exception as e:  # noqa: BLE001 - as in _dispatch: the caller is anybody
             report(logger, logging.ERROR, e, _UNHANDLED)
             work.settle(REJECT)
 
     def _conclude(
-        self,
-        work: Delivery,
-        head: Head,
-        message: Message,
-        outcome: Outcome,
-        messages: Sequence[Mapping[str, Any]],
+        self, work: Delivery, outcome: Outcome, messages: Sequence[Mapping[str, Any]]
     ) -> None:
+        head = work.head
         work.concluded = True
-        work.message = message
         decision = decide(head.kind, outcome, head.call_again_count)
         work.settlement = decision.settlement
         if decision.settlement is CALL_AGAIN:
@@ -311,28 +295,29 @@ class Dispatcher:
                 messages = [each for each in messages if each.get("tag") == "event"]
             else:
                 error = NuropbCallAgainReject("the handler asked for a second call-again")
-                messages = [writer.error_response(head, error.to_dict(), context_of(message))]
+                messages = [self._error_response(work, error.to_dict())]
         try:
-            self._answers.publish(work, head, messages)
+            self._answers.publish(work, messages)
         except NuropbException as e:
-            if outcome is Outcome.FAILED or message.kind is not REQUEST:
+            if outcome is Outcome.FAILED or head.kind is not REQUEST:
                 raise
             # The result cannot be sent: that is a failure, and the requester is told so.
-            _, messages = self._failed(message, head, e)
+            _, messages = self._failed(work, e)
             work.settlement = REJECT
-            self._answers.publish(work, head, messages)
+            self._answers.publish(work, messages)
         work.published()
 
     def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
         """An answer or event could not be delivered; see Answers.undelivered."""
         return self._answers.undelivered(work, what, error)
 
-    def _refuse(self, work: Delivery, head: Head, error: NuropbException) -> None:
+    def _refuse(self, work: Delivery, error: NuropbException) -> None:
         """A message that cannot be read, or believed: dead-lettered once, answered if possible.
 
         The answer is plain when the message could not be decrypted: no key is known for it.
         """
+        head = work.head
         self._failures.unreadable(head.correlation_id, head.trace_id, error)
         work.settlement = REJECT
-        self._answers.publish(work, head, [writer.error_response(head, error.to_dict())])
+        self._answers.publish(work, [writer.error_response(head, error.to_dict())])
         work.published()

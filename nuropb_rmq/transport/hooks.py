@@ -8,7 +8,6 @@ from ..broker.channels import Steps
 from ..broker.watch import Configure
 from ..protocol.serialization import Encode, encode
 from .delivery import Settler
-from .dispatcher import Taker
 from .pending_requests import OnResponse
 from .sender import OnFailure
 
@@ -24,8 +23,6 @@ class Hooks:
     configure: Configure | None = None
     """Makes the exchanges, and all of its own, when a recovery finds that an exchange is missing;
     raises only a NuropbTransportError."""
-    taker: Taker | None = None
-    """Handles messages instead of a handler."""
     settler: Settler | None = None
     """Settles deliveries."""
     on_response: OnResponse | None = None

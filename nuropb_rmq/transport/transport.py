@@ -28,7 +28,7 @@ from ..protocol import handled, writer
 from ..protocol.constants import REQUEST, ResponsePayloadDict, new_id
 from ..protocol.message import Handler
 from ..shielded import shielded
-from .dispatcher import Dispatcher, plain
+from .dispatcher import Dispatcher
 from .hooks import Hooks
 from .managed import Managed
 from .packer import Outbound, identify
@@ -62,8 +62,8 @@ class Transport(Managed):
         hooks: Hooks | None = None,
     ) -> None:
         self._hooks = hooks or Hooks()
-        self._taker = self._hooks.taker if handler is None else plain(handler)
-        if self._taker is None and not config.client_only:
+        self._handler = handler
+        if handler is None and not config.client_only:
             raise NuropbConfigurationError(
                 "handler", "a service needs one; a transport that only sends needs client_only=True"
             )
@@ -188,9 +188,9 @@ class Transport(Managed):
             on_response=hooks.on_response,
             on_failure=hooks.on_failure,
         )
-        if self._taker is not None and not config.client_only:
+        if self._handler is not None and not config.client_only:
             self._dispatcher = Dispatcher(
-                *(config, self._taker, outbound, self._sealing),
+                *(config, self._handler, outbound, self._sealing),
                 shutting_down=lambda: any(link.cancelled for link in self._links),
                 settler=hooks.settler,
             )
