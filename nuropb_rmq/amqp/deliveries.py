@@ -1,4 +1,7 @@
-"""Deliveries that are here as a whole, read one after the other in one pass."""
+"""Deliveries that are here as a whole, read one after the other in one pass.
+
+Why: docs/decisions/001-a-data-plane-of-our-own.md
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is written to a socket: joined, as far as one turn of the event loop brings it."""
+"""What is written to a socket: joined, as far as one turn of the event loop brings it.
+
+Why: docs/decisions/001-a-data-plane-of-our-own.md
+"""
 
 from __future__ import annotations
 

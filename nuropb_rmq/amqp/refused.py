@@ -3,6 +3,8 @@
 The broker looks at the messages of a channel in their order, and closes the channel at the first
 one that it refuses; at those behind it, it never looks (rabbit_channel.erl in rabbitmq-server: a
 channel that is closing ignores all methods but Channel.Close and Channel.CloseOk).
+
+Why: docs/decisions/006-refused-and-unconfirmed.md
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ time, joined as far as one event-loop tick or WRITE_SIZE brings them.
 
 The end of a channel is decided here, synchronously with the byte stream: what is packed is
 written out before aiormq can answer Channel.Close, and nothing of ours is written after it.
+
+Why: docs/decisions/001-a-data-plane-of-our-own.md
 """
 
 from __future__ import annotations

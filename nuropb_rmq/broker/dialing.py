@@ -1,4 +1,7 @@
-"""The socket of an attempt to connect: every host and address in turn, TLS, the first bytes."""
+"""The socket of an attempt to connect: every host and address in turn, TLS, the first bytes.
+
+Why: docs/decisions/009-logs-of-other-libraries.md
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 They log each attempt to connect, and each loss with a traceback, where a line of ours says it. Of
 other connections, which a program may have made itself, they log as ever. Of ours they do when a
 level is set for them: logging.getLogger("aiormq").setLevel(logging.WARNING).
+
+Why: docs/decisions/009-logs-of-other-libraries.md
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A connection and the session on it, kept alive by one supervisor task."""
+"""A connection and the session on it, kept alive by one supervisor task.
+
+Why: docs/decisions/007-names-of-response-queues.md
+"""
 
 from __future__ import annotations
 

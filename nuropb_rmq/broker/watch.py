@@ -2,6 +2,8 @@
 
 The broker tells nobody that an exchange or a binding was deleted. Who publishes to an exchange
 that is gone learns it; who listens hears nothing more, and takes it for silence.
+
+Why: docs/decisions/008-what-is-missing-on-the-broker.md
 """
 
 from __future__ import annotations

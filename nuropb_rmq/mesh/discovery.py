@@ -1,4 +1,7 @@
-"""What is known of other services: their descriptions and public keys, and how old that is."""
+"""What is known of other services: their descriptions and public keys, and how old that is.
+
+Why: docs/decisions/011-nuropb-surface.md
+"""
 
 from __future__ import annotations
 

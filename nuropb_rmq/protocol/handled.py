@@ -3,6 +3,8 @@
 A nested call carries the trace id of the message, and ends when that message's own time is over,
 as gRPC's deadlines do. Tasks that a handler starts inherit the same; once the handler has ended,
 its deadline does not bind them any more.
+
+Why: docs/decisions/010-deadlines.md
 """
 
 from __future__ import annotations

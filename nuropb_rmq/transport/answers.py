@@ -1,4 +1,7 @@
-"""The answer and the events of a handled message: packed, sent, and what follows when they fail."""
+"""The answer and the events of a handled message: packed, sent, and what follows when they fail.
+
+Why: docs/decisions/006-refused-and-unconfirmed.md
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Things that wait equally long expire in the order in which they were added, so only the first of
 them needs a timer. A timer each would cost several times what is kept here.
+
+Why: docs/decisions/010-deadlines.md
 """
 
 from __future__ import annotations

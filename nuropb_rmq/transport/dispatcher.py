@@ -161,6 +161,7 @@ class Dispatcher:
 
         task.cancelling() does not tell: a TaskGroup whose child has failed leaves it above 0 before
         Python 3.13, and other code of the program may cancel a task that it knows.
+        Why: docs/decisions/003-who-cancelled-a-handler.md
         """
         return work.pace is Pace.OVERDUE or self._cancelling or self._shutting_down()
 

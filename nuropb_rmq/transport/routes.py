@@ -2,6 +2,8 @@
 
 The broker's permissions are about exchanges and routing keys; what is run is what the body says.
 So the two must agree, or somebody who may publish one topic could have the handlers of any other.
+
+Why: docs/decisions/005-what-a-message-may-do.md
 """
 
 from __future__ import annotations

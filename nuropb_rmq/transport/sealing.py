@@ -4,6 +4,8 @@ Sealing is done in place, so messages to one destination cannot overtake each ot
 use it costs microseconds, and wrapping a new key (a public-key operation) less than a thread
 switch is worth. Unsealing a request may need the private key, which costs a millisecond or more:
 that leaves the event loop, and is awaited.
+
+Why: docs/decisions/004-encryption-in-place.md
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A task costs more than what most handlers do. So the first step of each coroutine is taken in a
 task that several share; the one that has to wait keeps that task to its end, as its own, and the
 others get tasks of their own. Python 3.12 has eager tasks for this, 3.11 has not.
+
+Why: docs/decisions/002-handlers-share-a-task.md
 """
 
 from __future__ import annotations
