@@ -69,7 +69,7 @@ class Bench:
         """One message to the queue, or to an exchange that is missing."""
         self.published += 1
         method = writer.publish_method(exchange, self.queue.name, True)
-        self.publisher.publish(Outgoing(method, PROPERTIES, b"{}" * (tag % 50), self._done))
+        self.publisher.publish(Outgoing(method, PROPERTIES, b"{}" * (tag % 50)), self._done)
 
     def _done(self, error: NuropbException | None) -> None:
         self.outcomes["confirmed" if error is None else type(error).__name__] += 1

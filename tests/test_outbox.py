@@ -13,7 +13,7 @@ from nuropb_rmq.amqp.publisher import Publisher
 
 
 def message(name: bytes = b"m") -> Outgoing:
-    return Outgoing(b"", b"", name, lambda _: None)
+    return Outgoing(b"", b"", name)
 
 
 def names(outbox: Outbox) -> list[bytes]:
@@ -58,7 +58,7 @@ async def test_thousands_are_cancelled_last_first_in_no_time() -> None:
     publisher = Publisher(max_messages=9_000, max_bytes=2**20)
     waiting = [message() for _ in range(9_000)]
     for each in waiting:
-        publisher.publish(each)
+        publisher.publish(each, lambda _: None)
     began = time.process_time()
     for each in reversed(waiting):
         publisher.discard(each, NuropbTimeoutError("nobody waits for it"))

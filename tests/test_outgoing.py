@@ -22,7 +22,7 @@ def message(expiration: int | None) -> Outgoing:
         expiration=expiration,
         priority=3,
     )
-    return Outgoing(b"", properties, b"{}", lambda _: None, expiration=expiration)
+    return Outgoing(b"", properties, b"{}", expiration=expiration)
 
 
 def properties_of(outgoing: Outgoing) -> frames.Properties:

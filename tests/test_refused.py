@@ -23,7 +23,7 @@ TOPIC = "ACCESS_REFUSED - {}access to topic '{}' in exchange 'events' in vhost '
 def sent(name: str, *, size: int = 1, answer: bool = False) -> Outgoing:
     """A message with this routing key, and so many bytes."""
     method = writer.publish_method("" if answer else "events", name, False)
-    return Outgoing(method, b"", b"x" * size, lambda _: None, resend=answer)
+    return Outgoing(method, b"", b"x" * size, resend=answer)
 
 
 def outcomes(text: str, *written: Outgoing, code: int = 406) -> tuple[str, dict[str, type]]:

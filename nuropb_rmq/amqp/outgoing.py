@@ -61,6 +61,9 @@ class Outgoing:
     often the broker refused it.
     """
 
+    on_done: OnDone
+    """Set when it is published."""
+
     __slots__ = (
         "body", "deadline", "expiration", "method", "on_done", "properties", "refusals", "resend",
         "size", "stage", "timer", "waits_since",
@@ -71,7 +74,6 @@ class Outgoing:
         method: bytes,
         properties: bytes,
         body: bytes,
-        on_done: OnDone,
         *,
         deadline: float | None = None,
         resend: bool = False,
@@ -80,7 +82,6 @@ class Outgoing:
         self.method = method
         self.properties = properties
         self.body = body
-        self.on_done = on_done
         self.deadline = deadline
         self.resend = AGAIN if resend else NEVER
         self.expiration = expiration

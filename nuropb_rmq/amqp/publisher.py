@@ -18,10 +18,11 @@ from ..exceptions import (
     NuropbException,
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
+    OutboxFullError,
 )
 from ..shielded import shielded
 from .outbox import Outbox
-from .outgoing import ALONE, NEVER, WAITING, WRITTEN, Outgoing
+from .outgoing import ALONE, NEVER, WAITING, WRITTEN, OnDone, Outgoing
 from .publisher_channel import PublisherChannel
 from .refused import aftermath, too_large
 from .router import HIGH_WATER
@@ -42,6 +43,9 @@ class Publisher:
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(max_messages=max_messages, max_bytes=max_bytes)
+        # Requests, while there is no consumer of their responses.
+        self._held = Outbox(max_messages=max_messages, max_bytes=max_bytes)
+        self._answerable = False
         self._max_body = max_body
         self._connection: object = None
         self.largest = max_body
@@ -64,11 +68,6 @@ class Publisher:
         channels = self._channel, self._retired
         return sum(len(each.unconfirmed) for each in channels if each is not None)
 
-    @property
-    def overfull(self) -> bool:
-        """Return whether more waits than the bound allows, for it was admitted elsewhere."""
-        return self._outbox.overfull
-
     def too_large(self, size: int) -> MessageTooLargeError:
         """The error of a body of so many bytes, which are more than `largest`."""
         if self.largest < self._max_body:
@@ -79,14 +78,47 @@ class Publisher:
             limit=self._max_body,
         )
 
-    def publish(self, message: Outgoing, *, admitted: bool = False) -> None:
+    def publish(self, message: Outgoing, on_done: OnDone) -> None:
         """Write the message now, or as soon as there is a channel with room.
 
-        Raises OutboxFullError when it would have to wait and there is no room to. That is not
-        asked of a message that is `admitted`, for it has waited elsewhere within a bound, nor of
-        what a handler answers and publishes (`resend`), for the prefetch count bounds that. Raises
-        what `close` was given when the publisher is closed.
+        Raises OutboxFullError when it would have to wait and there is no room to; not for what a
+        handler answers and publishes (`resend`), which the prefetch count bounds. Raises the error
+        of close() when the publisher is closed.
         """
+        message.on_done = on_done
+        self._publish(message, admitted=message.resend is not NEVER)
+
+    def request(self, message: Outgoing, on_done: OnDone) -> None:
+        """Publish a request, now or when there is a consumer of its response.
+
+        Raises what publish() raises.
+        """
+        message.on_done = on_done
+        if self._answerable:
+            self._publish(message, admitted=False)
+        elif self._closed is not None:
+            raise self._closed
+        elif self._outbox.overfull:
+            raise OutboxFullError("too many messages wait for the connection (outbox_messages)")
+        else:
+            self._held.check_room(message)
+            self._held.add(message)
+
+    def responses_come(self, answerable: bool) -> None:
+        """Publish the requests that are held, in their order; or hold them from now on."""
+        self._answerable = answerable
+        while self._held and self._answerable:
+            message = self._held.pop()
+            if len(message.body) > self.largest:  # learned while it was held
+                message.finish(self.too_large(len(message.body)))
+                continue
+            try:
+                self._publish(message, admitted=True)
+            except NuropbException as e:
+                message.finish(e)
+
+    def _publish(self, message: Outgoing, *, admitted: bool) -> None:
+        """Write it, or keep it; one that is `admitted` has its room already."""
         channel = self._channel
         if (
             channel is not None
@@ -98,7 +130,7 @@ class Publisher:
             return
         if self._closed is not None:
             raise self._closed
-        if not admitted and message.resend is NEVER:
+        if not admitted:
             self._outbox.check_room(message)
         self._outbox.add(message)
         self._set_timer(message)
@@ -109,6 +141,9 @@ class Publisher:
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
         """Settle a message that nobody waits for any more; it is not sent if it was not yet."""
+        if self._held.remove(message):
+            message.finish(error)
+            return
         if message.stage is WAITING and not self._outbox.remove(message):
             paused = self._paused.pop(message, None)
             if paused is not None:
@@ -269,6 +304,9 @@ class Publisher:
     def close(self, error: NuropbException) -> None:
         """Settle everything that waits; what was written is settled by its channel's end."""
         self._closed = error
+        self._answerable = False
+        while self._held:
+            self._held.pop().finish(error)
         for message, timer in self._paused.items():
             timer.cancel()
             self._outbox.add(message)

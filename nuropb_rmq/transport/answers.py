@@ -83,7 +83,7 @@ class Answers:
 
     def _send(self, message: Outgoing, on_done: OnDone) -> None:
         try:
-            self._outbound.send(message, on_done)
+            self._outbound.publish(message, on_done)
         except NuropbTransportError as e:  # closed
             on_done(e)
 

@@ -10,7 +10,12 @@ from ..amqp.outgoing import OnDone, Outgoing
 from ..amqp.publisher import Publisher
 from ..broker.topology import Topology
 from ..config.settings import TransportConfig
-from ..exceptions import EncryptionError, NuropbSerializationError, NuropbValidationError
+from ..exceptions import (
+    EncryptionError,
+    NuropbException,
+    NuropbSerializationError,
+    NuropbValidationError,
+)
 from ..protocol import serialization, writer
 from ..protocol.constants import EVENT, RESPONSE, MessageType, new_id
 from ..protocol.handled import current
@@ -47,7 +52,6 @@ class Outbound:
     def pack(
         self,
         payload: Mapping[str, Any],
-        on_done: OnDone,
         *,
         kind: MessageType,
         ttl: float | None = None,
@@ -105,7 +109,6 @@ class Outbound:
             method,
             properties,
             body,
-            on_done,
             deadline=deadline,
             resend=resend,
             expiration=expiration,
@@ -144,7 +147,6 @@ class Outbound:
                 "correlation_id": head.correlation_id,
                 "trace_id": head.trace_id,
             },
-            _nobody,
             kind=RESPONSE,
             encrypted=encrypted,
             deadline=None if ttl is None else self._loop.time() + ttl / 1000,
@@ -164,12 +166,19 @@ class Outbound:
         longest = self._config.handler_timeout
         waits = longest if head.ttl is None else min(head.ttl / 1000, longest)
         deadline = self._loop.time() + max(waits, self._config.publish_timeout)
-        return self.pack(identify(payload), _nobody, kind=kind, deadline=deadline, resend=True)
+        return self.pack(identify(payload), kind=kind, deadline=deadline, resend=True)
 
-    def send(self, message: Outgoing, on_done: OnDone) -> None:
-        """Publish what was packed; `on_done` is told its outcome, or this raises."""
-        message.on_done = on_done
-        self._publisher.publish(message)
+    def publish(self, message: Outgoing, on_done: OnDone) -> None:
+        """Publish what was packed, of any kind; see Publisher.publish."""
+        self._publisher.publish(message, on_done)
+
+    def request(self, message: Outgoing, on_done: OnDone) -> None:
+        """Publish a request whose response is waited for; see Publisher.request."""
+        self._publisher.request(message, on_done)
+
+    def discard(self, message: Outgoing, error: NuropbException) -> None:
+        """Settle a message that nobody waits for any more; see Publisher.discard."""
+        self._publisher.discard(message, error)
 
     def call_again(self, head: Head, on_done: OnDone, *, held: float) -> None:
         """Put a message back into its service queue once more, as it came, with its count.
@@ -189,12 +198,11 @@ class Outbound:
             writer.publish_method("", queue.name, True),
             pack_again(head, left=left),
             head.content.body,
-            on_done,
             deadline=None if left is None else self._loop.time() + left / 1000,
             expiration=left,
             resend=True,
         )
-        self._publisher.publish(message)
+        self.publish(message, on_done)
 
 
 def identify(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +219,3 @@ def identify(payload: Mapping[str, Any]) -> dict[str, Any]:
         identified["trace_id"] = trace_id or identified["correlation_id"]
     identified["context"] = dict(identified.get("context") or ())
     return identified
-
-
-def _nobody(_: object) -> None:
-    """Replaced when the message is sent."""

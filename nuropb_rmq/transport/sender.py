@@ -7,9 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..amqp.gate import Gate
 from ..amqp.outgoing import DONE, WAITING, Outgoing, Stage
-from ..amqp.publisher import Publisher
 from ..config.settings import TransportConfig
 from ..exceptions import (
     NuropbException,
@@ -163,8 +161,6 @@ class Posts:
         self,
         config: TransportConfig,
         outbound: Outbound,
-        publisher: Publisher,
-        gate: Gate,
         replies: Replies,
         *,
         on_response: OnResponse | None = None,
@@ -172,8 +168,6 @@ class Posts:
     ) -> None:
         self._config = config
         self._outbound = outbound
-        self._publisher = publisher
-        self._gate = gate
         self._replies = replies
         self._on_response = on_response
         self._on_failure = on_failure
@@ -209,17 +203,14 @@ class Posts:
                 on_done = request.published
             message = confirmation.message = self._outbound.pack(
                 identified,
-                on_done,
                 kind=kind,
                 ttl=ttl,
                 priority=priority,
                 encrypted=encrypted,
                 awaited=request is not None,
             )
-            if kind is REQUEST:
-                self._gate.publish(message)
-            else:
-                self._publisher.publish(message)
+            publish = self._outbound.request if kind is REQUEST else self._outbound.publish
+            publish(message, on_done)
             if message.stage is DONE:  # refused as it is: told to whoever called
                 confirmation.result()
         except BaseException:
@@ -235,12 +226,12 @@ class Posts:
         """Nobody waits for it any more: what was not written is never sent."""
         message = confirmation.message
         if message is not None and message.stage is WAITING:
-            self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
+            self._outbound.discard(message, NuropbTimeoutError("nobody waits for it"))
 
     def _expire(self, confirmation: Confirmation) -> None:
         message = confirmation.message
         if message is not None:
-            self._gate.discard(message, confirmation.late(message.stage))
+            self._outbound.discard(message, confirmation.late(message.stage))
 
     # -- requests ---------------------------------------------------------------------------
 
@@ -276,7 +267,7 @@ class Posts:
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
         """Settle a message that is not sent any more."""
-        self._gate.discard(message, error)
+        self._outbound.discard(message, error)
 
     def close(self) -> None:
         """No deadline passes any more."""

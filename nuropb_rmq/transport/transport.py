@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
-from ..amqp.gate import Gate
 from ..amqp.outgoing import WAITING
 from ..amqp.publisher import Publisher
 from ..broker.channels import Role, Session
@@ -77,7 +76,6 @@ class Transport(Managed):
         self._closing: asyncio.Task[None] | None = None
         self._publisher: Publisher
         self._replies: Replies
-        self._gate: Gate
         self._posts: Posts
         self._outbound: Outbound
         self._dispatcher: Dispatcher | None = None
@@ -179,12 +177,11 @@ class Transport(Managed):
         room = {"max_messages": config.outbox_messages, "max_bytes": config.outbox_bytes}
         self._publisher = Publisher(**room, max_body=config.max_body_bytes)
         self._replies = Replies(self._sealing, config, on_response=hooks.on_response)
-        self._gate = Gate(self._publisher, **room)
         topology = Topology.of(config, self._instance_id)
         parts = (config, topology, self._publisher, self._sealing, hooks.encode)
         self._outbound = outbound = Outbound(*parts)
         self._posts = Posts(
-            *(config, outbound, self._publisher, self._gate, self._replies),
+            *(config, outbound, self._replies),
             on_response=hooks.on_response,
             on_failure=hooks.on_failure,
         )
@@ -268,7 +265,6 @@ class Transport(Managed):
         if self._dispatcher is not None:
             await self._dispatcher.cancel()
         await asyncio.gather(*(link.stop(deadline) for link in self._links))
-        self._gate.close(reason)
         self._publisher.close(reason)
         self._posts.close()
         self._replies.fail_all(reason)
@@ -278,7 +274,7 @@ class Transport(Managed):
         self._life.wake()
         if changed.role is not Role.PUBLISHING and changed.state in _ALIVE:
             self._replies.expose()  # at its return too: what was written meanwhile has no answer
-        self._gate.set(self._links[-1].state.up)
+        self._publisher.responses_come(self._links[-1].state.up)
         if changed.state is State.BLOCKED:
             self._publisher.stalled()
         if self._closing is not None or self.state not in (*_ALIVE, State.CONNECTING):
@@ -381,20 +377,19 @@ class Transport(Managed):
         try:
             message = pending.message = self._outbound.pack(
                 identified,
-                pending.published,
                 kind=REQUEST,
                 ttl=timeout,
                 priority=priority,
                 encrypted=encrypted,
                 awaited=True,
             )
-            self._gate.publish(message)
+            self._outbound.request(message, pending.published)
             try:
                 return cast(ResponsePayloadDict, await pending.future)
             except NuropbTimeoutError as e:
                 raise e if timeout == asked else handled.over(e) from None
             finally:
                 if message.stage is WAITING:
-                    self._gate.discard(message, NuropbTimeoutError("nobody waits for it"))
+                    self._outbound.discard(message, NuropbTimeoutError("nobody waits for it"))
         finally:
             self._replies.close(pending)

@@ -476,7 +476,7 @@ async def test_what_waits_too_long_is_never_sent(
         with pytest.raises(NuropbTimeoutError, match="sent"):
             await sent
     assert errors_of(answers) == ["NuropbTimeoutError"] * 2
-    assert not client._transport._gate._held
+    assert not client._transport._publisher._held
     proxy.set(Wire.PASS)
     await eventually(lambda: client.connected)
     client.send_message(request(n=4))

@@ -69,7 +69,7 @@ async def test_row_13_requests_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -
     with pytest.raises(OutboxFullError, match="outbox_bytes"):
         await client.request(request(text=KB * 5))
     calls = [asyncio.create_task(client.request(request(n=n))) for n in range(3)]
-    await eventually(lambda: len(client._gate._held) == 3)
+    await eventually(lambda: len(client._publisher._held) == 3)
     with pytest.raises(OutboxFullError, match="outbox_messages"):
         await client.request(request(n=3))
     assert client.pending == 3
@@ -112,12 +112,12 @@ async def test_row_13_requests_that_were_taken_are_sent_whatever_waits_beside_th
     client = await mesh.client(amqp_url=proxy.url, outbox_messages=3)
     await lose(client, proxy)
     calls = [asyncio.create_task(client.request(request(n=n))) for n in range(3)]
-    await eventually(lambda: len(client._gate._held) == 3)
+    await eventually(lambda: len(client._publisher._held) == 3)
     posts = await post_until_full(client)
     assert len(posts) == 3
-    client._gate.set(True)  # the consuming connection was quicker
-    assert (client._publisher.waiting, client._publisher.overfull) == (6, True)
-    client._gate.set(False)
+    client._publisher.responses_come(True)  # the consuming connection was quicker
+    assert (client._publisher.waiting, client._publisher._outbox.overfull) == (6, True)
+    client._publisher.responses_come(False)
     with pytest.raises(OutboxFullError, match="outbox_messages"):
         await client.request(request(n=3))
     proxy.set(Wire.PASS)

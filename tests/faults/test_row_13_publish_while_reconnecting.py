@@ -77,7 +77,8 @@ async def test_row_13_nor_when_the_loop_stands_still_until_there_is_room_again(m
     told: list[NuropbException | None] = []
     deadline = asyncio.get_running_loop().time() + 0.01
     late = identify(command(n=1))
-    publisher.publish(outbound.pack(late, told.append, kind=MessageType.COMMAND, deadline=deadline))
+    packed = outbound.pack(late, kind=MessageType.COMMAND, deadline=deadline)
+    publisher.publish(packed, told.append)
     time.sleep(0.05)  # noqa: ASYNC251 - it is the fault
     publisher.attach(channel)
     assert [type(each) for each in told] == [NuropbTimeoutError]
@@ -146,7 +147,7 @@ async def test_row_13_what_cannot_be_written_ends_alone(
     properties = pack_properties(MessageType.EVENT, "c-1", trace_id=None)
     for body in (text, b"{}"):
         method = publish_method("", "nuropb-nobody-sq", False)
-        client._publisher.publish(Outgoing(method, properties, body, unfit))
+        client._publisher.publish(Outgoing(method, properties, body), unfit)
     behind = asyncio.create_task(client.send(command(n=2)))
     await eventually(lambda: client._publisher.waiting == 4)
     proxy.set(Wire.PASS)

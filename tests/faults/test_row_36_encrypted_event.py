@@ -39,7 +39,6 @@ async def test_row_36_refused_before_anything_is_packed() -> None:
     with pytest.raises(EncryptionError, match=ADVICE):
         outbound.pack(
             identify(event("orders.made", SECRET)),
-            lambda _: None,
             kind=MessageType.EVENT,
             encrypted=True,
         )

@@ -161,9 +161,7 @@ async def test_what_we_send_has_the_form_of_what_nuropb_sends(
     payload = json.loads(capture["body_text"])
     assert writer.check_outgoing(payload) is kind
     ttl = int(told["expiration"]) / 1000 if "expiration" in told else None
-    outgoing = _outbound().pack(
-        payload, lambda _: None, kind=kind, ttl=ttl, reply_to=payload.get("reply_to")
-    )
+    outgoing = _outbound().pack(payload, kind=kind, ttl=ttl, reply_to=payload.get("reply_to"))
     publish, properties = _sent(outgoing)
     assert (publish.exchange, publish.routing_key) == (capture["exchange"], capture["routing_key"])
     assert publish.mandatory == mandatory
@@ -187,7 +185,7 @@ async def test_where_the_answer_goes_can_be_changed_of_a_request_that_waits() ->
     outbound = _outbound()
     payload = json.loads(MESSAGES["request-0"]["body_text"])
     payload["trace_id"] = outbound.topology.response_queue.name  # it stands in the headers, too
-    outgoing = outbound.pack(payload, lambda _: None, kind=MessageType.REQUEST, ttl=1.0)
+    outgoing = outbound.pack(payload, kind=MessageType.REQUEST, ttl=1.0)
     _, before = _sent(outgoing)
     old, new = (frames.shortstr(name) for name in outbound.renew_response_queue())
     outgoing.redirect(old, new)
@@ -202,7 +200,7 @@ async def test_our_answer_to_nuropbs_request_has_the_form_of_its_own() -> None:
         asked, {"error": "NuropbAuthorizationError", "description": "not yours"}, {"user_id": "u1"}
     )
     outgoing = _outbound().pack(
-        payload, lambda _: None, kind=MessageType.RESPONSE, reply_to=asked.properties.reply_to
+        payload, kind=MessageType.RESPONSE, reply_to=asked.properties.reply_to
     )
     publish, properties = _sent(outgoing)
     assert (publish.exchange, publish.routing_key) == ("", asked.properties.reply_to)
