@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .amqp.settlement import Settlement
     from .broker.provision import configure
     from .broker.state import State
     from .compat.callbacks import decode_rmq_body, verbose
@@ -118,6 +119,7 @@ if TYPE_CHECKING:
         publish_to_mesh,
     )
     from .service.marks import AuthorizeFunc
+    from .transport.observer import Observer, SentMessage
     from .transport.transport import Transport
 
 __all__ = [
@@ -177,6 +179,7 @@ __all__ = [
     "NuropbTimeoutError",
     "NuropbTransportError",
     "NuropbValidationError",
+    "Observer",
     "OutboxFullError",
     "Outcome",
     "PayloadDict",
@@ -189,8 +192,10 @@ __all__ = [
     "ResponsePayloadTypes",
     "ResultFutureAny",
     "ResultFutureResponsePayload",
+    "SentMessage",
     "ServiceNotConfigured",
     "ServicePayloadTypes",
+    "Settlement",
     "State",
     "TokenProvider",
     "TokenProviderError",
@@ -227,6 +232,7 @@ __all__ = [
 
 # By module, as above: tests/test_public.py compares the two.
 _HOMES = {
+    "amqp.settlement": ("Settlement",),
     "broker.provision": ("configure",),
     "broker.state": ("State",),
     "compat.callbacks": (
@@ -346,6 +352,10 @@ _HOMES = {
         "publish_to_mesh",
     ),
     "service.marks": ("AuthorizeFunc",),
+    "transport.observer": (
+        "Observer",
+        "SentMessage",
+    ),
     "transport.transport": ("Transport",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

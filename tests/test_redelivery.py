@@ -101,7 +101,7 @@ class Owner:
     def __init__(self, in_hand: InHand) -> None:
         self._in_hand = in_hand
 
-    def settled(self, work: Delivery) -> None:
+    def settled(self, work: Delivery, settlement: Settlement | None) -> None:
         del self._in_hand[work]
 
     def gives_up(self, work: Delivery) -> bool:

@@ -63,10 +63,12 @@ class Outgoing:
 
     on_done: OnDone
     """Set when it is published."""
+    about: object
+    """For whoever is told that it is published (`transport.observer`)."""
 
     __slots__ = (
-        "body", "deadline", "expiration", "method", "on_done", "properties", "refusals", "resend",
-        "size", "stage", "timer", "waits_since",
+        "about", "body", "deadline", "expiration", "method", "on_done", "properties", "refusals",
+        "resend", "size", "stage", "timer", "waits_since",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +84,7 @@ class Outgoing:
         self.method = method
         self.properties = properties
         self.body = body
+        self.about = None
         self.deadline = deadline
         self.resend = AGAIN if resend else NEVER
         self.expiration = expiration

@@ -29,6 +29,7 @@ from ..service.methods import Published
 from ..service.thread_pool import Threads
 from ..transport.hooks import Hooks
 from ..transport.managed import Managed
+from ..transport.observer import Observer
 from ..transport.sender import grace_period, seconds
 from ..transport.transport import DEFAULT_GRACE, Transport
 from .caller import Caller
@@ -151,13 +152,16 @@ class Mesh(Managed):
     def _under_way(self) -> asyncio.Task[None] | None:
         """The configuring; not that of a loop that was closed, or of a process that has forked."""
         task, process = self._configuring
-        if task is None or task.get_loop().is_closed() or process != os.getpid():
-            return None
-        return task
+        stale = task is None or task.get_loop().is_closed() or process != os.getpid()
+        return None if stale else task
 
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(state, error)` after every change; returns what ends that."""
         return self._transport.on_state_change(callback)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Tell `observer` of every message from now on; returns what ends that. See Observer."""
+        return self._transport.observe(observer)
 
     async def wait_for(self, *states: State, timeout: float | None = None) -> State:
         """Wait until the state is one of these; see Transport.wait_for."""
@@ -229,8 +233,7 @@ class Mesh(Managed):
         goes on without whoever waited.
         """
         grace = grace_period(grace)
-        configuring = self._under_way()
-        if configuring is not None:
+        if (configuring := self._under_way()) is not None:
             check_loop(configuring.get_loop())
             self._stop_first = True
             configuring.cancel()

@@ -52,7 +52,7 @@ _NOT_BEGUN: Final = Pace.NOT_BEGUN
 class Owner(Protocol):
     """The dispatcher that a delivery belongs to."""
 
-    def settled(self, work: Delivery) -> None:
+    def settled(self, work: Delivery, settlement: Settlement | None) -> None:
         """A delivery has come to its end."""
 
     def gives_up(self, work: Delivery) -> bool:
@@ -74,14 +74,14 @@ class Delivery:
     """
 
     __slots__ = (
-        "_consumer", "_done", "_outstanding", "_owner", "arrived", "concluded", "content",
+        "_consumer", "_done", "_outstanding", "_owner", "arrived", "began", "concluded", "content",
         "decrypted", "head", "message", "pace", "sent", "settlement", "settler", "task",
     )  # fmt: skip
 
     head: Head
     """Once it was read."""
     message: Message
-    """Once its body was read."""
+    """Its payload is there once its body was read."""
 
     def __init__(
         self,
@@ -94,6 +94,8 @@ class Delivery:
         self._consumer = consumer
         self.arrived = monotonic()
         self._outstanding = 1
+        self.began = 0.0
+        """When its handler began, in monotonic time, when somebody observes it."""
         self._done = False
         self.content = content
         self.decrypted = False
@@ -225,7 +227,7 @@ class Delivery:
         finally:
             # Tasks that its handler has started may hold it for long: they inherit its trace id.
             self.content.body = b""
-            self._owner.settled(self)
+            self._owner.settled(self, settlement)
 
     def write(self, settlement: Settlement) -> bool:
         """Tell the broker; False when the channel is gone. For a settler, once."""

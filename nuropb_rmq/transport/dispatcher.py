@@ -43,6 +43,7 @@ from .changes import Changes
 from .delivery import IN_TIME, WAITED, Delivery, Pace, Settler
 from .failures import Failures
 from .handler_deadlines import HandlerDeadlines
+from .observer import Observer, Observers
 from .packer import Outbound
 from .redelivery import InHand
 from .routes import Routes
@@ -73,6 +74,7 @@ class Dispatcher:
         handler: Handler,
         outbound: Outbound,
         sealing: Sealing,
+        observers: Observers,
         *,
         shutting_down: Callable[[], bool],
         settler: Settler | None = None,
@@ -82,6 +84,7 @@ class Dispatcher:
         self._settler = settler
         self._outbound = outbound
         self._sealing = sealing
+        self._observers = observers
         self._changes = Changes()
         self._answers = Answers(config, outbound, sealing)
         self._max_depth = config.max_json_depth
@@ -149,9 +152,11 @@ class Dispatcher:
             logger.error("%d handlers ignore their cancellation; they are left", stubborn)
         self._failures.close()
 
-    def settled(self, work: Delivery) -> None:
+    def settled(self, work: Delivery, settlement: Settlement | None) -> None:
         """A delivery has come to its end."""
         del self._in_hand[work]
+        if self._observers.active and settlement is not None:
+            self._observers.tell(Observer.settled, work.message, settlement)
         self._changes.wake()
 
     # -- one delivery, top to bottom --------------------------------------------------------
@@ -171,6 +176,7 @@ class Dispatcher:
                 work.settle(None)
                 return
             head = work.head = Head(work.content)
+            message = work.message = Message(head, {}, work)
             if monotonic() - work.arrived > WAITED and work.expired():
                 work.settle(REJECT)  # as the broker does with what expires in its queue
                 return
@@ -180,17 +186,19 @@ class Dispatcher:
                 if head.encrypted:
                     body = await self._sealing.unseal(body, head.correlation_id)
                     work.decrypted = True
-                payload = writer.read_payload(
+                message.payload = writer.read_payload(
                     head,
                     body,
                     max_depth=self._max_depth,
                     decrypted=head.encrypted,
                 )
-                self._routes.check(head, payload)
-                message = work.message = Message(head, payload, work)
+                self._routes.check(head, message.payload)
             except (MalformedMessageError, EncryptionError) as e:
                 self._refuse(work, e)
                 return
+            if self._observers.active:
+                self._observers.tell(Observer.received, message)
+                work.began = monotonic()
             outcome, messages = await self._handle(work, message)
             if not work.concluded:
                 self._conclude(work, outcome, messages)
@@ -282,6 +290,9 @@ class Dispatcher:
     ) -> None:
         head = work.head
         work.concluded = True
+        if self._observers.active and work.began:
+            seconds = monotonic() - work.began
+            self._observers.tell(Observer.handled, work.message, outcome, seconds)
         decision = decide(head.kind, outcome, head.call_again_count)
         work.settlement = decision.settlement
         if decision.settlement is CALL_AGAIN:

@@ -21,6 +21,7 @@ from ..protocol.constants import EVENT, RESPONSE, MessageType, new_id
 from ..protocol.handled import current
 from ..protocol.put_back import pack_again
 from ..protocol.reader import Head
+from .observer import Observers, SentMessage
 from .sealing import Sealing, sealed_size
 
 
@@ -33,7 +34,9 @@ class Outbound:
         topology: Topology,
         publisher: Publisher,
         sealing: Sealing,
+        *,
         encode: serialization.Encode,
+        observers: Observers,
     ) -> None:
         self._config = config
         self._max_depth = config.max_json_depth
@@ -42,6 +45,7 @@ class Outbound:
         self._publisher = publisher
         self._sealing = sealing
         self._encode = encode
+        self._observers = observers
         self._loop = asyncio.get_running_loop()
 
     def renew_response_queue(self) -> tuple[str, str]:
@@ -105,7 +109,7 @@ class Outbound:
             body = self._sealing.seal(body, correlation_id, service, awaited=awaited)
             if len(body) > self._publisher.largest:  # for a request nobody knew how large it gets
                 raise self._publisher.too_large(len(body))
-        return Outgoing(
+        message = Outgoing(
             method,
             properties,
             body,
@@ -113,6 +117,13 @@ class Outbound:
             resend=resend,
             expiration=expiration,
         )
+        if self._observers.active:
+            message.about = SentMessage(
+                *(kind, exchange, routing_key, correlation_id, payload["trace_id"]),
+                size=len(body),
+                encrypted=encrypted,
+            )
+        return message
 
     def _destination(
         self, kind: MessageType, payload: Mapping[str, Any], reply_to: str | None
@@ -170,10 +181,14 @@ class Outbound:
 
     def publish(self, message: Outgoing, on_done: OnDone) -> None:
         """Publish what was packed, of any kind; see Publisher.publish."""
+        if isinstance(about := message.about, SentMessage):
+            on_done = self._observers.sent(about, on_done)
         self._publisher.publish(message, on_done)
 
     def request(self, message: Outgoing, on_done: OnDone) -> None:
         """Publish a request whose response is waited for; see Publisher.request."""
+        if isinstance(about := message.about, SentMessage):
+            on_done = self._observers.sent(about, on_done)
         self._publisher.request(message, on_done)
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
@@ -202,6 +217,12 @@ class Outbound:
             expiration=left,
             resend=True,
         )
+        if self._observers.active:
+            message.about = SentMessage(
+                *(head.kind, "", queue.name, head.correlation_id, head.trace_id),
+                size=len(head.content.body),
+                encrypted=head.encrypted,
+            )
         self.publish(message, on_done)
 
 

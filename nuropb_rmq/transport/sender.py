@@ -162,9 +162,8 @@ class Posts:
         config: TransportConfig,
         outbound: Outbound,
         replies: Replies,
-        *,
-        on_response: OnResponse | None = None,
-        on_failure: OnFailure | None = None,
+        on_response: OnResponse | None,
+        on_failure: OnFailure | None,
     ) -> None:
         self._config = config
         self._outbound = outbound

@@ -30,6 +30,7 @@ from ..shielded import shielded
 from .dispatcher import Dispatcher
 from .hooks import Hooks
 from .managed import Managed
+from .observer import Observer, Observers
 from .packer import Outbound, identify
 from .pending_requests import Replies
 from .sealing import PayloadEncryptor, Sealing
@@ -72,6 +73,8 @@ class Transport(Managed):
         self._sealing = Sealing(encryptor)
         self._instance_id = config.instance_id or self._hooks.instance_id
         self._life = Lifecycle()
+        self._observers = Observers()
+        self._life.on_change(self._observers.state_changed)
         self._links: list[Link] = []
         self._closing: asyncio.Task[None] | None = None
         self._publisher: Publisher
@@ -118,12 +121,16 @@ class Transport(Managed):
 
     @property
     def dropped(self) -> dict[str, int]:
-        """What came to the response queue since start() and was not used, by reason."""
+        """Messages of the response queue that were not used since start(), by reason."""
         return dict(self._replies.dropped) if self._links else {}
 
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(state, error)` after every change; returns what ends that."""
         return self._life.on_change(callback)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Tell `observer` of every message from now on; returns what ends that."""
+        return self._observers.add(observer)
 
     async def wait_for(self, *states: State, timeout: float | None = None) -> State:
         """Wait until the state is one of these, at most `timeout` seconds; returns it.
@@ -178,16 +185,13 @@ class Transport(Managed):
         self._publisher = Publisher(**room, max_body=config.max_body_bytes)
         self._replies = Replies(self._sealing, config, on_response=hooks.on_response)
         topology = Topology.of(config, self._instance_id)
-        parts = (config, topology, self._publisher, self._sealing, hooks.encode)
-        self._outbound = outbound = Outbound(*parts)
-        self._posts = Posts(
-            *(config, outbound, self._replies),
-            on_response=hooks.on_response,
-            on_failure=hooks.on_failure,
-        )
+        parts = (config, topology, self._publisher, self._sealing)
+        outbound = Outbound(*parts, encode=hooks.encode, observers=self._observers)
+        self._outbound = outbound
+        self._posts = Posts(config, outbound, self._replies, hooks.on_response, hooks.on_failure)
         if self._handler is not None and not config.client_only:
             self._dispatcher = Dispatcher(
-                *(config, self._handler, outbound, self._sealing),
+                *(config, self._handler, outbound, self._sealing, self._observers),
                 shutting_down=lambda: any(link.cancelled for link in self._links),
                 settler=hooks.settler,
             )
@@ -281,8 +285,8 @@ class Transport(Managed):
             return
         worst, before = max(self._links, key=lambda link: link.state.value), self.state
         if worst.state is State.FAILED and before is not State.CONNECTING:
-            reason = worst.error or NuropbTransportError("failed")
-            self._closing = begin(self._close(reason, State.FAILED), "nuropb-failed")
+            failed = worst.error or NuropbTransportError("failed")
+            self._closing = begin(self._close(failed, State.FAILED), "nuropb-failed")
         elif worst.state in _ALIVE:
             self._life.set(worst.state, worst.error)
             if before is State.RECOVERING and worst.state.up:

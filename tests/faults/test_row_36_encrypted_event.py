@@ -20,6 +20,7 @@ from nuropb_rmq.amqp.publisher import Publisher
 from nuropb_rmq.broker.topology import Topology
 from nuropb_rmq.protocol.constants import MessageType
 from nuropb_rmq.protocol.serialization import encode
+from nuropb_rmq.transport.observer import Observers
 from nuropb_rmq.transport.packer import Outbound, identify
 from nuropb_rmq.transport.sealing import Sealing
 
@@ -35,7 +36,8 @@ async def test_row_36_refused_before_anything_is_packed() -> None:
     """No broker: neither key nor message is left of it."""
     config = TransportConfig(amqp_url="amqp://localhost/", service_name="c", client_only=True)
     encryptor, publisher = calling(), Publisher(max_messages=1, max_bytes=1)
-    outbound = Outbound(config, Topology.of(config, "i"), publisher, Sealing(encryptor), encode)
+    topology, sealing = Topology.of(config, "i"), Sealing(encryptor)
+    outbound = Outbound(config, topology, publisher, sealing, encode=encode, observers=Observers())
     with pytest.raises(EncryptionError, match=ADVICE):
         outbound.pack(
             identify(event("orders.made", SECRET)),

@@ -27,6 +27,7 @@ from nuropb_rmq.protocol.constants import NUROPB_VERSION
 from nuropb_rmq.protocol.encryption import Encryptor
 from nuropb_rmq.protocol.reader import Head
 from nuropb_rmq.protocol.serialization import encode
+from nuropb_rmq.transport.observer import Observers
 from nuropb_rmq.transport.packer import Outbound
 from nuropb_rmq.transport.sealing import Sealing
 
@@ -134,7 +135,9 @@ def _outbound() -> Outbound:
     )
     publisher = Publisher(max_messages=10, max_bytes=1000)
     topology = Topology.of(config, "client-1")
-    return Outbound(config, topology, publisher, Sealing(None), encode)
+    return Outbound(
+        config, topology, publisher, Sealing(None), encode=encode, observers=Observers()
+    )
 
 
 def _sent(message: Outgoing) -> tuple[commands.Basic.Publish, frames.Properties]:
