@@ -35,9 +35,10 @@ class SentMessage:
 class Observer:
     """Override what you want to see; the rest does nothing.
 
-    Methods are called in the thread of the event loop, in the middle of the work: be quick, and
-    wait for nothing. What they raise is logged, once for each method, and stops no message. `Transport.observe()` and
-    `Mesh.observe()` take one. A message that could not be read has an empty payload.
+    `Transport.observe()` and `Mesh.observe()` take one. Methods are called in the thread of the
+    event loop, in the middle of the work: be quick, and wait for nothing. An exception is logged,
+    once for each method, and stops no message. A message that could not be read has an empty
+    payload.
     """
 
     def sent(self, message: SentMessage) -> None:
