@@ -22,7 +22,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_each_name_has_one_home() -> None:
     """Type checkers read the imports, programs the table: they say the same."""
     tree = ast.parse(Path(nuropb_rmq.__file__).read_text(encoding="utf-8"))
-    (checked,) = (each for each in tree.body if isinstance(each, ast.If))
+    checked = next(each for each in tree.body if isinstance(each, ast.If))
     imports = {
         each.module: [alias.name for alias in each.names]
         for each in checked.body
