@@ -59,6 +59,7 @@ def test_nodes_for_tests_load_nothing_of_the_rest() -> None:
         "nuropb_rmq._version",
         "nuropb_rmq.exceptions",
         "nuropb_rmq.printable",
+        "nuropb_rmq.shielded",
     }
 
 
