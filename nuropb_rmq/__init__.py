@@ -230,7 +230,7 @@ __all__ = [
     "verbose",
 ]
 
-# By module, as above: tests/test_public.py compares the two.
+# By module, as above: tests/unit/test_public.py compares the two.
 _HOMES = {
     "amqp.settlement": ("Settlement",),
     "broker.provision": ("configure",),

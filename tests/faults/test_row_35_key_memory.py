@@ -1,6 +1,6 @@
 """Row 35: the keys that an Encryptor remembers are bounded, and none is left of calls that ended.
 
-How each single ending forgets its key is in tests/test_encrypted_keys.py.
+How each single ending forgets its key is in tests/broker/test_encrypted_keys.py.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ PUBLISHED: Final = {
 
 
 class Generating(Service):
-    """RMQAPI serves it without these; for a Mesh they are an error (tests/test_methods.py)."""
+    """RMQAPI serves it without these; for a Mesh they are an error (unit/service/test_methods)."""
 
     def generator(self) -> Iterator[str]:
         yield ran("generator")

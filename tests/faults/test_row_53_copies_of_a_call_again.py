@@ -11,10 +11,10 @@ import pika
 
 from nuropb_rmq import NuropbCallAgain
 
+from ..broker.test_security import urls
 from ..encrypting import HEADERS, tapping
 from ..mesh.support import Meshes
 from ..support import Mesh, command, eventually
-from ..test_security import urls
 
 __all__ = ["urls"]
 

@@ -13,10 +13,10 @@ import pytest
 
 from nuropb_rmq import mesh_event
 
+from ..broker.test_security import urls
 from ..encrypting import DL_QUEUE, HEADERS, TAP_QUEUE, Taken, Tap, tapping
 from ..mesh.support import Meshes
 from ..support import Mesh, command, event, eventually, request
-from ..test_security import urls
 
 __all__ = ["urls"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nuropb_rmq
 
-from ..test_migration import ELSEWHERE, HERE, names
+from ..unit.test_migration import ELSEWHERE, HERE, names
 from .process import ROOT
 
 Modules = Mapping[str, Path]

@@ -1,0 +1,1 @@
+"""What a real broker says to one module."""

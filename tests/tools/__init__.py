@@ -1,0 +1,1 @@
+"""Tools that break things: chaos, and fuzzing."""

@@ -1,0 +1,92 @@
+"""Deadlines: what expires does so once, in order, and what was removed does not."""
+
+from __future__ import annotations
+
+from nuropb_rmq.transport.deadlines import Deadlines
+
+from ...support import eventually
+
+
+async def test_what_is_due_expires_once_and_in_order() -> None:
+    expired: list[str] = []
+    deadlines = Deadlines[str](expired.append)
+    deadlines.add("second", 0.05)
+    deadlines.add("removed", 0.02)
+    deadlines.add("first", 0.02)
+    deadlines.add("third", 0.05)
+    deadlines.remove("removed", 0.02)
+    deadlines.remove("never added", 9.0)
+    await eventually(lambda: len(expired) == 3)
+    assert expired == ["first", "second", "third"]
+    assert not deadlines._queues
+    assert not deadlines._timers
+
+
+async def test_what_expires_may_add_and_remove() -> None:
+    expired: list[str] = []
+
+    def expire(thing: str) -> None:
+        expired.append(thing)
+        deadlines.remove(thing, 0.01)
+        if thing == "a":
+            deadlines.add("b", 0.01)
+
+    deadlines = Deadlines[str](expire)
+    deadlines.add("a", 0.01)
+    await eventually(lambda: expired == ["a", "b"])
+
+
+async def test_lengths_that_nobody_waits_for_are_forgotten() -> None:
+    expired: list[str] = []
+    deadlines = Deadlines[str](expired.append)
+    deadlines.add("stays", 0.2)
+    for number in range(10_000):  # computed timeouts are all different
+        deadlines.add("passes", 100 + number)
+        deadlines.remove("passes", 100 + number)
+    assert len(deadlines._queues) <= 64
+    assert len(deadlines._queues) == len(deadlines._timers)
+    await eventually(lambda: expired == ["stays"])
+    deadlines.clear()
+
+
+async def test_many_lengths_in_use_are_kept() -> None:
+    expired: list[float] = []
+    deadlines = Deadlines[float](expired.append)
+    lengths = [0.05 + number / 10_000 for number in range(500)]
+    for length in lengths:
+        deadlines.add(length, length)
+    await eventually(lambda: len(expired) == 500)
+    assert expired == lengths
+
+
+async def test_what_expires_may_clear_all() -> None:
+    expired: list[str] = []
+
+    def expire(thing: str) -> None:
+        expired.append(thing)
+        deadlines.clear()
+        deadlines.add("after", 0.01)
+
+    deadlines = Deadlines[str](expire)
+    deadlines.add("a", 0.01)
+    deadlines.add("b", 0.01)
+    await eventually(lambda: len(expired) >= 2)
+    assert expired[:2] == ["a", "after"]
+    deadlines.clear()
+
+
+async def test_what_expires_may_make_its_own_length_forgotten() -> None:
+    expired: list[float] = []
+
+    def expire(thing: float) -> None:
+        expired.append(thing)
+        if thing == 0.01:
+            for number in range(200):
+                deadlines.add(number, 100.0 + number)
+                deadlines.remove(number, 100.0 + number)
+            deadlines.add(0.0, 0.01)
+
+    deadlines = Deadlines[float](expire)
+    deadlines.add(0.01, 0.01)
+    await eventually(lambda: expired == [0.01, 0.0])
+    deadlines.clear()
