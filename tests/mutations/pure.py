@@ -47,7 +47,7 @@ TESTS: Final = {
     "wire/frames": "wire/test_frames wire/test_frames_errors wire/test_captures",
     "wire/liveness": "wire/test_router",
     "wire/outflow": "wire/test_router_writing",
-    "wire/port": "wire/test_router",
+    "wire/port": "wire/test_router wire/test_router_writing",
     "wire/router": "wire/test_router wire/test_router_writing",
 }
 """Module → the unit tests that must notice."""
@@ -66,7 +66,9 @@ def test(folder: Path, module: str, *, compiles: bool) -> int | None:
         sys.path[0] = str(folder)
         sys.dont_write_bytecode = not compiles
         os.chdir(folder)
-        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
         os._exit(pytest.main([*options, *quiet, *tests]))
 
     fork = multiprocessing.get_context("fork").Process(target=run)
