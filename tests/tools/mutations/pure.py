@@ -47,7 +47,7 @@ TESTS: Final = {
     "amqp/frames": "amqp/test_frames amqp/test_frames_errors amqp/test_captures",
     "amqp/heartbeat": "amqp/test_router",
     "amqp/outflow": "amqp/test_router_writing",
-    "amqp/channel": "amqp/test_router",
+    "amqp/channel": "amqp/test_router amqp/test_router_writing",
     "amqp/router": "amqp/test_router amqp/test_router_writing",
 }
 """Module → the unit tests that must notice, in tests/unit."""
@@ -66,7 +66,9 @@ def test(folder: Path, module: str, *, compiles: bool) -> int | None:
         sys.path[0] = str(folder)
         sys.dont_write_bytecode = not compiles
         os.chdir(folder)
-        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
         os._exit(pytest.main([*options, *quiet, *tests]))
 
     fork = multiprocessing.get_context("fork").Process(target=run)

@@ -265,3 +265,18 @@ def test_closes_are_read_as_pamqp_packed_them(code: int, text: str) -> None:
 def test_tune_is_read_as_pamqp_packed_it(frame_max: int) -> None:
     tune = method(0, commands.Connection.Tune(2047, frame_max, 60))
     assert frames.read_tune_frame_max(payload_of(tune)) == frame_max
+
+
+METHODS = [name for name, value in vars(frames).items() if isinstance(value, int) and value >> 16]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_number_of_a_method_is_that_of_amqp(name: str) -> None:
+    """Class and method, as pamqp has them."""
+    class_name, _, method_name = name.partition("_")
+    found = getattr(getattr(commands, class_name.title()), method_name.title().replace("_", ""))
+    assert getattr(frames, name) == found.index
+
+
+def test_there_are_methods() -> None:
+    assert {"CHANNEL_CLOSE", "BASIC_ACK", "CONNECTION_UPDATE_SECRET_OK"} <= set(METHODS)

@@ -53,6 +53,13 @@ def test_both_bounds() -> None:
     assert outbox.overfull
 
 
+@pytest.mark.parametrize(("max_messages", "max_bytes"), [(1, 9), (9, 3)])
+def test_one_bound_is_enough_to_be_overfull(max_messages: int, max_bytes: int) -> None:
+    outbox = Outbox(max_messages=max_messages, max_bytes=max_bytes)
+    outbox.add_first([message(b"12"), message(b"34")])
+    assert outbox.overfull
+
+
 async def test_thousands_are_cancelled_last_first_in_no_time() -> None:
     """Each is found at once, however many wait before it: 9,000 took 2.3 s when all were passed."""
     publisher = Publisher(max_messages=9_000, max_bytes=2**20)

@@ -7,6 +7,7 @@ import gc
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -82,6 +83,28 @@ async def test_what_is_called_at_the_flush_may_write_more_than_enough() -> None:
     assert b"".join(harness.writes) == b"first" + b"ack" + bytes(WRITE_SIZE)
     await tick(2)
     assert len(harness.writes) == 1
+
+
+async def test_what_waits_for_the_flush_is_called_though_nothing_else_is_written() -> None:
+    """An ack may be all that there is to write."""
+    harness = Harness(1)
+    port = harness.ports[1]
+    for data in (b"one", b"two"):
+        port.at_flush(partial(port.write, data))
+        await tick()
+        assert harness.writes.pop() == data
+
+
+async def test_writable_is_neither_a_channel_that_ended_nor_a_wire_that_is_full() -> None:
+    harness = Harness(1)
+    port = harness.ports[1]
+    seen = [port.writable]
+    harness.router.pause_writing()
+    seen.append(port.writable)
+    harness.router.resume_writing()
+    port.unregister("over")
+    seen.append(port.writable)
+    assert seen == [True, False, False]
 
 
 async def test_writable_follows_the_transports_buffer() -> None:

@@ -116,6 +116,8 @@ def test_tls_addresses(url: Any, port: int, tls: TLSConfig) -> None:
         ({"host": "h", 1: SECRET}, "unknown key 1"),
         ({"host": 1}, "must be a string, not int"),
         ({"host": "h:1"}, "the port apart"),
+        ({"host": "[::1"}, "the port apart"),
+        ({"host": "::1]"}, "the port apart"),
         ({"host": "h", "hostname": "g"}, "differ"),
         ({"host": "h", "port": True}, "not bool"),
         ({"host": "h", "port": 0}, "from 1 to 65535"),

@@ -62,6 +62,8 @@ def flip(body: bytes, place: int) -> bytes:
         lambda body: wrapped(body) + b".@@@",
         lambda body: b"@@@." + body.partition(b".")[2],
         lambda body: b"AAAA." + body.partition(b".")[2],
+        lambda body: b"!" + body,
+        lambda body: b".!".join(body.split(b".")),
         lambda body: flip(body, 40),
         lambda body: flip(body, len(body) - 40),
         lambda body: body[:-8],

@@ -143,3 +143,8 @@ def test_what_came_by_the_default_exchange_says_how_it_had_come(
     head = head_of(headers, by=("", QUEUE))
     assert head.problem is None
     assert came_by(head) == expected
+
+
+def test_a_message_that_was_never_put_back_has_no_count_whatever_its_way() -> None:
+    for by in ((RPC, ORDERS), ("", QUEUE)):
+        assert head_of(by=by).call_again_count == 0

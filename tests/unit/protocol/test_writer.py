@@ -143,6 +143,15 @@ def test_properties_that_amqp_cannot_carry_are_named(
         writer.pack_properties(kind=MessageType.REQUEST, **settings_)
 
 
+@pytest.mark.parametrize("expiration", [0, 2**32 - 1])
+def test_the_shortest_and_the_longest_expiration(expiration: int) -> None:
+    packed = writer.pack_properties(
+        MessageType.REQUEST, "c-1", trace_id="t-1", expiration=expiration
+    )
+    properties = frames.decode_properties(packed + frames.shortstr("m-1"))
+    assert properties.expiration == str(expiration)
+
+
 def test_a_destination_that_amqp_cannot_carry_is_named() -> None:
     with pytest.raises(NuropbSerializationError, match="exchange or routing key is longer"):
         writer.publish_method("nuropb-events-exchange", "x" * 256, False)

@@ -202,6 +202,9 @@ def test_a_decorator_that_hides_a_guard_is_refused() -> None:
         refused("open: a decorator hides", third(forgetful(marked)))
     unseen = publish_to_mesh(hide_method=True)(third(open))
     refused("open: a decorator hides", publish_to_mesh(forgetful(unseen)))
+    other = publish_to_mesh(authorize_func=claims_of)(third(open))
+    other.__name__ = "another"
+    Published(type("Orders", (), {"open": forgetful(other)})(), "orders")  # it guards another one
     guarded_anew = publish_to_mesh(authorize_func=claims_of)(forgetful(third(open)))
     Published(type("Orders", (), {"open": guarded_anew})(), "orders")
 

@@ -79,6 +79,9 @@ REFUSED: dict[str, tuple[str, str, tuple[str, str], dict[str, str | int], str]] 
     "another topic, by an operator's exchange": (
         *("event", "admin.reset", ("ours", "shop.x"), {}, "by the exchange 'ours'"),
     ),
+    "another topic, by an exchange whose name is as long as that of events": (
+        *("event", "admin.reset", ("x" * len(EVENTS), "admin.reset"), {}, "by the exchange 'xxx"),
+    ),
     "a topic that no routing key could be": (
         *("event", "shop." + "x" * 251, ("", QUEUE), {}, "no event binding"),
     ),
