@@ -26,7 +26,8 @@ def signature_of(call: Callable[..., Any]) -> inspect.Signature:
         from annotationlib import Format  # noqa: PLC0415 - new in 3.14
 
         return inspect.signature(call, annotation_format=Format.FORWARDREF)
-    return inspect.signature(call)
+    else:  # noqa: RET505 - mypy sees one branch of the two, by the version
+        return inspect.signature(call)
 
 
 def hints_of(call: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
