@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, cast
 
 from ..amqp.settlement import Settlement
 from ..exceptions import MalformedMessageError, NuropbException
-from ..protocol import serialization
+from ..protocol import payloads, serialization
 from ..protocol.acknowledgement import Outcome
 from ..protocol.constants import (
     HEADER_PROTOCOL,
@@ -273,16 +273,13 @@ class Callbacks:
         """A request gets no response: its author gets one that tells the error."""
         sent = request.payload
         correlation_id, trace_id = request.correlation_id, sent["trace_id"]
-        payload = {
-            "tag": "response",
-            "result": None,
-            "error": describe(error),
-            "correlation_id": correlation_id,
-            "trace_id": trace_id,
-            "context": sent["context"],
-            "warning": None,
-            "reply_to": "",
-        }
+        payload = payloads.response(
+            None,
+            describe(error),
+            correlation_id=correlation_id,
+            trace_id=trace_id,
+            context=sent["context"],
+        )
         message = _response_message(payload)
         metadata = self.metadata(_OF_REQUESTS, correlation_id, trace_id, request.encrypted)
         self._hand_over(message, metadata)

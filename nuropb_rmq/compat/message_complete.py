@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from ..amqp.settlement import Settlement
 from ..exceptions import NuropbException, NuropbValidationError
-from ..protocol import writer
+from ..protocol import payloads, writer
 from ..protocol.acknowledgement import Outcome
 from ..protocol.constants import AcknowledgeAction, TransportRespondPayload
 from ..protocol.message import Message, context_of, describe
@@ -129,7 +129,8 @@ class ServiceCall:
                 message.correlation_id,
                 error,
             )
-            failure = writer.error_response(self._work.head, describe(error), context_of(message))
+            context = context_of(message)
+            failure = payloads.answer(self._work.head, context, None, describe(error))
             outcome, answers = Outcome.FAILED, [failure]
         message.complete(outcome, answers)
         if self._waiter is not None and not self._waiter.done():

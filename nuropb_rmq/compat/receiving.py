@@ -16,6 +16,7 @@ from inspect import isawaitable
 from typing import Any, cast
 
 from ..exceptions import NuropbTimeoutError
+from ..protocol import payloads
 from ..protocol.constants import (
     NUROPB_PROTOCOL_VERSION,
     MessageCallbackFunction,
@@ -150,16 +151,13 @@ class Receiving:
 
 def answer(payload: Mapping[str, Any], result: Any, error: dict[str, Any] | None) -> dict[str, Any]:
     """Return the payload that answers a request."""
-    return {
-        "tag": "response",
-        "context": payload.get("context") or {},
-        "correlation_id": payload.get("correlation_id") or "",
-        "trace_id": payload.get("trace_id"),
-        "result": result,
-        "error": error,
-        "warning": None,
-        "reply_to": "",
-    }
+    return payloads.response(
+        result,
+        error,
+        correlation_id=payload.get("correlation_id") or "",
+        trace_id=payload.get("trace_id"),
+        context=payload.get("context") or {},
+    )
 
 
 def responding(payload: Any) -> TransportRespondPayload:

@@ -23,6 +23,7 @@ from ..exceptions import (
     NuropbNotDeliveredError,
 )
 from ..mesh.caller import Caller
+from ..protocol import payloads
 from ..protocol.acknowledgement import Outcome
 from ..protocol.constants import (
     MessageCompleteFunction,
@@ -185,7 +186,7 @@ class RMQAPI(NuropbInterface):
 
         Raises what Mesh.request() raises; with rpc_response=False errors are in the response.
         """
-        payload = _call("request", service, method, params, context=context, trace_id=trace_id)
+        payload = payloads.call("request", service, method, params, context, trace_id)
         ttl = self._default_ttl if ttl is None else ttl
         try:
             response = await self._request(
@@ -218,7 +219,7 @@ class RMQAPI(NuropbInterface):
         It is encrypted when `encrypted` says so, and not otherwise; the service's public key must
         be known then (describe_service). Raises what RMQTransport.send_message() raises.
         """
-        payload = _call("command", service, method, params, context=context, trace_id=trace_id)
+        payload = payloads.call("command", service, method, params, context, trace_id)
         return self._transport.send_message(
             payload, expiry=self._default_ttl if ttl is None else ttl, encrypted=encrypted
         )
@@ -236,14 +237,7 @@ class RMQAPI(NuropbInterface):
         Raises what RMQTransport.send_message() raises: EncryptionError when `encrypted`, for no
         subscriber could read it.
         """
-        payload = {
-            "tag": "event",
-            "topic": topic,
-            "event": event,
-            "target": None,
-            "context": context,
-            **({} if trace_id is None else {"trace_id": trace_id}),
-        }
+        payload = payloads.event(topic, event, context=context, trace_id=trace_id)
         return self._transport.send_message(payload, encrypted=encrypted)
 
     # -- what services say of themselves ------------------------------------------------------
@@ -356,24 +350,3 @@ def _warn_of_missing_key(published: Published) -> None:
             published.service_name,
             ", ".join(published.needs_private_key),
         )
-
-
-def _call(
-    tag: str,
-    service: str,
-    method: str,
-    params: dict[str, Any],
-    *,
-    context: dict[str, Any],
-    trace_id: str | None,
-) -> dict[str, Any]:
-    payload = {
-        "tag": tag,
-        "service": service,
-        "method": method,
-        "params": params,
-        "context": context,
-    }
-    if trace_id is not None:
-        payload["trace_id"] = trace_id
-    return payload

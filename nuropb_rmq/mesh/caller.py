@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..exceptions import EncryptionError, EncryptionRequiredError, NuropbTimeoutError
-from ..protocol import handled, writer
+from ..protocol import handled, payloads, writer
 from ..protocol.constants import ResponsePayloadDict
 from ..protocol.encryption import Encryptor
 from ..service.methods import DESCRIBE
@@ -136,7 +136,7 @@ class Caller:
             )
 
     async def _ask(self, service: str) -> ResponsePayloadDict:
-        payload = {"tag": "request", "service": service, "method": DESCRIBE, "params": {}}
+        payload = payloads.call("request", service, DESCRIBE, {})
         return await self._transport.request(payload, timeout=DESCRIBE_WITHIN)
 
 

@@ -20,7 +20,7 @@ from ..exceptions import (
     NuropbValidationError,
     TransportClosedError,
 )
-from ..protocol.constants import MessageType
+from ..protocol import payloads
 from ..protocol.encryption import KEY_LIFETIME, KEY_USES, Encryptor
 from ..protocol.remote_errors import remote_error
 from ..protocol.serialization import encode_strictly
@@ -270,7 +270,7 @@ class Mesh(Managed):
         NuropbSerializationError (what cannot be sent), OutboxFullError, PendingFullError among
         them, TransportClosedError.
         """
-        payload = _call("request", service, method, params, context=context, trace_id=trace_id)
+        payload = payloads.call("request", service, method, params, context, trace_id)
         response = await self._caller.request(
             payload,
             timeout=self._config.request_timeout if timeout is None else timeout,
@@ -305,7 +305,7 @@ class Mesh(Managed):
         Raises what request() raises but for the service's own errors.
         """
         await self._caller.command(
-            _call("command", service, method, params, context=context, trace_id=trace_id),
+            payloads.call("command", service, method, params, context, trace_id),
             timeout=self._config.publish_timeout if timeout is None else timeout,
             ttl=ttl,
             priority=priority,
@@ -329,15 +329,7 @@ class Mesh(Managed):
         Of the services that listen, `priority` has an effect for those with a max_priority.
         Raises what command() raises but NuropbNotDeliveredError and EncryptionError.
         """
-        payload: dict[str, Any] = {
-            "tag": MessageType.EVENT.value,
-            "topic": topic,
-            "event": event,
-            "target": target,
-            "context": context,
-        }
-        if trace_id is not None:
-            payload["trace_id"] = trace_id
+        payload = payloads.event(topic, event, target=target, context=context, trace_id=trace_id)
         await self._transport.send(payload, ttl=ttl, priority=priority, timeout=timeout)
 
     # -- what services say of themselves ------------------------------------------------------
@@ -369,27 +361,6 @@ class Mesh(Managed):
         """Whether the service can be called encrypted."""
         await self.describe_service(service_name)
         return self._caller.has_public_key(service_name)
-
-
-def _call(
-    tag: str,
-    service: str,
-    method: str,
-    params: Mapping[str, Any] | None,
-    *,
-    context: Mapping[str, Any] | None,
-    trace_id: str | None,
-) -> dict[str, Any]:
-    payload: dict[str, Any] = {
-        "tag": tag,
-        "service": service,
-        "method": method,
-        "params": {} if params is None else params,
-        "context": context,
-    }
-    if trace_id is not None:
-        payload["trace_id"] = trace_id
-    return payload
 
 
 def _check_keys(published: Published) -> None:

@@ -171,33 +171,3 @@ def _short(text: str) -> str:
 def context_of(message: Message) -> dict[str, Any]:
     """The context that its answer and its events carry on."""
     return message.payload.get("context") or {}
-
-
-def response_to(message: Message, head: Head, result: Any) -> dict[str, Any]:
-    """The response that carries a result."""
-    return {
-        "tag": "response",
-        "result": result,
-        "error": None,
-        "correlation_id": head.correlation_id,
-        "trace_id": head.trace_id,
-        "context": context_of(message),
-        "warning": None,
-        "reply_to": head.reply_to,
-    }
-
-
-def event_of(message: Message, event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event that a handler's success carries; nuropb's EventType calls its body `payload`.
-
-    Events go out in plain: the context of a message that came encrypted does not go with them.
-    """
-    return {
-        "tag": "event",
-        "topic": event["topic"],
-        "event": event["payload"] if "payload" in event else event.get("event"),
-        "target": event.get("target"),
-        "correlation_id": message.correlation_id,
-        "trace_id": message.trace_id,
-        "context": {} if message.encrypted else context_of(message),
-    }

@@ -276,19 +276,3 @@ def read_payload(
     if get("correlation_id", None if decrypted else correlation_id) != correlation_id:
         raise MalformedMessageError("field 'correlation_id' does not belong to this envelope")
     return payload
-
-
-def error_response(
-    head: Head, error: Mapping[str, Any], context: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """The response that tells a requester about an error."""
-    return {
-        "tag": "response",
-        "result": None,
-        "error": dict(error),
-        "correlation_id": head.correlation_id,
-        "trace_id": head.trace_id,
-        "context": context or {},
-        "warning": None,
-        "reply_to": head.reply_to,
-    }

@@ -14,7 +14,7 @@ from ..exceptions import (
     NuropbSuccess,
     NuropbValidationError,
 )
-from ..protocol import handled
+from ..protocol import handled, payloads
 from ..protocol.acknowledgement import Outcome
 from ..protocol.constants import MessageType
 from ..protocol.handled import Told
@@ -212,15 +212,15 @@ class Serving:
         if not events:
             return result
         context: Context = message.payload.get("context") or {}
-        response = {
-            "tag": MessageType.RESPONSE.value,
-            "result": result,
-            "error": None,
-            "context": context,
-            "warning": None,
-        }
+        answer = payloads.response(
+            result,
+            None,
+            correlation_id=message.correlation_id,
+            trace_id=message.trace_id,
+            context=context,
+        )
         published = self._event_payloads(marks, message, context, events)
-        return Completion(Outcome.DONE, [response, *published])
+        return Completion(Outcome.DONE, [answer, *published])
 
     def _event_payloads(
         self,
@@ -241,17 +241,13 @@ class Serving:
         if not self._passes_token_on and marks.token_key in with_token:
             without = {name: each for name, each in context.items() if name != marks.token_key}
         return [
-            {
-                "tag": MessageType.EVENT.value,
-                "topic": event["topic"],
-                "event": event["event"] if "event" in event else event["payload"],
-                "target": event.get("target"),
-                "context": event.get("context")
-                or (with_token if isinstance(event, EventWithToken) else without),
-                "trace_id": message.trace_id,
-                "correlation_id": message.correlation_id,
-            }
-            for event in events
+            payloads.event_added(
+                each,
+                context=with_token if isinstance(each, EventWithToken) else without,
+                correlation_id=message.correlation_id,
+                trace_id=message.trace_id,
+            )
+            for each in events
         ]
 
 

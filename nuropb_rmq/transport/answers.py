@@ -15,7 +15,7 @@ from ..amqp.outgoing import OnDone, Outgoing
 from ..amqp.settlement import REJECT, Settlement
 from ..config.settings import TransportConfig
 from ..exceptions import NuropbException, NuropbTransportError, TransportClosedError
-from ..protocol import writer
+from ..protocol import payloads
 from ..protocol.constants import REQUEST
 from ..protocol.message import context_of, describe
 from ..protocol.reader import Head
@@ -150,7 +150,7 @@ class Answers:
             said = describe(error)
             said["description"] = f"done, but {what} was not delivered: {said['description']}"
             self._answer_again(
-                work, writer.error_response(head, said, context_of(work.message)), reply_to
+                work, payloads.answer(head, context_of(work.message), None, said), reply_to
             )
         return True
 

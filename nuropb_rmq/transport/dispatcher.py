@@ -22,7 +22,7 @@ from ..exceptions import (
     NuropbSuccess,
     NuropbTransportError,
 )
-from ..protocol import writer
+from ..protocol import payloads, writer
 from ..protocol.acknowledgement import DONE, Answer, Outcome, decide
 from ..protocol.constants import REQUEST, RESPONSE
 from ..protocol.handled import enter
@@ -32,8 +32,6 @@ from ..protocol.message import (
     Message,
     context_of,
     describe,
-    event_of,
-    response_to,
 )
 from ..protocol.reader import Head
 from ..safe_logging import report
@@ -246,8 +244,13 @@ class Dispatcher:
                 self._deadlines.remove(work)
         if isinstance(value, Completion):
             return value.outcome, value.messages
+        return DONE, self._result(work, value)
+
+    def _result(self, work: Delivery, value: Any) -> Sequence[Mapping[str, Any]]:
         head = work.head
-        return DONE, [response_to(message, head, value)] if head.kind is REQUEST else ()
+        if head.kind is not REQUEST:
+            return ()
+        return (payloads.answer(head, context_of(work.message), value),)
 
     def _waits(self, work: Delivery, task: asyncio.Task[None]) -> None:
         """It waits for something. A handler that never does needs no deadline: it could not act."""
@@ -260,11 +263,20 @@ class Dispatcher:
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
         message = work.message
         try:
-            events = [event_of(message, event) for event in success.events]
+            events = [
+                payloads.event_added(
+                    each,
+                    # They go out in plain: what came encrypted does not go with them.
+                    context={} if message.encrypted else context_of(message),
+                    correlation_id=message.correlation_id,
+                    trace_id=message.trace_id,
+                )
+                for each in success.events
+            ]
         except (KeyError, TypeError):
             problem = "NuropbSuccess: each of its events is a mapping with topic and payload"
             return self._failed(work, NuropbHandlingError(problem))
-        return DONE, [response_to(message, work.head, success.result), *events]
+        return DONE, [*self._result(work, success.result), *events]
 
     def _failed(
         self, work: Delivery, error: BaseException
@@ -273,7 +285,7 @@ class Dispatcher:
         return Outcome.FAILED, [self._error_response(work, describe(error))]
 
     def _error_response(self, work: Delivery, error: dict[str, Any]) -> dict[str, Any]:
-        return writer.error_response(work.head, error, context_of(work.message))
+        return payloads.answer(work.head, context_of(work.message), None, error)
 
     def complete(
         self, work: Delivery, outcome: Outcome, messages: Sequence[Mapping[str, Any]]
@@ -331,5 +343,5 @@ class Dispatcher:
         head = work.head
         self._failures.unreadable(head.correlation_id, head.trace_id, error)
         work.settlement = REJECT
-        self._answers.publish(work, [writer.error_response(head, error.to_dict())])
+        self._answers.publish(work, [payloads.answer(head, {}, None, error.to_dict())])
         work.published()

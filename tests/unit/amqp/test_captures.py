@@ -22,7 +22,7 @@ from nuropb_rmq.amqp.frames import Content
 from nuropb_rmq.amqp.outgoing import Outgoing
 from nuropb_rmq.amqp.publisher import Publisher
 from nuropb_rmq.broker.topology import Topology
-from nuropb_rmq.protocol import writer
+from nuropb_rmq.protocol import payloads, writer
 from nuropb_rmq.protocol.constants import NUROPB_VERSION
 from nuropb_rmq.protocol.encryption import Encryptor
 from nuropb_rmq.protocol.reader import Head
@@ -199,9 +199,8 @@ async def test_where_the_answer_goes_can_be_changed_of_a_request_that_waits() ->
 async def test_our_answer_to_nuropbs_request_has_the_form_of_its_own() -> None:
     asked = Head(arrived(MESSAGES["request-0"]))
     capture = MESSAGES["response_refused-0"]
-    payload = writer.error_response(
-        asked, {"error": "NuropbAuthorizationError", "description": "not yours"}, {"user_id": "u1"}
-    )
+    refused = {"error": "NuropbAuthorizationError", "description": "not yours"}
+    payload = payloads.answer(asked, {"user_id": "u1"}, None, refused)
     outgoing = _outbound().pack(
         payload, kind=MessageType.RESPONSE, reply_to=asked.properties.reply_to
     )

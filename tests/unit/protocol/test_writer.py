@@ -16,7 +16,7 @@ from nuropb_rmq import (
 )
 from nuropb_rmq.amqp import frames
 from nuropb_rmq.amqp.frames import Content, Properties
-from nuropb_rmq.protocol import writer
+from nuropb_rmq.protocol import payloads, writer
 from nuropb_rmq.protocol.reader import Head
 
 SECRET = "s3cret-value"
@@ -203,7 +203,9 @@ def test_a_bad_request_can_be_answered() -> None:
     content = incoming({"nuropb_protocol": "9.9"}, reply_to="nuropb-client-1-rq")
     head = Head(content)
     assert head.kind is MessageType.REQUEST
-    answer = writer.error_response(head, {"error": "MalformedMessageError", "description": "no"})
+    answer = payloads.answer(
+        head, {}, None, {"error": "MalformedMessageError", "description": "no"}
+    )
     assert answer == {
         "tag": "response",
         "result": None,
