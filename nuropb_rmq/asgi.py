@@ -50,7 +50,7 @@ FIRST_PAUSE: Final = 0.25
 
 
 class MeshState(TypedDict):
-    """What lifespan() puts into the state of every request: `request.state.mesh`.
+    """The state that lifespan() adds to every request: `request.state.mesh`.
 
     In Starlette, `Request[MeshState]` types it: `request.state["mesh"]`.
     """
@@ -59,7 +59,7 @@ class MeshState(TypedDict):
 
 
 MeshLifespan = Callable[[Any], AbstractAsyncContextManager[MeshState]]
-"""What Starlette and FastAPI take as their `lifespan`."""
+"""The type of the `lifespan` argument of Starlette and FastAPI."""
 
 
 # -- its life -------------------------------------------------------------------------------
@@ -70,8 +70,8 @@ def lifespan(
 ) -> MeshLifespan:
     """Run the mesh for as long as the application runs: FastAPI(lifespan=lifespan(mesh)).
 
-    grace: seconds that the mesh has at the end for what it has in hand. A server lets its HTTP
-        calls end before that, so what stops the process must wait for both, and a little longer.
+    grace: seconds that the mesh has at shutdown to finish its messages. The server first finishes
+        its HTTP requests, so whatever stops the process must wait a little longer than for both.
     start_degraded: start without the broker too, and connect in the background, however often
         that fails. Until then calls raise TransportClosedError, and /readyz says why.
 

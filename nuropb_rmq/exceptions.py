@@ -241,7 +241,7 @@ class OutboxFullError(NuropbTransportError):
 class PendingFullError(OutboxFullError):
     """As many requests wait for their answers as max_pending allows; this one was not sent.
 
-    Whoever slows down at an OutboxFullError has to do the same here.
+    Slow down, as at an OutboxFullError.
     """
 
 
@@ -250,10 +250,10 @@ class PublishNackedError(NuropbTransportError):
 
 
 class NuropbOutcomeUnknownError(NuropbTransportError):
-    """Written, and then the connection was lost, or the deadline passed without a confirm.
+    """The message was written, but the connection was lost or the deadline passed unconfirmed.
 
-    It may or may not have been done. It is never sent again by us; its author knows whether it
-    may be.
+    It may or may not have been handled. This library never sends it again: only its author knows
+    whether that is safe.
     """
 
 

@@ -20,7 +20,7 @@ _HEADER_DUE = -1
 
 
 class ChannelListener(Protocol):
-    """What a registered channel tells its owner; every call is synchronous and must not raise."""
+    """Receives the events of a registered channel; calls are synchronous and must not raise."""
 
     def on_content(self, content: Content) -> None:
         """A delivery or a return is complete."""
@@ -42,12 +42,12 @@ class ChannelListener(Protocol):
 
 
 class PortOwner(Protocol):
-    """What a port needs of the router that it belongs to."""
+    """The part of `FrameRouter` that a port uses."""
 
     frame_max: int
 
     writable: bool
-    """Whether there is room to write."""
+    """True while there is room to write."""
 
     def write(self, data: bytes, /) -> None:
         """Put whole frames in line."""

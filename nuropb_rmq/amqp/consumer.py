@@ -19,15 +19,15 @@ logger = logging.getLogger("nuropb_rmq.amqp")
 
 
 class Receiver(Protocol):
-    """Whoever a consumer hands its deliveries to."""
+    """Takes the deliveries of a consumer: the `Dispatcher`, or `Replies`."""
 
     def receive(self, consumer: Consumer, content: Content) -> Awaitable[None] | None:
         """Begin with a delivery; the awaitable, if any, ends when there is room for the next."""
 
     def take_again(self, consumer: Consumer, content: Content) -> bool:
-        """Take a message that was delivered before, on its arrival; False: it is as any other.
+        """Take a redelivered message as soon as it arrives; return False to treat it as any other.
 
-        Asked with `acks` only. What is taken in this way needs no room.
+        Called with `acks` only. A message taken here needs no room.
         """
 
 

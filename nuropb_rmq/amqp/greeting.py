@@ -23,7 +23,7 @@ def is_frame(first: bytes) -> bool:
 
 
 def problem(first: bytes) -> str | None:
-    """What answers in place of a broker of AMQP 0-9-1; None: more has to be read to tell."""
+    """Name what answers instead of an AMQP 0-9-1 broker; None: more bytes are needed to tell."""
     if first[:4] == b"AMQP"[: len(first)]:
         if len(first) < _HEADER:
             return None

@@ -1,5 +1,5 @@
-"""Whether the broker is there still: by what is heard of it, by what aiormq is shown, and by how
-long our own event loop stood still, for then the broker has heard nothing of us."""
+"""Notice a lost broker: nothing was read for too long, or our own event loop stood still, so that
+the broker heard nothing from us. Also shows aiormq the heartbeats that it needs to see."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Liveness:
             self._lost(f"nothing was heard from the broker for {silent:.0f} s (heartbeat)")
 
     def looked(self) -> None:
-        """What has arrived was read: it may be written, until the next turn that is late."""
+        """Allow writing, for what had arrived was read; until the loop is late again."""
         self.doubt_from = math.inf
 
     def stood_still(self) -> bool:

@@ -31,7 +31,7 @@ class Outbox:
 
     @property
     def overfull(self) -> bool:
-        """Return whether more waits than the bound allows, for it was admitted all the same."""
+        """Return whether more waits than the bound allows: some messages are admitted past it."""
         return len(self.waiting) > self._max_messages or self.bytes > self._max_bytes
 
     def check_room(self, message: Outgoing) -> None:

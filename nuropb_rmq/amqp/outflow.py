@@ -104,8 +104,7 @@ class Outflow:
         return sum(each[7:11] == _PUBLISH for each in dropped)
 
     def end(self) -> Mapping[int, int]:
-        """Nothing more is written. How many messages that were to be published never left, by
-        channel."""
+        """Write nothing more; return how many published messages never left, by channel."""
         self._ended = True
         unsent = Counter(
             int.from_bytes(each[1:3]) for each in self._frames if each[7:11] == _PUBLISH

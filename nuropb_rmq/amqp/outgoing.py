@@ -16,7 +16,7 @@ from . import frames
 logger = logging.getLogger("nuropb_rmq.amqp")
 
 OnDone = Callable[[NuropbException | None], None]
-"""Told once: None when the broker confirmed, else why it is not known to have the message."""
+"""Called once: with None when the broker confirmed the message, else with the error."""
 
 
 class Stage(Enum):
@@ -54,11 +54,10 @@ class Outgoing:
     """One message on its way out.
 
     `deadline` is in loop time: a message that is still in the outbox then is never sent. Without
-    one, whoever waits for it discards it in time. `expiration` is what stands at the end of its
-    properties, in milliseconds: what is left of it is written when the message had to wait.
-    `resend` is for answers and events of a handler, of which a second one does no harm that a
-    second delivery would not do, and for what is called again: see Resend. `refusals` counts how
-    often the broker refused it.
+    one, the waiting caller discards it in time. `expiration`, in milliseconds, stands at the end of
+    the properties; after a wait, only the rest of it is written. `resend` allows writing the
+    message twice: for a handler's answers and events, which a redelivery could double anyway, and
+    for call-agains; see Resend. `refusals` counts how often the broker refused it.
     """
 
     on_done: OnDone
@@ -100,7 +99,7 @@ class Outgoing:
             self.waits_since = time.monotonic()
 
     def expired(self) -> bool:
-        """Whether its expiration passed while it waited; else what is left of it is written in."""
+        """Return whether it expired while it waited; if not, write in the time that is left."""
         if self.expiration is None or not self.waits_since:
             return False
         waited = int((time.monotonic() - self.waits_since) * 1000)

@@ -174,9 +174,8 @@ class Publisher:
     ) -> PublisherChannel:
         """A listener for a new publishing channel; `attach` makes it the one in use.
 
-        What was learned of the broker counts for as long as `connection` is the same. A
-        Basic.Nack retires the channel that comes more than `suspect_after` seconds after its
-        begin.
+        The broker's size limit, once learned, holds while `connection` is the same. A Basic.Nack
+        retires the channel if it comes more than `suspect_after` seconds after the channel began.
         """
         if connection is not self._connection:
             self._connection = connection
@@ -192,7 +191,7 @@ class Publisher:
         self.pump()
 
     def retire(self, channel: PublisherChannel) -> asyncio.TimerHandle:
-        """Write nothing more to this channel; what is returned ends it, if it is not cancelled."""
+        """Write nothing more to this channel; return the timer that will end it."""
         self._channel, self._retired = None, channel
         return self._loop.call_later(RETIRED_WITHIN, channel.end)
 
@@ -216,7 +215,7 @@ class Publisher:
         self._check_idle()
 
     def take_back(self, messages: Sequence[Outgoing]) -> None:
-        """These, in their order, never left: they wait again, before all others."""
+        """Put messages that never left back into the outbox, in order, before all others."""
         again = [each for each in messages if each.stage is WRITTEN]
         self._outbox.add_first(again)
         for message in again:
@@ -225,7 +224,7 @@ class Publisher:
     def tries_again(self, message: Outgoing) -> bool:
         """Return whether a message that was refused is written once more, after a pause.
 
-        Those whose author waits are not: it is told at once.
+        A message whose sender waits is not: the sender gets the error at once.
         """
         tries = message.refusals
         if message.resend is NEVER or message.stage is not WRITTEN or self._closed is not None:

@@ -40,7 +40,7 @@ _NACKED = (
 
 
 class Owner(Protocol):
-    """What a channel needs of the publisher that it belongs to."""
+    """The part of `Publisher` that its channel uses."""
 
     def pump(self) -> None:
         """There is room: write what waits."""
@@ -164,12 +164,11 @@ class PublisherChannel:
         self._publisher.confirmed()
 
     def _doubt(self) -> None:
-        """A message was refused, now or before: it may be for the channel's sake.
+        """Retire the channel after a refusal, for the channel itself may be the cause.
 
-        RabbitMQ 3.10 remembers for as long as a channel lives that the node was down of a quorum
-        queue's leader, and refuses whatever is published to that queue through this channel, when
-        there is another leader, too. So it takes another channel, once this one has confirmed
-        all.
+        When the node of a quorum queue's leader goes down, RabbitMQ 3.10 refuses whatever an open
+        channel publishes to that queue, for as long as the channel lives, even when there is a new
+        leader. Only another channel helps, once this one has confirmed all.
         """
         if self._retirement is None and self._suspect_from < time.monotonic():
             self._retirement = self._publisher.retire(self)
@@ -177,7 +176,7 @@ class PublisherChannel:
             self.end()
 
     def end(self) -> None:
-        """Be followed by another channel."""
+        """End this channel, so that another one follows it."""
         problem = "the broker refused messages of this channel (Basic.Nack)"
         self._on_end(ConnectionLostError(problem))
 

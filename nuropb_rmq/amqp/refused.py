@@ -1,4 +1,4 @@
-"""What becomes of the messages of a channel that has ended: which the broker refused, by its words.
+"""Decide about the unconfirmed messages of an ended channel, from the broker's reason for its end.
 
 The broker looks at the messages of a channel in their order, and closes the channel at the first
 one that it refuses; at those behind it, it never looks (rabbit_channel.erl in rabbitmq-server: a

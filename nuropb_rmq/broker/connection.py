@@ -114,7 +114,7 @@ class BrokerConnection(RobustConnection):
     async def usable(self) -> None:
         """Wait until the connection is up.
 
-        Raises the NuropbTransportError after which trying again has no sense: credentials
+        Raises the NuropbTransportError after which trying again makes no sense: credentials
         refused, virtual host missing.
         """
         await self._up_or_fatal.wait()
@@ -147,7 +147,7 @@ class BrokerConnection(RobustConnection):
         self.patience.settled()
 
     def given_up(self, error: NuropbTransportError) -> bool:
-        """Return whether trying again has no sense after this; see Patience."""
+        """Return whether trying again makes no sense after this; see Patience."""
         if self.patience.is_over(error):
             return True
         if isinstance(error, BrokerAuthenticationError) and self._credentials.renewable:

@@ -1,6 +1,6 @@
-"""What a refusal means: errors of aiormq, codes of the broker and words of OpenSSL become ours.
+"""Translate errors of aiormq, codes of the broker and texts of OpenSSL into our exceptions.
 
-Their text tells an operator what to mend.
+The texts tell an operator what to mend.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def ending(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
 
 
 def is_final(error: NuropbTransportError) -> bool:
-    """Whether it stays as it is until an operator acts, and trying again has no sense.
+    """Return whether the error lasts until an operator acts, so that retrying is useless.
 
     A queue that is missing was deleted behind our declaring it; the next session declares it anew.
     """

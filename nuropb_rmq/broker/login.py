@@ -1,4 +1,4 @@
-"""What a connection logs in with: the password of the settings, or a token that is asked for.
+"""The credentials of a connection: the password of the settings, or a token from a provider.
 
 A token is renewed on the living connection by RabbitMQ's connection.update-secret
 (https://www.rabbitmq.com/docs/oauth2), so that nothing is interrupted.
@@ -21,7 +21,7 @@ from .token_source import SHARE, Asker
 logger = logging.getLogger("nuropb_rmq.broker")
 
 RENEWED_AT: Final = 0.8
-"""Of a token's life: when the next one is asked for."""
+"""Share of a token's life after which the next one is requested."""
 FIRST_PAUSE: Final = 0.1
 """Seconds, about, before something that failed is tried again for the first time."""
 

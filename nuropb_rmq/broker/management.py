@@ -130,7 +130,7 @@ class ManagementAPI:
         return self._objects(await self._call("GET", "vhosts"), "virtual hosts")
 
     async def vhost_exists(self, name: str) -> bool:
-        """Whether the virtual host exists. The user needs the tag `administrator`."""
+        """Return whether the virtual host exists. The user needs the tag `administrator`."""
         return await self._get("vhosts", _segment("name", name)) is not None
 
     async def create_vhost(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""How long a connection that has been in use bears what stands in its way."""
+"""How long an established connection keeps retrying before an error counts as final."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Patience:
         self._refused_since = None
 
     def is_over(self, error: NuropbTransportError) -> bool:
-        """Return whether trying again has no sense after this error."""
+        """Return whether retrying makes no sense after this error."""
         missing = is_missing(error)
         if not missing:
             self._missing_since = None

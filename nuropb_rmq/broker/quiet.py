@@ -1,4 +1,4 @@
-"""What aiormq and aio-pika log of our connections is left out, unless somebody asks for it.
+"""Drop what aiormq and aio-pika log about our connections, unless a level is set for them.
 
 They log each attempt to connect, and each loss with a traceback, where a line of ours says it. Of
 other connections, which a program may have made itself, they log as ever. Of ours they do when a

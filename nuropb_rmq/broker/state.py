@@ -58,7 +58,7 @@ class State(Enum):
     """stop() was called: nothing new is taken from the queue, what is in hand is finished."""
     STOPPED = 6
     FAILED = 7
-    """Given up: trying again has no sense until an operator acts. `error` tells why."""
+    """Given up: trying again makes no sense until an operator acts. `error` tells why."""
 
     @property
     def up(self) -> bool:
@@ -67,7 +67,7 @@ class State(Enum):
 
     @property
     def over(self) -> bool:
-        """It takes a start() to go on from here."""
+        """True when only a start() can go on from here."""
         return self in (State.STOPPED, State.FAILED)
 
 
@@ -142,7 +142,7 @@ class Lifecycle:
         self.set(State.STOPPED, TransportClosedError(_LOOP_CLOSED))
 
     def on_change(self, callback: StateCallback) -> Callable[[], None]:
-        """Call `callback(state, error)` after every change; returns what ends that.
+        """Call `callback(state, error)` after every change; return a function that stops it.
 
         Raises NuropbConfigurationError for what cannot be called so.
         """

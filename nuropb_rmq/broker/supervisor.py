@@ -52,7 +52,7 @@ class Link:
     """Connects, sets up, waits for the end, and begins again, until told to stop.
 
     `state` is READY, BLOCKED, RECOVERING, CONNECTING, STOPPED or FAILED; `error` is the latest
-    trouble, and with FAILED what it failed of. `on_change` is called after every change of either.
+    error, or the cause when FAILED. `on_change` is called after every change of either.
     """
 
     def __init__(
@@ -286,7 +286,7 @@ class Link:
         return self._deadline + (self._config.instance_retry if locked else 0.0)
 
     def _is_final(self, connection: BrokerConnection, error: NuropbTransportError) -> bool:
-        """Whether trying again has no sense.
+        """Whether trying again makes no sense.
 
         A locked response queue is waited for: a predecessor that crashed, or our own lost
         connection, may hold it until the broker notices. The broker's words are the same for

@@ -15,7 +15,7 @@ from ..exceptions import TokenProviderError
 from ..shielded import shielded
 
 SHARE: Final = 0.5
-"""Of the time for an attempt that needs a token: what the provider may take of it."""
+"""Share of an attempt's time that the provider may take."""
 SHORTEST_LIFE: Final = 1.0
 """Seconds that a token must have to live: with less it could not be used before it ends."""
 

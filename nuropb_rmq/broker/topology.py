@@ -1,9 +1,9 @@
 """Exchanges, queues and bindings as data: what a transport needs on the broker.
 
 Names and arguments are nuropb 0.1.8's, read off a broker: a queue declared with anything else is
-refused with 406 beside an old peer. The type is told of each queue, for the broker compares a
-queue that is there with the virtual host's default_queue_type when it is not; "classic" and nothing
-are the same to it. Ours differ where no peer can notice: the response queue is
+refused with 406 beside an old peer. Every declaration names the queue's type, because without one
+the broker compares an existing queue with the virtual host's default_queue_type; of an existing
+queue, "classic" and no type are equal. Ours differ where no peer can notice: the response queue is
 exclusive, and the dead-letter queue has a name of its own and is durable.
 """
 

@@ -67,9 +67,9 @@ _verbose = False
 
 
 def verbose(value: bool | None = None) -> bool:
-    """Whether each message of the service queue is logged, at level DEBUG; True or False sets it.
+    """Return whether messages of the service queue are logged at DEBUG; True or False sets it.
 
-    What is logged are types and ids, never payloads.
+    The log shows types and ids, never payloads.
     """
     global _verbose  # noqa: PLW0603 - nuropb's switch is of the module
     if value is not None:
@@ -78,7 +78,7 @@ def verbose(value: bool | None = None) -> bool:
 
 
 class Owner(Protocol):
-    """What is asked of the transport that the callbacks belong to."""
+    """The part of RMQTransport that its callbacks use."""
 
     is_leader: bool
 
@@ -94,7 +94,7 @@ Metrics = Callable[[dict[str, Any]], None]
 
 
 class Callbacks:
-    """Between a transport's hooks and one program's message_callback.
+    """Connects a transport's hooks to a program's message_callback.
 
     `acknowledge` and `metrics`, where given, are called at each settlement.
     """
@@ -225,7 +225,7 @@ class Callbacks:
     def metadata(
         self, headers: Mapping[str, Any], correlation_id: str, trace_id: str | None, encrypted: bool
     ) -> dict[str, Any]:
-        """What a message comes with, beside itself."""
+        """Return the metadata of a message."""
         owner = self._owner
         if self._instance_id is None:  # it may be made by start()
             self._instance_id = owner.instance_id

@@ -99,12 +99,12 @@ class NuropbInterface(ABC):
 
     @property
     def connected(self) -> bool:
-        """Whether it is connected now."""
+        """True while it is connected."""
         raise NotImplementedError
 
     @property
     def is_leader(self) -> bool:
-        """Whether this instance leads its service."""
+        """True when this instance leads its service."""
         raise NotImplementedError
 
     def receive_transport_message(

@@ -33,7 +33,7 @@ _MAPPINGS: Final = (dict, Mapping)  # the quick answer first
 
 
 class Flow(Protocol):
-    """What is asked of the callbacks that a call belongs to."""
+    """The part of `Callbacks` that a call uses."""
 
     thread: int
 

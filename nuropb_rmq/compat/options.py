@@ -30,7 +30,7 @@ _CONFIGURED: Final = ("rpc_exchange", "events_exchange", "dl_exchange", "dl_queu
 
 
 class RabbitMQConfiguration(TypedDict):
-    """What rmq_configuration tells; default_ttl is in milliseconds."""
+    """The value of rmq_configuration; default_ttl is in milliseconds."""
 
     rpc_exchange: str
     events_exchange: str
@@ -46,7 +46,7 @@ class RabbitMQConfiguration(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a transport was constructed with, beside its settings."""
+    """The arguments of a transport that are no settings."""
 
     message_callback: MessageCallbackFunction
     encryptor: PayloadEncryptor | None
@@ -96,7 +96,7 @@ class PrivateSettings:
     _encryptor = _Setting(attrgetter("_given.encryptor"))
 
     is_leader: bool = True
-    """Told in the metadata of messages, and nothing else."""
+    """Reported in the metadata of messages; it has no other effect."""
 
     @property
     def _is_leader(self) -> bool:
@@ -108,9 +108,9 @@ class PrivateSettings:
 
 
 def options(default_ttl: object, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What RMQTransport is given, as settings of TransportConfig. Others are told, once.
+    """Convert RMQTransport's options to settings of TransportConfig; log unknown ones once.
 
-    As in nuropb every false value stands for the default, but a prefetch_count of 0. Raises
+    As in nuropb, every false value means the default, except a prefetch_count of 0. Raises
     NuropbConfigurationError.
     """
     stray = sorted(set(kwargs) - set(_OPTIONS))

@@ -134,7 +134,7 @@ class RMQAPI(NuropbInterface):
 
     @property
     def client_only(self) -> bool:
-        """Whether it serves nothing."""
+        """True when it serves nothing."""
         return self._client_only
 
     @property
@@ -144,7 +144,7 @@ class RMQAPI(NuropbInterface):
 
     @property
     def connected(self) -> bool:
-        """Whether connections, channels and consumers are up now."""
+        """True while connections, channels and consumers are up."""
         return self._transport.connected
 
     @property
@@ -179,10 +179,10 @@ class RMQAPI(NuropbInterface):
         rpc_response: bool = True,
         encrypted: bool = False,
     ) -> Any:
-        """What the service's method returns; with rpc_response=False the whole response.
+        """Call a method and return its result; with rpc_response=False, the whole response.
 
-        `ttl`, in milliseconds, is when it gives up, and the message expires (default_ttl). A method
-        whose description says that it requires encryption is called encrypted in any case.
+        `ttl`, in milliseconds, is the timeout and the message's expiration (default_ttl). A method
+        whose description says that it requires encryption is always called encrypted.
 
         Raises what Mesh.request() raises; with rpc_response=False errors are in the response.
         """
@@ -252,7 +252,7 @@ class RMQAPI(NuropbInterface):
         return (await find).known()
 
     async def requires_encryption(self, service_name: str, method_name: str) -> bool:
-        """Whether calls of this method must be encrypted; ValueError when there is no such."""
+        """Return whether calls of this method must be encrypted; ValueError if it is unknown."""
         described = await self.describe_service(service_name)
         method = described["methods"].get(method_name)
         if method is None:
@@ -260,7 +260,7 @@ class RMQAPI(NuropbInterface):
         return bool(method.get("requires_encryption"))
 
     async def has_public_key(self, service_name: str) -> bool:
-        """Whether the service can be called encrypted."""
+        """Return whether the service has a public key, so that calls can be encrypted."""
         await self.describe_service(service_name)
         return self._caller.has_public_key(service_name)
 

@@ -154,7 +154,7 @@ class RMQTransport(PrivateSettings):
 
     @property
     def connected(self) -> bool:
-        """Whether connections, channels and consumers are up now: not after stop_consuming()."""
+        """True while connections, channels and consumers are up; False after stop_consuming()."""
         transport = self._transport
         return transport.state.up and (transport.consuming or self._config.client_only)
 
@@ -357,7 +357,7 @@ class RMQTransport(PrivateSettings):
 
     @classmethod
     def metadata_metrics(cls, metadata: dict[str, Any]) -> None:
-        """Told of each message that is settled, when a subclass overrides it.
+        """Receive the metadata of each settled message; called only if a subclass overrides it.
 
         `metadata` has start_time and end_time (of time.time()), duration (seconds), service_name,
         instance_id, is_leader, client_only, nuropb_type, nuropb_version, correlation_id,

@@ -71,19 +71,19 @@ class TransportConfig:
     amqp_url: AmqpUrl = field(repr=False, compare=False)
     """As given; `broker` is what was read from it."""
     token_provider: TokenProvider | None = field(default=None, repr=False, compare=False)
-    """Gives an AccessToken, which is used in place of the password of amqp_url.
+    """Gives an AccessToken to use in place of the password of amqp_url.
 
-    It is asked at every login, and at 80 % of a token's life for the next one, which the broker is
-    told on the living connection. It has half of connect_timeout to answer in. When it fails, or
-    its token is refused, start() fails; later it is asked again, with pauses up to reconnect_cap:
-    for as long as it fails, and for 5 minutes of refusals."""
+    It is called at every login, and at 80 % of a token's life, to renew the token on the open
+    connection. It must answer within half of connect_timeout. When it fails, or the broker refuses
+    its token, start() fails. Later it is called again, with pauses up to reconnect_cap: for as
+    long as it fails, and for 5 minutes while its tokens are refused."""
     service_name: str
     instance_id: str | None = None
     """Unique among the instances of a service; None: made at start().
 
-    An id given here is a lock: at most one instance with it is connected, whatever was recovered,
-    for its response queue keeps its name. In a cluster with RabbitMQ 4.2 or later that queue stays
-    locked while the node is down that it was used on; see instance_retry."""
+    An id set here is a lock: at most one instance with it is connected, also after recoveries,
+    because its response queue keeps its name. In a cluster with RabbitMQ 4.2 or later that queue
+    stays locked while the node that it was used on is down; see instance_retry."""
     client_only: bool = False
     """A client has a response queue and nothing else; its bindings are not used."""
     rpc_exchange: str = DEFAULT_RPC_EXCHANGE
@@ -94,45 +94,45 @@ class TransportConfig:
     service_queue: str | None = None
     """None: nuropb-{service}-sq."""
     response_queue: str | None = None
-    """None: nuropb-{service}-{instance}-rq; after a recovery that cannot have that name, and when
-    instance_id is None, the last 8 digits of the instance are a number. A name given here is kept,
-    and locked as with an instance_id."""
+    """None: nuropb-{service}-{instance}-rq. When a recovery cannot have that name, and instance_id
+    is None, a counter replaces the last 8 digits of the instance. A name set here never changes,
+    and locks out a second instance, as an instance_id does."""
     rpc_bindings: Sequence[str] = ()
     """Routing keys on the RPC exchange, besides the service's name."""
     event_bindings: Sequence[str] = ()
     """Topics on the events exchange, with * and # as in AMQP."""
     queue_type: str = CLASSIC
-    """Of the service queue and the dead-letter queue: classic, as nuropb's, or quorum: in a
-    cluster it survives a node. All instances of a service must agree; an old peer cannot. A service
-    queue that is to be classic and is there as a quorum queue is used as it is, with a warning."""
+    """Type of the service queue and the dead-letter queue: classic, as in nuropb, or quorum, which
+    survives the loss of a cluster node. All instances of a service must agree; old peers know only
+    classic. An existing quorum service queue is used even with classic, with a warning."""
     delivery_limit: int | None = None
-    """Of a quorum queue: how often a message may be delivered once more before it goes to the
-    dead letters; None: the broker's own limit (20 since 4.0, none before). A lost connection, a
-    killed process and a channel that the broker closes count one for each message in hand. What
-    stop() gives back counts too, but not from RabbitMQ 4.3 on: before, leave room for restarts."""
+    """How often a quorum queue may redeliver a message before it goes to the dead letters; None:
+    the broker's own limit (20 since 4.0, none before). A lost connection, a killed process and a
+    channel that the broker closes count once for each message in hand. Before RabbitMQ 4.3, so
+    does every message that stop() gives back: leave room for restarts."""
     single_active_consumer: bool = False
     """One instance gets everything, and when it goes another takes over. With prefetch_count=1
     messages are handled in order. All instances must agree; an old peer cannot."""
     max_priority: int | None = None
-    """Lets the service queue know priorities of messages from 0 to this, at most 255; a few do. A
-    message of a higher one overtakes those that wait in the queue, not those that an instance has
-    taken (prefetch_count). None: priorities have no effect. Of classic queues only; all instances
-    must agree; an old peer cannot."""
+    """Highest message priority that the service queue knows, at most 255; a few levels are enough.
+    A message of higher priority overtakes those that wait in the queue, not those that an instance
+    has taken (prefetch_count). None: priorities have no effect. For classic queues only; all
+    instances must agree; old peers know no priorities."""
     prefetch_count: int = 32
     """Messages handled at a time; 0 is unlimited: all that waits is then taken into memory."""
     heartbeat: int = 10
     """Seconds; 0 turns heartbeats off, and then a silent peer is not noticed."""
     connect_timeout: float = 10.0
-    """For one attempt over all hosts, with TLS, login and the set-up of the session. For start()
-    as a whole: with both connections of a service, and what Mesh configures before."""
+    """Limits each attempt to connect: all hosts, TLS, login and setting up the session. Limits
+    start() as a whole, too: both connections of a service, and what Mesh configures first."""
     reconnect_cap: float = 5.0
     """The longest pause between two attempts to connect."""
     publish_timeout: float = 30.0
-    """Until a command, an event or an explicit send() must be confirmed by the broker."""
+    """How long to wait for the broker to confirm a command, an event or an explicit send()."""
     request_timeout: float = 30.0
-    """For an answer, where request() is given no timeout."""
+    """How long request() waits for an answer by default."""
     default_ttl: float = 43_200.0
-    """Expiration of commands, and of requests that send() and post() send, without their own."""
+    """Expiration of commands, and of requests sent by send() and post(), that set no ttl."""
     max_pending: int = 100_000
     """The most requests that may wait for their answers; PendingFullError beyond."""
     outbox_messages: int = 10_000
@@ -143,13 +143,13 @@ class TransportConfig:
     """How long a recovery waits for a virtual host or exchange that is missing to be made, or for
     the permission to enter the virtual host. start() does not wait for them."""
     exchange_check: float | None = 30.0
-    """Seconds, a fifth more or less, between two looks whether the exchanges exist; 0 or None: it
-    does not look. A look that the broker refuses is the last one."""
+    """Seconds, a fifth more or less, between checks that the exchanges exist; 0 or None: never
+    check. The checks end when the broker refuses one."""
     binding_renewal: float | None = 600.0
-    """Seconds, a fifth more or less, after which the bindings of the service queue are made once
-    more; 0 or None: only at start and recovery, and when an exchange was missing."""
+    """Seconds, a fifth more or less, between renewals of the service queue's bindings; 0 or None:
+    renew them only at start and recovery, and when an exchange was missing."""
     unknown_outcome_after: float = 30.0
-    """After a recovery: when requests whose answer may be lost give up."""
+    """How long after a recovery a request waits for an answer that may be lost."""
     handler_timeout: float = 1500.0
     """How long one handler may run, counted from the arrival of its message; one that never waits
     cannot be ended. Keep it under the broker's consumer_timeout (30 min)."""
@@ -161,15 +161,15 @@ class TransportConfig:
     max_json_depth: int = 100
     """Deeper nested bodies are refused, not parsed."""
     inherit_deadline: bool = True
-    """Whether a request made in a handler ends with the request that is being handled: its timeout
-    is at most what the caller's has left."""
+    """Limit the timeout of a request made in a handler to the time that the handled request has
+    left."""
     log_error_text: bool = True
-    """Whether the log shows the texts of errors that handlers raise. False: their classes and
-    frames alone, as always for messages that came encrypted."""
+    """Log the texts of errors that handlers raise. False: log only their classes and frames, as
+    always for messages that came encrypted."""
     persistent: frozenset[MessageType] = frozenset({MessageType.COMMAND, MessageType.EVENT})
     """The kinds of message that the broker writes to disk."""
     reply_to_pattern: str = r"nuropb-.*-rq"
-    """A regular expression; what matches it as a whole may be replied to."""
+    """A regular expression that a whole reply_to must match to be answered."""
     broker: Broker = field(init=False)
     """Read from amqp_url."""
 

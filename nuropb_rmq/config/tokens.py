@@ -1,4 +1,4 @@
-"""What is logged in with when a password does not last: access tokens, and who provides them."""
+"""Access tokens to log in with in place of a password, and the functions that provide them."""
 
 from __future__ import annotations
 

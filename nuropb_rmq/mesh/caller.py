@@ -125,7 +125,7 @@ class Caller:
         return await self.discovery.find(payload["service"], seconds("timeout", timeout))
 
     def has_public_key(self, service: str) -> bool:
-        """Whether the service has said what its public key is."""
+        """Return whether the service's public key is known."""
         return self._encryptor.has_public_key(service)
 
     def _check_key(self, service: str) -> None:

@@ -123,7 +123,7 @@ class Discovery:
         return task.result()
 
     async def key_has_changed(self, service: str, used: object, timeout: float) -> bool:
-        """Whether the service's public key is another than the `used` one; fetched if need be.
+        """Return whether the public key differs from the `used` one; fetch it if need be.
 
         Calls that failed together with this one may have fetched it already.
         """

@@ -50,11 +50,11 @@ class Mesh(Managed):
     instance_id: unique among the instances of a service; made at start() when it is None.
     event_bindings: topics for `_handle_event_`; those of @mesh_event are bound by themselves.
     prefetch_count: how many messages are handled at a time (32).
-    request_timeout: seconds that request() waits when it is not told (30).
-    configure: whether what is missing on the broker is made: by start() and recoveries the
-        exchanges and this service's dead-letter queue; by start() alone, where the user may, the
-        virtual host, but not with "exchanges". management_url: for the virtual host; derived from
-        amqp_url when it is None.
+    request_timeout: seconds that request() waits by default (30).
+    configure: make what is missing on the broker. start() and recoveries make the exchanges and
+        this service's dead-letter queue; start() also makes the virtual host, if the user may,
+        unless this is "exchanges".
+    management_url: the API for making the virtual host; derived from amqp_url when it is None.
     sync_in_threads: False runs synchronous methods on the event loop; see publish_to_mesh for one.
     log_error_text: False keeps the texts of errors that methods raise out of the log.
     key_uses, key_lifetime: how many messages to one service are encrypted with one key (1000), and
@@ -146,7 +146,7 @@ class Mesh(Managed):
 
     @property
     def error(self) -> NuropbTransportError | None:
-        """The trouble behind the state, when there is any; until a start() succeeds, its error."""
+        """The error behind the state, or None; after a failed start(), the error it raised."""
         return self._transport.error if self._not_started is None else self._not_started
 
     def _under_way(self) -> asyncio.Task[None] | None:
@@ -156,11 +156,11 @@ class Mesh(Managed):
         return None if stale else task
 
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
-        """Call `callback(state, error)` after every change; returns what ends that."""
+        """Call `callback(state, error)` after every change; return a function that stops it."""
         return self._transport.on_state_change(callback)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell `observer` of every message from now on; returns what ends that. See Observer."""
+        """Tell `observer` of every message from now on; return a function that stops it. See Observer."""
         return self._transport.observe(observer)
 
     async def wait_for(self, *states: State, timeout: float | None = None) -> State:
@@ -228,9 +228,9 @@ class Mesh(Managed):
     async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
         """Take nothing new, finish what is in hand for up to `grace` seconds, and close.
 
-        What was not finished goes back to the queue; a synchronous method that still runs in its
-        thread is left to end by itself, and the process ends after it. A stop() that is cancelled
-        goes on without whoever waited.
+        Unfinished messages go back to the queue. A synchronous method that still runs in its
+        thread is left to end by itself, and the process cannot end before it. Cancelling stop()
+        ends only the wait: the transport stops all the same.
         """
         grace = grace_period(grace)
         if (configuring := self._under_way()) is not None:
@@ -255,7 +255,7 @@ class Mesh(Managed):
         priority: int | None = None,
         encrypted: bool | None = None,
     ) -> Any:
-        """What the service's method returns.
+        """Call a method of a service and return its result.
 
         `timeout`, in seconds, is also the message's expiration (request_timeout). Cancelling
         forgets the call. `encrypted`: None encrypts when the method's description says that it
@@ -326,7 +326,7 @@ class Mesh(Managed):
     ) -> None:
         """Publish an event; returns when the broker has it. Nobody needs to listen.
 
-        Of the services that listen, `priority` has an effect for those with a max_priority.
+        `priority` has an effect only for listening services that have a max_priority.
         Raises what command() raises but NuropbNotDeliveredError and EncryptionError.
         """
         payload = payloads.event(topic, event, target=target, context=context, trace_id=trace_id)
@@ -337,9 +337,9 @@ class Mesh(Managed):
     async def describe_service(
         self, service_name: str, *, refresh: bool = False, timeout: float | None = None
     ) -> dict[str, Any]:
-        """A service's description: its methods, their parameters, its public key.
+        """Return a service's description: its methods, their parameters, its public key.
 
-        It is remembered, and fetched again with `refresh`; `timeout` is in seconds (60). Raises
+        Descriptions are cached; `refresh` fetches one anew. `timeout` is in seconds (60). Raises
         what request() raises.
         """
         within = DESCRIBE_WITHIN if timeout is None else seconds("timeout", timeout)
@@ -347,7 +347,7 @@ class Mesh(Managed):
         return description.known()
 
     async def requires_encryption(self, service_name: str, method_name: str) -> bool:
-        """Whether calls of this method must be encrypted.
+        """Return whether calls of this method must be encrypted.
 
         Raises NuropbValidationError when the service does not have it.
         """
@@ -358,7 +358,7 @@ class Mesh(Managed):
         return bool(method.get("requires_encryption"))
 
     async def has_public_key(self, service_name: str) -> bool:
-        """Whether the service can be called encrypted."""
+        """Return whether the service has a public key, so that calls can be encrypted."""
         await self.describe_service(service_name)
         return self._caller.has_public_key(service_name)
 

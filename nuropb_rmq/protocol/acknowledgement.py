@@ -1,4 +1,4 @@
-"""What becomes of a message that was handled: one table.
+"""Decide how a handled message is settled and answered: one table.
 
 A failed message is rejected, so that it reaches the dead-letter exchange, where an operator
 looks; a failed request is answered as well. "Call again" puts a request or command back once,
@@ -26,7 +26,7 @@ class Outcome(Enum):
 
 
 class Answer(Enum):
-    """What the requester is told."""
+    """The answer that the requester gets."""
 
     NOTHING = auto()
     OUTCOME = auto()
@@ -76,5 +76,5 @@ _TABLE = {
 
 
 def decide(kind: MessageType, outcome: Outcome, call_again_count: int) -> Decision:
-    """The decision for a message of the service queue; KeyError for a response, which has none."""
+    """Return the decision for a message of the service queue; KeyError for a response."""
     return _TABLE[kind, outcome, call_again_count > 0]

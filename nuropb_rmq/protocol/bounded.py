@@ -1,4 +1,4 @@
-"""What is remembered, up to a number."""
+"""A dict of bounded size."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ DEFAULT_DL_EXCHANGE: Final = "nuropb-dl-exchange"
 MAX_EXPIRATION: Final = 2**32 - 1
 """Milliseconds; the broker refuses a larger per-message TTL with 406."""
 MAX_SECONDS: Final = MAX_EXPIRATION // 1000
-"""The longest time that a message's expiration can say (49 days), and any setting."""
+"""The longest expiration of a message (49 days), and the limit of every time setting."""
 
 
 class MessageType(StrEnum):
@@ -152,7 +152,7 @@ class TransportRespondPayload(TypedDict):
 
 
 AcknowledgeAction = Literal["ack", "nack", "reject"]
-"""Done; call again, once; failed."""
+"""Done ("ack"); to be called again, once ("nack"); failed ("reject")."""
 MessageCompleteFunction = Callable[[list[TransportRespondPayload], AcknowledgeAction], None]
 MessageCallbackFunction = Callable[
     [TransportServicePayload, MessageCompleteFunction, dict[str, Any]], object

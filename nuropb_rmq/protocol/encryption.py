@@ -141,7 +141,7 @@ class Encryptor:
         return self._public_keys.get(service_name)
 
     def has_public_key(self, service_name: str) -> bool:
-        """Whether the service's public key is known."""
+        """Return whether the service's public key is known."""
         return service_name in self._public_keys
 
     def encrypt_payload(
@@ -227,7 +227,7 @@ class Encryptor:
         return plain
 
     def needs_private_key(self, payload: bytes, correlation_id: str | None = None) -> bool:
-        """Whether decrypting this costs an RSA private operation (about a millisecond).
+        """Return whether decrypting this takes an RSA private operation (about a millisecond).
 
         With the correlation id the answer is exact for responses of old peers too.
         """
@@ -240,9 +240,9 @@ class Encryptor:
             return wrapped not in self._unwrapped
 
     def forget(self, correlation_id: str, *, sent: bool = True, received: bool = True) -> None:
-        """Drop what is remembered of a call that gets no response, as `sent` or as `received`.
+        """Forget the key of a call that gets no response, as `sent` or as `received`.
 
-        For a request when it times out, a delivery that is not answered.
+        Call it when a request times out, or a delivery is not answered.
         """
         with self._lock:
             if sent:

@@ -1,9 +1,9 @@
 """Encryptors that are not ours: nuropb's, which its RMQAPI passes in, and what is made like it.
 
-nuropb's remembers a key by the correlation id and forgets it at the next use, whatever that is.
-A request that is delivered once more would be answered unreadably, and a call that is never
-answered be remembered for ever. So what it remembers is kept in step with the calls that are
-under way, through the two methods that every encryptor has.
+nuropb's encryptor keeps a key by the correlation id and forgets it at the next use of any kind. A
+redelivered request would get an answer that nobody can read, and the key of a call that is never
+answered would be kept for ever. So the keys that it keeps are held in step with the calls under
+way, through the two methods that every encryptor has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNREADABLE: Final = b"."
 
 
 class PayloadEncryptor(Protocol):
-    """What is asked of an encryptor; ours and nuropb's have it."""
+    """The two methods that every encryptor has: ours and nuropb's."""
 
     def encrypt_payload(
         self, payload: bytes, correlation_id: str, service_name: str | None = None

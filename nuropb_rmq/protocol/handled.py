@@ -48,7 +48,7 @@ class Handled(Protocol):
 
 
 class Told(Protocol):
-    """A message, as it is handled and as a record tells of it."""
+    """The part of a message that `Serving` uses: a `Message`, or RMQAPI's `_Received`."""
 
     @property
     def kind(self) -> MessageType: ...

@@ -1,4 +1,4 @@
-"""A message as a handler gets it, and what a handler's end is made into."""
+"""Messages as handlers get them, and the outcomes and errors that handlers end with."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Message:
         self.delivery = delivery
 
     def complete(self, outcome: Outcome, messages: Sequence[Mapping[str, Any]] = ()) -> bool:
-        """End the message now, while its handler goes on; what that returns does not count then.
+        """End the message now, while its handler goes on; the handler's result is then ignored.
 
-        `messages` are payloads of responses and events, published and confirmed before the message
-        is settled. For a handler that has more to do than its sender needs to wait for, and for
-        frameworks with callbacks of their own; others return their result. Returns False when the
-        message has come to its end already: its handler was too late, or it was completed before.
-        Call it in the thread of the event loop. What cannot be sent is logged, and the message
-        goes to the dead letters.
+        For handlers that work on after the sender has its answer, and for frameworks with their
+        own callbacks; other handlers return their result. `messages` are payloads of responses and
+        events, published and confirmed before the message is settled. If one cannot be sent, that
+        is logged, and the message goes to the dead letters. Returns False when the message has
+        ended already: its handler was too late, or completed it before. Call it in the thread of
+        the event loop.
         """
         return self.delivery.complete(outcome, messages)
 
@@ -61,7 +61,7 @@ class Message:
 
     @property
     def correlation_id(self) -> str:
-        """What its answer will carry."""
+        """The id that its answer carries, too."""
         return self._head.correlation_id
 
     @property
@@ -76,22 +76,22 @@ class Message:
 
     @property
     def encrypted(self) -> bool:
-        """Whether it came encrypted."""
+        """True when it came encrypted."""
         return self._head.encrypted
 
     @property
     def call_again_count(self) -> int:
-        """How often it was called again already."""
+        """Number of times that it has been called again."""
         return self._head.call_again_count
 
     @property
     def redelivered(self) -> bool:
-        """Whether the broker has delivered it before, to whomever."""
+        """True when the broker has delivered it before, here or to another instance."""
         return self._head.content.redelivered
 
     @property
     def headers(self) -> dict[str, Any]:
-        """Its headers, those that the protocol does not know among them."""
+        """All its headers, including those that the protocol does not know."""
         return self._head.headers
 
     def __repr__(self) -> str:
@@ -100,7 +100,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a handler may return to decide everything itself.
+    """A handler's result that sets the outcome and the messages to publish.
 
     `messages` are payloads of responses and events; they are published, and confirmed, before
     the message is settled. A plain return value stands for Completion(DONE, [its response]).

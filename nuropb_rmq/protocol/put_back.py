@@ -1,7 +1,7 @@
 """A message that is put back into a service queue, and how one that was put back came at first.
 
-Whatever is put back (a call-again, a dead letter) is published with our own rights. So what would
-make the broker do more with it than fill that queue is taken out.
+A message that is put back (a call-again, a dead letter) is published with our own permissions. So
+headers that would make the broker route it anywhere else are removed.
 """
 
 from __future__ import annotations

@@ -155,9 +155,9 @@ class Head:
 
     @property
     def call_again_count(self) -> int:
-        """How often it was called again already.
+        """Number of times that it has been called again.
 
-        What was is put back by the default exchange; on another message the header says nothing.
+        0 unless it came by the default exchange, as call-agains do: other senders could forge it.
         """
         return 0 if self.content.route[0] else self.shape.call_again_count
 

@@ -2,9 +2,9 @@
 
 NaN and infinities are written as Python's json does.
 
-orjson encodes where it is installed, what it certainly makes the same of as Python's json. It does
-not decode: it makes floats of long integers, and to look for these takes half of what it saves,
-or more.
+Where orjson is installed, it encodes the payloads for which its output is sure to equal json's. It
+never decodes: it turns long integers into floats, and looking for these would cost half of the
+time that it saves, or more.
 """
 
 from __future__ import annotations

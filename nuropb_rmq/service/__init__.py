@@ -1,1 +1,1 @@
-"""What a service object publishes, and how a call of it runs; knows no broker."""
+"""Publish the methods of a service object, and run calls of them; knows no broker."""

@@ -1,6 +1,6 @@
-"""Type hints → what checks values of JSON for them, and converts them.
+"""Make a converter for each type hint: it checks a JSON value and converts it.
 
-All is made once, when a service is made: a call then runs closures (`nuropb_rmq.service.checks`).
+Converters are made once, with the service: a call only runs closures (`nuropb_rmq.service.checks`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a service says about its methods, and what a method gets to know about its call.
+"""Decorators for a service's methods, and the context that a method gets of its call.
 
 What the decorators say is left on the functions, as attributes (`nuropb_rmq.service.marks`).
 """
@@ -54,7 +54,7 @@ class NuropbContextManager:
 
     @property
     def user_claims(self) -> Any:
-        """What authorize_func returned; None without one."""
+        """The claims that authorize_func returned; None without one."""
         return self._user_claims
 
     @user_claims.setter
@@ -81,8 +81,8 @@ class NuropbContextManager:
     def sender(self) -> str | None:
         """The response queue of the caller, `nuropb-{service}-{instance_id}-rq`, as it says itself.
 
-        None for events, and when the method was called directly. Nobody has checked it: who may do
-        what is for authorize_func to decide.
+        None for events, and when the method was called directly. It is not verified: authorize
+        callers with authorize_func instead.
         """
         return None if self._handled is None else self._handled.sender or None
 
@@ -104,7 +104,7 @@ class NuropbContextManager:
         return {"error": type(self._exception).__name__, "description": str(self._exception)}
 
     def add_event(self, event: dict[str, Any], *, with_token: bool = False) -> None:
-        """Publish this when the method has succeeded, and before its caller is told so.
+        """Publish an event once the method has succeeded, before its answer is sent.
 
         An event that cannot be delivered makes the call fail, as an error of the method would; an
         event may be published twice, as a message may be handled twice. `event` has the keys
@@ -197,19 +197,19 @@ def publish_to_mesh(
     description: str | None = ABSENT,
     in_thread: bool = ABSENT,
 ) -> Any:
-    """Say how a service's method is published; public methods are published without it, too.
+    """Set how a service publishes a method; public methods are published without it, too.
 
-    hide_method (False): not described and not callable. authorize_func (None): called with
-    `context[context_token_key]` ("Authorization"), where the method runs; returning None (or False)
-    refuses the call with NuropbAuthorizationError; it is asked for a handler of events, too: what
-    is refused is dead-lettered. requires_encryption (False): a call in plain is refused.
-    description: instead of the docstring. in_thread (True): False runs a synchronous method on the
+    hide_method (False): neither describe the method nor let it be called. authorize_func (None):
+    called with `context[context_token_key]` ("Authorization"), where the method runs; returning
+    None (or False) refuses the call with NuropbAuthorizationError. It guards handlers of events,
+    too: a refused event is dead-lettered. requires_encryption (False): refuse unencrypted calls.
+    description: replaces the docstring. in_thread (True): False runs a synchronous method on the
     event loop, which saves a thread switch when it is quick; RMQAPI always does.
 
-    Used twice on one method, both count. A method that overrides one with authorize_func or
-    requires_encryption must say these again: authorize_func=None and requires_encryption=False
-    drop them. Raises TypeError when authorize_func can decide nothing, and when a second use says
-    something else than the first.
+    Two uses on one method add up. A method that overrides one with authorize_func or
+    requires_encryption must repeat them; authorize_func=None and requires_encryption=False drop
+    them. Raises TypeError when authorize_func cannot decide anything, and when a second use
+    contradicts the first.
     """
     if authorize_func is not ABSENT and authorize_func is not None:
         if not callable(authorize_func):
@@ -308,10 +308,10 @@ def nuropb_context(
 def mesh_event(*topics: str) -> Callable[[_F], _F]:
     """Make a method the handler of events on these topics, with * and # as in AMQP.
 
-    It gets those of `topic`, `event`, `target` and `context` that it has parameters for. The
-    topics become bindings of the service's queue. The method cannot be requested or commanded.
-    Used twice, both count. A binding outlives its handler, for another instance may still want the
-    topic: events that nothing here handles are named in a WARNING, and dead-lettered. Unbind it.
+    It gets those of `topic`, `event`, `target` and `context` that it has parameters for, and cannot
+    be called by requests or commands. Its topics become bindings of the service's queue; two uses
+    add up. Bindings outlive the handler, because another instance may still need them. Unbind a
+    topic that has no handler left: its events are dead-lettered, with a WARNING.
     """
     if not topics or not all(isinstance(topic, str) and topic for topic in topics):
         raise TypeError('mesh_event: topics are needed, as in @mesh_event("orders.*")')

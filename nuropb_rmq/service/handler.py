@@ -1,4 +1,4 @@
-"""A message to a service → the method or handlers that it is for, and what comes of it."""
+"""Run the method or the event handlers that a message is for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the decorators leave on a method, and how it is read: for a service, and for a direct call.
+"""Read the attributes that decorators set on a method, for a service and for a direct call.
 
 They leave attributes with nuropb's names, so a class that was decorated with nuropb's own
 decorators is read in the same way. Decorators may stand above each other, in any order and with

@@ -1,4 +1,4 @@
-"""The name that was meant: for whoever has misspelt one."""
+"""Suggest the name that a misspelt one was meant to be."""
 
 from __future__ import annotations
 

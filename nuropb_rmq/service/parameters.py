@@ -23,7 +23,7 @@ _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KE
 
 
 class Unfit(Exception):  # noqa: N818 - it does not leave the making of a service
-    """The parameters of a method are none that a caller could give; its text names the one."""
+    """A method has a parameter that no caller could give; the text names it."""
 
 
 class Parameters:

@@ -1,4 +1,4 @@
-"""Type hints as they are told: in a description, in errors; and what is wrong with a value."""
+"""Type hints in words, for descriptions and errors, and the errors of values that do not fit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Mismatch(Exception):  # noqa: N818 - it does not leave the check of a call
         return Mismatch(*((step + path, what) for path, what in self.problems), more=self.more)
 
     def told(self, where: str) -> str:
-        """For the caller; `where` is what the value is called, if it is called anything."""
+        """Return the problems as text for the caller; `where` is the name of the value, or ""."""
         told = "; ".join(
             f"{(where + path).removeprefix('.')}: {what}" for path, what in self.problems
         )

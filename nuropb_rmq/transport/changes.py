@@ -14,7 +14,7 @@ class Changes:
         self._waiters: list[asyncio.Future[None]] = []
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until it holds; it is looked at now, and after each call of `wake`."""
+        """Wait until `condition` holds; check it now, and after each call of `wake`."""
         while not condition():
             waiter = self._loop.create_future()
             self._waiters.append(waiter)

@@ -172,7 +172,7 @@ class Delivery:
         self.content = content
 
     def expect(self) -> OnDone:
-        """Wait for an answer to be confirmed; its outcome is told to what is returned."""
+        """Wait for one more answer to be confirmed; return the callback for its outcome."""
         self._outstanding += 1
         return self._answered
 

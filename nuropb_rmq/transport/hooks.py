@@ -1,4 +1,4 @@
-"""Where another surface than Transport's own takes part in the flow; `None` costs nothing."""
+"""Hooks by which another surface (`compat`) takes part in a Transport; `None` costs nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Hooks"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """What a surface above asks of a transport. None of these may raise, unless they say so."""
+    """Values and functions that a surface above gives a transport; none may raise, unless noted."""
 
     instance_id: str = ""
     """Used when the configuration has none: made for this process, and known before start()."""
@@ -26,9 +26,9 @@ class Hooks:
     settler: Settler | None = None
     """Settles deliveries."""
     on_response: OnResponse | None = None
-    """Told of responses to posted requests, of further ones too while their time is not over."""
+    """Called with each response to a posted request, also a second one, until its timeout."""
     on_failure: OnFailure | None = None
-    """Told of posted requests that get no response."""
+    """Called with each posted request that gets no response."""
     encode: Encode = encode
     """Makes bodies of payloads; by nuropb's rules for values unless it is another."""
     steps: Steps | None = None

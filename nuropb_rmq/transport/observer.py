@@ -61,7 +61,7 @@ class Observer:
 
 
 class Observers:
-    """Those of one transport. Whoever has something to tell asks `active` first."""
+    """The observers of one transport. Check `active` before calling `tell` or `sent`."""
 
     __slots__ = ("_all", "_failed", "_lost_at", "active")
 

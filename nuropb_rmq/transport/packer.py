@@ -198,9 +198,9 @@ class Outbound:
     def call_again(self, head: Head, on_done: OnDone, *, held: float) -> None:
         """Put a message back into its service queue once more, as it came, with its count.
 
-        `held`: for how many seconds it was here. What it expires after goes on: without that its
-        requester would have given up long before it is handled. How long it was in the queue
-        before is not known, so it may live for that much longer.
+        `held`: seconds that it was here. They count against its expiration: else it could be
+        handled long after its requester gave up. How long it was in the queue before is not known,
+        so it may live for that much longer.
 
         It waits for the broker up to its expiry, past the bounds of the outbox, and is written
         again when its channel dies before the confirm, all as a reply: the delivery that it stands

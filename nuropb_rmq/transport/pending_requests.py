@@ -51,7 +51,7 @@ class Pending(ABC):
         self.message: Outgoing | None = None
 
     def published(self, error: NuropbException | None) -> None:
-        """What became of the request's own message; a lost confirm does not end the waiting."""
+        """Note the outcome of publishing the request; a lost confirm does not end the waiting."""
         if isinstance(error, NuropbOutcomeUnknownError):
             self.exposed = True
         elif error is not None:

@@ -1,4 +1,4 @@
-"""What was handed over to be sent, by those who do not wait: confirmations and posted requests."""
+"""Send messages that nobody has to wait for: confirmations and posted requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .pending_requests import OnResponse, Pending, Replies
 logger = logging.getLogger("nuropb_rmq.transport")
 
 OnFailure = Callable[["PostedRequest", NuropbException], None]
-"""Told of each posted request that gets no response; it must not raise."""
+"""Called with each posted request that gets no response; it must not raise."""
 
 
 class Confirmation(Ignorable[None]):

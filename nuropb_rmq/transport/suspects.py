@@ -1,9 +1,9 @@
-"""Messages that may be what ends their process are handled alone.
+"""Handle messages that may crash their process one at a time.
 
-A quorum queue counts how often a message came back because whoever had it in hand was lost. When a
-message kills its process, that is counted for all that were in hand with it, and at the delivery
-limit they are dead letters, too. So from a certain count on messages are handled one at a time:
-those that are innocent are settled, and the one that is not is lost alone.
+A quorum queue counts how often a message came back because its consumer was lost. When a message
+kills its process, that counts for all messages in hand, and at the delivery limit they all become
+dead letters. So from a certain count on messages are handled one at a time: the innocent ones are
+settled, and only the one that crashes the process is lost.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class Transport(Managed):
 
     @property
     def consuming(self) -> bool:
-        """Whether it takes what arrives while it is connected: until stop_consuming()."""
+        """True until stop_consuming(): messages are taken whenever it is connected."""
         return self._serving
 
     @property
@@ -121,15 +121,15 @@ class Transport(Managed):
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Messages of the response queue that were not used since start(), by reason."""
+        """Number of messages of the response queue dropped since start(), by reason."""
         return dict(self._replies.dropped) if self._links else {}
 
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
-        """Call `callback(state, error)` after every change; returns what ends that."""
+        """Call `callback(state, error)` after every change; return a function that stops it."""
         return self._life.on_change(callback)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell `observer` of every message from now on; returns what ends that."""
+        """Tell `observer` of every message from now on; return a function that stops it."""
         return self._observers.add(observer)
 
     async def wait_for(self, *states: State, timeout: float | None = None) -> State:
@@ -145,8 +145,8 @@ class Transport(Managed):
     async def start(self, *, deadline: float | None = None) -> None:
         """Connect, declare and consume; returns when it serves, within connect_timeout.
 
-        A locked response queue has instance_retry more; what failed is closed within 2 s.
-        `deadline`, in loop time: when connect_timeout is over, which has begun already.
+        Waits up to instance_retry longer for a locked response queue; on failure, closes within
+        2 s. `deadline`, in loop time: the end of a connect_timeout that the caller has begun.
 
         Raises a NuropbTransportError: BrokerUnreachableError, BrokerAuthenticationError,
         ServiceNotConfigured (virtual host or exchange missing), InstanceInUseError,
@@ -212,9 +212,9 @@ class Transport(Managed):
     async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
         """Stop consuming, finish what is in hand for up to `grace` seconds, and close.
 
-        What was not begun goes back to the queue at once, and what was not finished after the
-        grace period. Done within that and 5 seconds, whatever the broker does. Calling it again
-        waits for the same end, and so does who is cancelled: the transport stops all the same.
+        Messages that were not begun go back to the queue at once, unfinished ones after the grace
+        period. Returns within `grace` + 5 seconds, whatever the broker does. A second call waits
+        for the same end. Cancelling a call ends only its wait: the transport stops all the same.
         Raises NuropbTransportError in a loop other than start()'s.
         """
         grace = grace_period(grace)
@@ -246,8 +246,8 @@ class Transport(Managed):
     async def stop_consuming(self) -> None:
         """Take nothing more from the service queue until the next start().
 
-        What is in hand is finished; sending, and responses, go on. What arrived and was not begun
-        goes back to the queue.
+        Running handlers finish; sending and responses go on. Messages that have arrived and were
+        not begun go back to the queue.
         """
         self.leave_closed_loop()
         self._life.check_home()
