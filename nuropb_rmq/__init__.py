@@ -358,12 +358,15 @@ _HOMES = {
     ),
     "transport.transport": ("Transport",),
 }
+_MODULES = frozenset({"config", "exceptions", "mesh", "protocol", "transport"})  # public ones
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 if not TYPE_CHECKING:  # else every name would be one
 
     def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
         module = _HOME_OF.get(name)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from . import frames
@@ -75,7 +76,10 @@ class Outflow:
         self._frames.clear()
         self._size = 0
         if self.transport is not None and not self._ended:
-            self.transport.write(data)
+            # RuntimeError: aiormq, cancelled in the same turn, has said that nothing more comes
+            # (write_eof()), so nobody reads this any more.
+            with suppress(RuntimeError):
+                self.transport.write(data)
 
     def _look_first(self) -> None:
         """The loop stood still: read what has arrived, the end of the connection perhaps.

@@ -94,7 +94,7 @@ class Publisher:
         Raises what publish() raises.
         """
         message.on_done = on_done
-        if self._answerable:
+        if self._answerable and not self._held:  # else it would go before those
             self._publish(message, admitted=False)
         elif self._closed is not None:
             raise self._closed

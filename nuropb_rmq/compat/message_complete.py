@@ -11,7 +11,7 @@ from threading import get_ident
 from typing import Any, Final, Protocol
 
 from ..amqp.settlement import Settlement
-from ..exceptions import NuropbException, NuropbValidationError
+from ..exceptions import NuropbValidationError
 from ..protocol import payloads, writer
 from ..protocol.acknowledgement import Outcome
 from ..protocol.constants import AcknowledgeAction, TransportRespondPayload
@@ -122,7 +122,7 @@ class ServiceCall:
         self.stage = COMPLETE
         try:
             outcome, answers = _ending(message, response_messages, acknowledgement)
-        except NuropbException as error:
+        except Exception as error:  # noqa: BLE001 - it is given whatever a program makes
             logger.error(  # noqa: TRY400 - it is an answer to the program, and needs no traceback
                 "message_complete of %s %s: %s; the message counts as failed",
                 message.kind.value,

@@ -1,3 +1,8 @@
 """Settings, where the broker is, and access tokens; checked when they are made."""
 
+from .address import AmqpUrl as AmqpUrl
+from .address import Broker as Broker
+from .address import TLSConfig as TLSConfig
+from .settings import CLASSIC as CLASSIC
+from .settings import QUORUM as QUORUM
 from .settings import TransportConfig as TransportConfig

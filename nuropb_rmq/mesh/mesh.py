@@ -160,7 +160,7 @@ class Mesh(Managed):
         return self._transport.on_state_change(callback)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell `observer` of every message from now on; return a function that stops it. See Observer."""
+        """Tell `observer` of every message from now on; return a function that stops it."""
         return self._transport.observe(observer)
 
     async def wait_for(self, *states: State, timeout: float | None = None) -> State:

@@ -22,8 +22,6 @@ MAX_ERROR = 65_536
 _MOST_LEAVES = 20
 """Members of an exception group that are told."""
 
-Handler = Callable[["Message"], Awaitable[Any]]
-
 
 class Delivered(Protocol):
     """The delivery of a message (`transport.delivery.Delivery`)."""
@@ -37,7 +35,7 @@ class Message:
 
     __slots__ = ("_head", "delivery", "payload")
 
-    def __init__(self, head: Head, payload: dict[str, Any], delivery: Delivered) -> None:
+    def __init__(self, head: Head, payload: dict[str, Any], delivery: Delivered | None) -> None:
         self._head = head
         self.payload = payload
         self.delivery = delivery
@@ -52,7 +50,7 @@ class Message:
         ended already: its handler was too late, or completed it before. Call it in the thread of
         the event loop.
         """
-        return self.delivery.complete(outcome, messages)
+        return self.delivery is not None and self.delivery.complete(outcome, messages)
 
     @property
     def kind(self) -> MessageType:
@@ -96,6 +94,9 @@ class Message:
 
     def __repr__(self) -> str:
         return f"<Message {self.kind.value} {self.correlation_id}>"  # a payload may be secret
+
+
+Handler = Callable[[Message], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)

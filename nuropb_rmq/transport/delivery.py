@@ -53,7 +53,7 @@ class Owner(Protocol):
     """The dispatcher that a delivery belongs to."""
 
     def settled(self, work: Delivery, settlement: Settlement | None) -> None:
-        """A delivery has come to its end."""
+        """A delivery has come to its end, with what was written for it, if anything was."""
 
     def gives_up(self, work: Delivery) -> bool:
         """Return whether the handler of this delivery is cancelled by the transport."""
@@ -218,16 +218,18 @@ class Delivery:
         if self._done:
             return
         self._done = True
+        written = False
         try:
             if settlement is not None:
                 if self.settler is None:
-                    self._consumer.settle(self.content, settlement)
+                    written = self._consumer.settle(self.content, settlement)
                 else:
                     self.settler(self, settlement)
+                    written = not self.stale
         finally:
             # Tasks that its handler has started may hold it for long: they inherit its trace id.
             self.content.body = b""
-            self._owner.settled(self, settlement)
+            self._owner.settled(self, settlement if written else None)
 
     def write(self, settlement: Settlement) -> bool:
         """Tell the broker; False when the channel is gone. For a settler, once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from threading import get_ident
 from time import monotonic
 from typing import Any, Final
 
@@ -101,6 +102,8 @@ class Dispatcher:
         self._cancelling = False
         self._shutting_down = shutting_down
         self._stop_watching = stalls.watch()
+        self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
 
     # -- deliveries -------------------------------------------------------------------------
 
@@ -153,9 +156,12 @@ class Dispatcher:
     def settled(self, work: Delivery, settlement: Settlement | None) -> None:
         """A delivery has come to its end."""
         del self._in_hand[work]
-        if self._observers.active and settlement is not None:
-            self._observers.tell(Observer.settled, work.message, settlement)
         self._changes.wake()
+        if settlement is not None:
+            message = work.message
+            message.delivery = None  # a circle would wait for the garbage collector
+            if self._observers.active:
+                self._observers.tell(Observer.settled, message, settlement)
 
     # -- one delivery, top to bottom --------------------------------------------------------
 
@@ -291,6 +297,11 @@ class Dispatcher:
         self, work: Delivery, outcome: Outcome, messages: Sequence[Mapping[str, Any]]
     ) -> None:
         """End a delivery at once, while its handler goes on; see Message.complete."""
+        if get_ident() != self._thread and not self._runs_here():
+            raise NuropbTransportError(
+                "complete(): called outside of the event loop's thread; use "
+                "loop.call_soon_threadsafe(message.complete, outcome, messages)"
+            )
         try:
             self._conclude(work, outcome, messages)
         except Exception as e:  # noqa: BLE001 - as in _dispatch: the caller is anybody
@@ -330,6 +341,13 @@ class Dispatcher:
             work.settlement = REJECT
             self._answers.publish(work, messages)
         work.published()
+
+    def _runs_here(self) -> bool:
+        """Return whether the loop has gone on in this thread."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
         """An answer or event could not be delivered; see Answers.undelivered."""

@@ -37,8 +37,8 @@ class Observer:
 
     `Transport.observe()` and `Mesh.observe()` take one. Methods are called in the thread of the
     event loop, in the middle of the work: be quick, and wait for nothing. An exception is logged,
-    once for each method, and stops no message. A message that could not be read has an empty
-    payload.
+    once for each method, and stops no message. A message that was not read has an empty payload:
+    it could not be, or it had expired.
     """
 
     def sent(self, message: SentMessage) -> None:
@@ -51,49 +51,63 @@ class Observer:
         """A message of the service queue was read, and its handler is about to begin."""
 
     def handled(self, message: Message, outcome: Outcome, seconds: float) -> None:
-        """The handler ended, or completed its message."""
+        """The handler ended, or completed its message; its answer may still fail to be sent."""
 
     def settled(self, message: Message, settlement: Settlement) -> None:
-        """A message was acknowledged, rejected or given back. A rejected one is a dead letter."""
+        """A message was acknowledged, rejected (a dead letter then) or given back, on its channel.
+
+        A message that is called again is acknowledged. What a lost channel or stop() gives back is
+        not told.
+        """
 
     def reconnected(self, seconds: float) -> None:
         """Everything is back, so long after a connection was lost."""
 
 
-class Observers:
-    """The observers of one transport. Check `active` before calling `tell` or `sent`."""
+class _Entry:
+    """An observer, and which of its methods were reported to fail."""
 
-    __slots__ = ("_all", "_failed", "_lost_at", "active")
+    __slots__ = ("failed", "observer")
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+        self.failed: set[str] = set()
+
+
+class Observers:
+    """Those of one transport. Whoever has something to tell asks `active` first."""
+
+    __slots__ = ("_entries", "_lost_at", "active")
 
     def __init__(self) -> None:
-        self._all: list[Observer] = []
-        self._failed: set[tuple[Observer, str]] = set()
+        self._entries: list[_Entry] = []
         self._lost_at = 0.0
         self.active = False
 
     def add(self, observer: Observer) -> Callable[[], None]:
         """Tell this one, too, until the function that is returned is called."""
-        self._all.append(observer)
+        entry = _Entry(observer)
+        self._entries.append(entry)
         self.active = True
 
         def remove() -> None:
-            if observer in self._all:
-                self._all.remove(observer)
-            self.active = bool(self._all)
+            if entry in self._entries:
+                self._entries.remove(entry)
+            self.active = bool(self._entries)
 
         return remove
 
     def tell(self, method: Callable[..., None], *what: object) -> None:
-        """Call a method of Observer on each of them."""
+        """Call a method of Observer on each of them; it never raises."""
         name = method.__name__
-        for each in tuple(self._all):
+        for entry in tuple(self._entries):
             try:
-                getattr(each, name)(*what)
-            except Exception as e:  # noqa: BLE001 - a program's own, and no message may suffer
-                if (each, name) not in self._failed:
-                    self._failed.add((each, name))
-                    what_failed = f"{type(each).__name__}.{name}"
-                    report(logger, logging.ERROR, e, "observer %s failed (said once)", what_failed)
+                getattr(entry.observer, name)(*what)
+            except BaseException as e:  # noqa: BLE001 - a program's own, and no message may suffer
+                if name not in entry.failed:
+                    entry.failed.add(name)
+                    whose = f"{type(entry.observer).__name__}.{name}"
+                    report(logger, logging.ERROR, e, "observer %s failed (said once)", whose)
 
     def state_changed(self, state: State, _: NuropbTransportError | None) -> None:
         """Tell of a return, when the state was RECOVERING before."""
@@ -104,12 +118,18 @@ class Observers:
             if state.up:
                 self.tell(Observer.reconnected, seconds)
 
-    def sent(self, message: SentMessage, on_done: OnDone) -> OnDone:
-        """Tell of a message that is published; returns what is to be told of its outcome."""
+    def publish(
+        self, message: SentMessage, on_done: OnDone, publish: Callable[[OnDone], None]
+    ) -> None:
+        """Publish a message, telling of it before, and of its outcome; raises as `publish` does."""
         self.tell(Observer.sent, message)
 
         def done(error: NuropbException | None) -> None:
             self.tell(Observer.confirmed, message, error)
             on_done(error)
 
-        return done
+        try:
+            publish(done)
+        except NuropbException as e:
+            self.tell(Observer.confirmed, message, e)
+            raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ..amqp.outgoing import OnDone, Outgoing
@@ -182,14 +183,16 @@ class Outbound:
     def publish(self, message: Outgoing, on_done: OnDone) -> None:
         """Publish what was packed, of any kind; see Publisher.publish."""
         if isinstance(about := message.about, SentMessage):
-            on_done = self._observers.sent(about, on_done)
-        self._publisher.publish(message, on_done)
+            self._observers.publish(about, on_done, partial(self._publisher.publish, message))
+        else:
+            self._publisher.publish(message, on_done)
 
     def request(self, message: Outgoing, on_done: OnDone) -> None:
         """Publish a request whose response is waited for; see Publisher.request."""
         if isinstance(about := message.about, SentMessage):
-            on_done = self._observers.sent(about, on_done)
-        self._publisher.request(message, on_done)
+            self._observers.publish(about, on_done, partial(self._publisher.request, message))
+        else:
+            self._publisher.request(message, on_done)
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
         """Settle a message that nobody waits for any more; see Publisher.discard."""

@@ -22,8 +22,8 @@ STALLED_FOR: Final = 1.0
 BEAT: Final = 0.25
 """Seconds between two signs of life of the loop, and between two looks at it."""
 
-_DISPATCHER: Final = f"{__package__}.dispatcher"
-_OURS: Final = f"{__package__}."
+_DISPATCHER: Final = "nuropb_rmq.transport.dispatcher"
+_OURS: Final = "nuropb_rmq."
 _LOOPS: Final = ("asyncio.", "uvloop", "selectors", "contextvars")
 
 _watches: dict[asyncio.AbstractEventLoop, _Watch] = {}

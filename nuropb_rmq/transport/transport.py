@@ -238,9 +238,8 @@ class Transport(Managed):
 
     async def _drain(self) -> None:
         await self.stop_consuming()
-        if (dispatcher := self._dispatcher) is not None:
-            dispatcher.stop_taking()
-            await dispatcher.drained()
+        if self._dispatcher is not None:
+            await self._dispatcher.drained()
         await self._publisher.flushed()
 
     async def stop_consuming(self) -> None:
@@ -254,6 +253,8 @@ class Transport(Managed):
         self._serving = False
         for link in () if self.state.over else self._links:
             await link.stop_consuming()
+        if self._dispatcher is not None:
+            self._dispatcher.stop_taking()
 
     def leave_closed_loop(self) -> None:
         """Drop what belongs to a loop that was closed before stop(): start() begins anew."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -10,13 +12,17 @@ from nuropb_rmq import (
     Message,
     NuropbException,
     NuropbNotDeliveredError,
+    NuropbTransportError,
     Observer,
+    OutboxFullError,
     Outcome,
     SentMessage,
     Settlement,
+    State,
+    TransportClosedError,
 )
 
-from ..faults.proxy import Proxy
+from ..faults.proxy import Proxy, Wire
 from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
 
 
@@ -112,6 +118,79 @@ async def test_what_an_observer_raises_stops_nothing(
     assert caplog.text.count("Fails.sent failed") == 2, "each side once"
     assert "Fails.settled failed" in caplog.text
     caplog.clear()
+
+
+@dataclass
+class Unhashable(Fails):
+    """As a dataclass is, unless it says otherwise."""
+
+    of: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+
+    def confirmed(self, message: SentMessage, error: NuropbException | None) -> None:
+        raise SystemExit
+
+
+async def test_nothing_that_an_observer_is_or_raises_leaves_a_message_open(mesh: Mesh) -> None:
+    service, client = await mesh.service(Recorder()), await mesh.client()
+    service.observe(Unhashable())
+    client.observe(Unhashable())
+    for n in range(2):
+        assert result_of(await client.request(request(n=n))) == {"n": n}
+        await client.send(command(n=n))
+    await service.stop()
+    assert client.pending == 0
+
+
+async def test_a_message_that_is_refused_at_once_has_an_outcome_too(mesh: Mesh) -> None:
+    async with Proxy(mesh.url) as proxy:
+        client = await mesh.client(amqp_url=proxy.url, outbox_messages=1)
+        notes = Notes()
+        client.observe(notes)
+        proxy.set(Wire.REFUSE)
+        proxy.reset()
+        await client.wait_for(State.RECOVERING, timeout=10)
+        waits = client.post({**command(n=1), "correlation_id": "waits"})
+        with pytest.raises(OutboxFullError):
+            client.post({**command(n=2), "correlation_id": "refused"})
+        assert notes.of["refused"][-1] == ("confirmed", "OutboxFullError")
+        await client.stop(grace=0)
+        with pytest.raises(TransportClosedError):
+            await waits
+        assert notes.of["waits"][-1] == ("confirmed", "TransportClosedError")
+
+
+async def test_a_handled_message_is_freed_at_once(mesh: Mesh) -> None:
+    """Nothing of it waits for the garbage collector."""
+
+    async def handler(message: Message) -> None:
+        """It keeps nothing."""
+
+    await mesh.service(handler)
+    client = await mesh.client()
+    gc.collect()
+    gc.disable()
+    try:
+        for n in range(10):
+            await client.request(request(n=n))
+        await eventually(lambda: not any(isinstance(each, Message) for each in gc.get_objects()))
+    finally:
+        gc.enable()
+
+
+async def test_a_message_is_completed_in_its_loops_thread_only(mesh: Mesh) -> None:
+    refused: list[BaseException] = []
+
+    async def handler(message: Message) -> str:
+        try:
+            await asyncio.to_thread(message.complete, Outcome.DONE)
+        except NuropbTransportError as e:
+            refused.append(e)
+        return "done"
+
+    await mesh.service(handler)
+    client = await mesh.client()
+    assert result_of(await client.request(request(n=1))) == "done"
+    assert "call_soon_threadsafe" in str(refused[0])
 
 
 async def test_a_return_is_told_once(mesh: Mesh) -> None:

@@ -66,12 +66,13 @@ def test_nodes_for_tests_load_nothing_of_the_rest() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "from nuropb_rmq.transport import Transport",
+        "from nuropb_rmq.transport import DEFAULT_GRACE, Transport",
         "from nuropb_rmq.mesh import Mesh",
-        "from nuropb_rmq.config import TransportConfig",
-        "from nuropb_rmq.protocol import NUROPB_VERSION, MessageType",
+        "from nuropb_rmq.config import QUORUM, AmqpUrl, Broker, TLSConfig, TransportConfig",
+        "from nuropb_rmq.protocol import HEADER_TYPE, NUROPB_VERSION, MessageType, new_id",
+        "import nuropb_rmq; nuropb_rmq.exceptions.NuropbException",
         "from nuropb_rmq.exceptions import NuropbException",
     ],
 )
 def test_modules_that_programs_may_know(statement: str) -> None:
-    exec(statement, {})
+    assert "nuropb_rmq" in loaded_by(statement)
