@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
+from .broker.backoff import pause
 from .broker.state import State
 from .exceptions import NuropbConfigurationError, NuropbException, NuropbTransportError
 from .mesh.mesh import Mesh
@@ -118,9 +119,9 @@ def lifespan(
 
 async def _connect(mesh: Mesh, told: str) -> None:
     """Try until the mesh has started; say so when the reason changes."""
-    pause = FIRST_PAUSE
-    while True:
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    cap = mesh.transport.config.reconnect_cap
+    for tries in count():
+        await asyncio.sleep(pause(tries, cap, first=FIRST_PAUSE))
         try:
             await mesh.start()
         except NuropbException as e:
@@ -132,7 +133,6 @@ async def _connect(mesh: Mesh, told: str) -> None:
         else:
             logger.info("the mesh has started after all")
             return
-        pause = min(2 * pause, mesh.transport.config.reconnect_cap)
 
 
 # -- its place in a request -----------------------------------------------------------------

@@ -30,9 +30,10 @@ from ..exceptions import (
 )
 from ..protocol.constants import NUROPB_PROTOCOL_VERSION, NUROPB_VERSION
 from ..safe_logging import report
+from .backoff import pause
 from .dialing import RouterFactory
 from .error_translation import about_tls, failure, refusal
-from .login import Credentials, pause
+from .login import Credentials
 from .patience import Patience
 
 logger = logging.getLogger("nuropb_rmq.broker")

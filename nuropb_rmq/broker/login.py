@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from contextlib import suppress
 from typing import Final
 
@@ -16,20 +15,13 @@ from ..amqp.router import FrameRouter
 from ..config.settings import TransportConfig
 from ..exceptions import ConnectionLostError, TokenProviderError
 from ..safe_logging import report
+from .backoff import pause
 from .token_source import SHARE, Asker
 
 logger = logging.getLogger("nuropb_rmq.broker")
 
 RENEWED_AT: Final = 0.8
 """Share of a token's life after which the next one is requested."""
-FIRST_PAUSE: Final = 0.1
-"""Seconds, about, before something that failed is tried again for the first time."""
-
-
-def pause(failures: int, cap: float) -> float:
-    """Seconds until the next try: short and jittered first, doubling up to the cap."""
-    doubled: float = FIRST_PAUSE * 2 ** min(failures, 10)
-    return min(doubled, cap) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
 
 class Credentials:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Callable
 
 from ..amqp.router import FrameRouter
@@ -22,6 +21,7 @@ from ..exceptions import (
 )
 from ..safe_logging import report
 from ..shielded import shielded
+from .backoff import pause
 from .channels import Role, Session
 from .connection import CLOSE_WITHIN, BrokerConnection
 from .error_translation import ending, located
@@ -249,8 +249,7 @@ class Link:
         The last try for a locked response queue is when the patience for it ends, not later.
         """
         self._tries = 0 if lived > SETTLED_AFTER else min(self._tries + 1, 8)
-        pause: float = min(SETUP_PAUSE * 2**self._tries, self._config.reconnect_cap)
-        jittered = pause * random.uniform(0.5, 1.0)  # noqa: S311 - it is no secret
+        jittered = pause(self._tries, self._config.reconnect_cap, first=SETUP_PAUSE)
         return min(jittered, self._patience_left())
 
     def _patience_left(self) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 from nuropb_rmq import Message, NuropbOutcomeUnknownError, State
 from nuropb_rmq.broker import connection as connecting
-from nuropb_rmq.broker.login import FIRST_PAUSE, pause
+from nuropb_rmq.broker.backoff import FIRST_PAUSE, pause
 from nuropb_rmq.broker.supervisor import SETUP_PAUSE
 from nuropb_rmq.testing import RabbitMQNode
 
