@@ -22,10 +22,10 @@ from ..exceptions import (
 from ..safe_logging import report
 from ..shielded import shielded
 from .backoff import pause
-from .channels import Role, Session
 from .connection import CLOSE_WITHIN, BrokerConnection
 from .error_translation import ending, located
 from .quiet import quietly
+from .session import Role, Session
 from .state import State
 from .watch import noticed_after
 

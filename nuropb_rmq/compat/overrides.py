@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from inspect import isawaitable
 from typing import Any, Final
 
-from ..broker.channels import Run
+from ..broker.session import Run
 from ..exceptions import NuropbTransportError
 
 logger = logging.getLogger("nuropb_rmq.compat")

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Final, TypeVar
 
-from ..broker.channels import Run
 from ..broker.provision import configure
+from ..broker.session import Run
 from ..broker.state import State
 from ..config.address import AmqpUrl
 from ..config.settings import TransportConfig

@@ -27,13 +27,7 @@ from ..protocol import payloads, writer
 from ..protocol.acknowledgement import DONE, Answer, Outcome, decide
 from ..protocol.constants import REQUEST, RESPONSE
 from ..protocol.handled import enter
-from ..protocol.message import (
-    Completion,
-    Handler,
-    Message,
-    context_of,
-    describe,
-)
+from ..protocol.message import Completion, Handler, Message, context_of, describe
 from ..protocol.reader import Head
 from ..safe_logging import report
 from . import stalls

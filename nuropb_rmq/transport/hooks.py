@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..broker.channels import Steps
+from ..broker.session import Steps
 from ..broker.watch import Configure
 from ..protocol.serialization import Encode, encode
 from .delivery import Settler

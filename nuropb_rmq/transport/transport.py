@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from ..amqp.outgoing import WAITING
 from ..amqp.publisher import Publisher
-from ..broker.channels import Role, Session
 from ..broker.connection import BrokerConnection
+from ..broker.session import Role, Session
 from ..broker.state import Lifecycle, State, StateCallback
 from ..broker.supervisor import Link
 from ..broker.topology import Topology

@@ -113,7 +113,7 @@ class Proxy:
         self._delay = seconds
 
     def drop(self, way: Way, method: int) -> None:
-        """Lose every such method (a number of wire.frames) from now on, with its content."""
+        """Lose every such method (a number of amqp.frames) from now on, with its content."""
         self._lost[way] = method
 
     def cut_after(self, way: Way, size: int) -> None:

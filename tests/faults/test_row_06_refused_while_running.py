@@ -19,7 +19,7 @@ from nuropb_rmq import (
     TransportClosedError,
     configure,
 )
-from nuropb_rmq.broker.channels import Run
+from nuropb_rmq.broker.session import Run
 from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.transport.hooks import Hooks
 

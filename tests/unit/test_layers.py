@@ -87,7 +87,7 @@ def _base(module: str, node: ast.ImportFrom, modules: frozenset[str]) -> str:
 
 
 def _short(name: str) -> str | None:
-    """`nuropb_rmq.wire.frames` → `wire.frames`; None for what is not ours."""
+    """`nuropb_rmq.amqp.frames` → `wire.frames`; None for what is not ours."""
     if name == PACKAGE:
         return ""
     return name.removeprefix(f"{PACKAGE}.") if name.startswith(f"{PACKAGE}.") else None
@@ -176,7 +176,7 @@ OFFENDERS = {
     "up, relative": ("config.settings", "from ..transport.transport import Transport"),
     "up, relative to the package": ("config.settings", "from .. import transport"),
     "sideways": ("exceptions", "from nuropb_rmq.safe_logging import origin"),
-    "itself": ("broker.channels", "import nuropb_rmq.broker.channels"),
+    "itself": ("broker.session", "import nuropb_rmq.broker.session"),
     "in a function": ("config.settings", "def f():\n    from nuropb_rmq.mesh import Mesh"),
     "for types only": (
         "config.settings",
@@ -204,12 +204,12 @@ OFFENDERS = {
     "aio_pika in the data plane": ("amqp.publisher", "from aio_pika import Message"),
     "aiormq in use": ("mesh.mesh", "import aiormq.exceptions"),
     "httpx in use": ("compat.rmq_transport", "import httpx"),
-    "httpx beside its home": ("broker.channels", "import httpx"),
+    "httpx beside its home": ("broker.session", "import httpx"),
     "starlette below its home": ("mesh.mesh", "from starlette.requests import Request"),
 }
 
 INNOCENTS = {
-    "down": ("transport.transport", "from nuropb_rmq.broker.channels import Session"),
+    "down": ("transport.transport", "from nuropb_rmq.broker.session import Session"),
     "down, relative": (
         "transport.transport",
         "from .. import exceptions\nfrom ..amqp import frames",
@@ -221,7 +221,7 @@ INNOCENTS = {
     "config builds a TLS context": ("config.address", "import ssl"),
     "pure may compute": ("protocol.writer", "import json, struct\nimport orjson"),
     "the control plane": (
-        "broker.channels",
+        "broker.session",
         "import aio_pika\nfrom aiormq.abc import AbstractChannel",
     ),
     "management over HTTP": ("broker.management", "import asyncio, ssl\nimport httpx"),
