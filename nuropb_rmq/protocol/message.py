@@ -38,6 +38,7 @@ class Message:
     def __init__(self, head: Head, payload: dict[str, Any], delivery: Delivered | None) -> None:
         self._head = head
         self.payload = payload
+        # Until it is settled. Not for handlers: complete() is.
         self.delivery = delivery
 
     def complete(self, outcome: Outcome, messages: Sequence[Mapping[str, Any]] = ()) -> bool:
@@ -47,8 +48,10 @@ class Message:
         own callbacks; other handlers return their result. `messages` are payloads of responses and
         events, published and confirmed before the message is settled. If one cannot be sent, that
         is logged, and the message goes to the dead letters. Returns False when the message has
-        ended already: its handler was too late, or completed it before. Call it in the thread of
-        the event loop.
+        ended already: its handler was too late, or completed it before. The handler still counts
+        for prefetch_count until it ends, and handler_timeout still ends it.
+
+        Raises NuropbTransportError when it is called outside of the event loop's thread.
         """
         return self.delivery is not None and self.delivery.complete(outcome, messages)
 
