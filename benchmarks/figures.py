@@ -126,7 +126,7 @@ class Results:
 
     def not_needed(self) -> list[str]:
         """Packages that our import brings and does not need."""
-        packages = self.scenarios["import"].packages["nuropb_rmq"]
+        packages = self.scenarios["import"].packages["nuropb_rmq.mesh"]
         return sorted(set(packages) - NEEDED_AT_IMPORT)
 
 
@@ -213,10 +213,10 @@ FIGURES: Final[tuple[Figure, ...]] = (
         "cost of a call after 200,000, of an early one", "at most", 1.1, lambda all_: all_.growth()
     ),
     Figure(
-        "import nuropb_rmq: CPU",
+        "import of Mesh: CPU",
         "at most",
         0.25,
-        lambda all_: all_.scenarios["import"].median("nuropb_rmq", "cpu"),
+        lambda all_: all_.scenarios["import"].median("nuropb_rmq.mesh", "cpu"),
         " s",
     ),
     Figure(

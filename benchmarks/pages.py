@@ -104,10 +104,10 @@ def _start(results: Results) -> str:
     """Tell of a program's beginning."""
     kept = results.scenarios
     start = kept["start"].median(TRANSPORT.label, "cpu") * 1000
-    imported = kept["import"].median("nuropb_rmq", "cpu") * 1000
+    imported = kept["import"].median("nuropb_rmq.mesh", "cpu") * 1000
     held = kept["outstanding"].median(TRANSPORT.label, "bytes") / 1000
     return (
-        f"A service is ready after {start:.0f} ms of CPU, `import nuropb_rmq` takes "
+        f"A service is ready after {start:.0f} ms of CPU, importing `Mesh` takes "
         f"{imported:.0f} ms of it, and a request that waits for its answer holds {held:.1f} KB, "
         "its task included.\n"
     )

@@ -21,7 +21,7 @@ from .peers import (
 from .process import Figures
 
 IMPORTS = {
-    "nuropb_rmq": TRANSPORT,
+    "nuropb_rmq.mesh": TRANSPORT,
     "nuropb.rmq_api": NUROPB,
     "nuropb_rmq 1.0.0": NUROPB_RMQ,
     "aio_pika": AIO_PIKA,
