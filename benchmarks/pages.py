@@ -107,9 +107,9 @@ def _start(results: Results) -> str:
     imported = kept["import"].median("nuropb_rmq.mesh", "cpu") * 1000
     held = kept["outstanding"].median(TRANSPORT.label, "bytes") / 1000
     return (
-        f"A service is ready after {start:.0f} ms of CPU, importing `Mesh` takes "
-        f"{imported:.0f} ms of it, and a request that waits for its answer holds {held:.1f} KB, "
-        "its task included.\n"
+        f"Until it is ready a service takes {start:.0f} ms of CPU; to import `Mesh` takes "
+        f"{imported:.0f} ms. A request that waits for its answer holds {held:.1f} KB, its task "
+        "included.\n"
     )
 
 
