@@ -160,8 +160,10 @@ async def test_row_44_the_end_of_the_loop_gives_messages_back(mesh: Mesh) -> Non
 
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, signal, sys
 from nuropb_rmq import Mesh
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with & ignores it
 
 class Orders:
     async def note(self, n: int) -> None:
