@@ -1,4 +1,4 @@
-"""What is written to a socket: joined, as far as one turn of the event loop brings it.
+"""Join what one turn of the event loop writes to a socket.
 
 Why: docs/decisions/001-a-data-plane-of-our-own.md
 """

@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Settlement(Enum):
-    """What is done with the delivery."""
+    """The end of a delivery, as the broker is told it."""
 
     ACK = auto()
     REJECT = auto()

@@ -285,7 +285,7 @@ class Link:
         return self._deadline + (self._config.instance_retry if locked else 0.0)
 
     def _is_final(self, connection: BrokerConnection, error: NuropbTransportError) -> bool:
-        """Whether trying again makes no sense.
+        """Return whether trying again makes no sense.
 
         A locked response queue is waited for: a predecessor that crashed, or our own lost
         connection, may hold it until the broker notices. The broker's words are the same for

@@ -34,7 +34,7 @@ Handle = Callable[[], Coroutine[Any, Any, None]]
 
 
 class _Handling:
-    """What the base's method returns: awaiting it handles the message, once."""
+    """The result of the base's method: awaiting it handles the message, once."""
 
     __slots__ = ("_begun", "_handle")
 
@@ -50,11 +50,11 @@ class _Handling:
 
 @dataclass(slots=True)
 class _Turn:
-    """What an override has handed on, while it is being called."""
+    """The message that an override handed on, while it is being called."""
 
     handed_on: list[_Handling] = field(default_factory=list)
     over: bool = False
-    """What it has begun, and goes on behind it, runs in a copy of its context."""
+    """Tasks that it began, and that outlive it, run in a copy of its context."""
 
 
 _turn: ContextVar[_Turn | None] = ContextVar("nuropb_rmq_receiving", default=None)

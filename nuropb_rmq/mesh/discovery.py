@@ -1,4 +1,4 @@
-"""What is known of other services: their descriptions and public keys, and how old that is.
+"""Remember other services: their descriptions and public keys, and how old these are.
 
 Why: docs/decisions/011-nuropb-surface.md
 """

@@ -207,4 +207,4 @@ ISO: Final[Mapping[type, Callable[[str], str]]] = {
     datetime.time: _iso,
     datetime.timedelta: _iso_duration,
 }
-"""What other libraries read, of what is written here and by nuropb."""
+"""Read with other libraries what is written here and by nuropb."""

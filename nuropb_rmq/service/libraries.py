@@ -28,7 +28,7 @@ _WITHOUT_VALUE: Final[Mapping[str, str]] = {
     "union_tag_invalid": "Input tag does not match any of the expected tags",
     "uuid_parsing": "Input should be a valid UUID",
 }
-"""What pydantic's errors say that would quote the value."""
+"""Messages of pydantic that would quote the value."""
 _BEFORE_VALUE: Final = ("Invalid enum value", "Invalid value")
 """Behind these msgspec quotes it."""
 _OF_PYDANTIC: Final[Mapping[str, type]] = {
@@ -78,7 +78,7 @@ def by_library(hint: Any) -> Converter | None:
 
 
 def _belongs(part: Any, library: types.ModuleType) -> bool:
-    """Whether it is a model or struct, or what the library itself has made for hints."""
+    """Return whether it is a model or struct, or made by the library itself for hints."""
     package = _package(part)
     if package == library.__name__:
         return True
@@ -91,7 +91,7 @@ def _belongs(part: Any, library: types.ModuleType) -> bool:
 
 
 def _package(part: Any) -> str:
-    """Where it, or its class, is defined."""
+    """Return the module in which it, or its class, is defined."""
     return str(getattr(part, "__module__", "")).partition(".")[0]
 
 
@@ -257,7 +257,7 @@ def _fields(kind: type) -> Iterator[tuple[tuple[Any, ...], Any]]:
 
 
 def _aliases(field: Any) -> Iterator[str]:
-    """What a field of a pydantic model may be called."""
+    """Return the names that a field of a pydantic model may have."""
     for alias in (field.alias, field.validation_alias):
         for each in getattr(alias, "choices", (alias,)):
             if isinstance(each, str):

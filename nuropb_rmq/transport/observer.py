@@ -1,4 +1,4 @@
-"""What a transport does, as it does it: for metrics, traces, and a program's own hooks."""
+"""Tell what a transport does, as it does it: for metrics, traces, and a program's own hooks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a real broker says to one module."""
+"""Tests of one module each, on a real broker."""

@@ -79,7 +79,7 @@ SAYS = {
     "20 a good request, one level too deep": b"nested deeper than 100 levels",
     "20 too large": b"larger than max_body_bytes",
 }
-"""What its author is told."""
+"""Its author gets an error that names the limit."""
 
 
 class Tap:

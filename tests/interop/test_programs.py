@@ -72,14 +72,14 @@ class Programs:
             await process.communicate()
 
     async def said(self, name: str) -> list[str]:
-        """What a program prints that comes to its end by itself."""
+        """Return the output of a program that comes to its end by itself."""
         async with self.started(name) as process, asyncio.timeout(WITHIN):
             out, errors = await process.communicate()
             assert process.returncode == 0, errors.decode()
         return out.decode().splitlines()
 
     async def said_beside(self, service: str, client: str) -> tuple[list[str], list[str]]:
-        """What both print: the client while the service runs, which Ctrl-C ends."""
+        """Return the output of both: the client runs beside the service, which Ctrl-C ends."""
         async with self.started(service) as process, asyncio.timeout(WITHIN):
             assert process.stdout is not None
             assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""What pyproject.toml says of versions is what scripts/test tries."""
+"""The versions of pyproject.toml are those that scripts/test tries."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def table(heading: str) -> dict[str, Row]:
 
 
 def value(cell: str) -> Any:
-    """What a cell says, as Python has it."""
+    """Return a cell's text as a value of Python."""
     assert cell.startswith("`"), cell
     return ast.literal_eval(cell.strip("`"))
 

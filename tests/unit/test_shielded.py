@@ -1,4 +1,4 @@
-"""What a waiter was cancelled for goes on, and its error is nobody's: nothing is logged."""
+"""Work whose waiter was cancelled goes on, and its error is nobody's: nothing is logged."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Mutation:
     """One entry of the list."""
 
     name: str
-    """What is wrong with the code then."""
+    """The fault that the code has then."""
     row: str
     """Of docs/reliability.md, or the name of a subject."""
     file: str

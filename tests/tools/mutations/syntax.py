@@ -19,7 +19,7 @@ OPERATOR: Final = re.compile(r"is\s+not|not\s+in|<=|>=|==|!=|<|>|\b(?:is|in|and|
 
 
 class Change(NamedTuple):
-    """What stands in a source between two offsets of its UTF-8, and what comes in its place."""
+    """A part of a source, by two offsets of its UTF-8, and its replacement."""
 
     start: int
     end: int

@@ -1,4 +1,4 @@
-"""What is remembered up to a number."""
+"""Remember up to a number of things."""
 
 from __future__ import annotations
 

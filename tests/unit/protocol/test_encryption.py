@@ -216,7 +216,7 @@ def test_a_redelivered_request_opens_again_and_each_delivery_may_be_answered() -
 
 
 def test_a_second_request_of_an_id_that_is_in_hand_gets_no_answer_of_the_first() -> None:
-    """Who sends it has a key of its own, and would read what is meant for somebody else."""
+    """Its sender has a key of its own, and would read what is meant for somebody else."""
     ours, stranger, theirs = requester(), requester(), service()
     theirs.open_request(ours.encrypt_payload(REQUEST, "c", "orders"), "c")
     intruding = stranger.encrypt_payload(REQUEST, "c", "orders")

@@ -30,7 +30,7 @@ def test_response_without_a_request() -> None:
 
 @pytest.mark.parametrize("wrong", [None, 1, "text", [], {}, bytearray()])
 def test_wrong_types_are_encryption_errors(wrong: Any) -> None:
-    """Whoever catches EncryptionError has caught everything."""
+    """Catching EncryptionError catches everything."""
     ours, theirs = requester(), service()
     body = ours.encrypt_payload(REQUEST, "c", "orders")
     for method in ("decrypt_payload", "open_request", "open_response"):

@@ -51,7 +51,7 @@ def checked(name: str, params: Mapping[str, Any], without: str | None = None) ->
 
 
 def refusal(name: str, params: Mapping[str, Any], without: str | None = None) -> str:
-    """What the refusal of these params says."""
+    """Return the text of the refusal of these params."""
     with pytest.raises(Mismatch) as caught:
         checked(name, params, without)
     return caught.value.told("params")
