@@ -6,7 +6,6 @@ right. Where the broker is, and its TLS, is read by `address`; its names are her
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from ..exceptions import NuropbConfigurationError
+from ..nearest import nearest
 from ..protocol.constants import (
     DEFAULT_DL_EXCHANGE,
     DEFAULT_EVENTS_EXCHANGE,
@@ -205,8 +205,8 @@ class TransportConfig:
         known = [item.name for item in fields(cls) if item.init]
         for key in settings:
             if key not in known:
-                nearest = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
+                near = nearest(str(key), known)
+                hint = f"did you mean {near}?" if near else f"known are {', '.join(known)}"
                 raise NuropbConfigurationError(str(key), f"is not a setting; {hint}")
         for key in ("amqp_url", "service_name"):
             if key not in settings:

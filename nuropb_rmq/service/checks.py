@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from .nearest import nearest
+from ..nearest import nearest
 from .type_hints import Converter, Mismatch, Uncheckable, expected, short
 
 __all__ = [

@@ -14,6 +14,7 @@ from ..exceptions import (
     NuropbSuccess,
     NuropbValidationError,
 )
+from ..nearest import nearest
 from ..protocol import handled, payloads
 from ..protocol.acknowledgement import Outcome
 from ..protocol.constants import MessageType
@@ -23,7 +24,6 @@ from ..safe_logging import Blame, blame
 from .decorators import EventWithToken, NuropbContextManager, check_event
 from .marks import Marks, admitted
 from .methods import DESCRIBE, EventHandler, Method, Published
-from .nearest import nearest
 from .nuropb_decorators import translated
 from .thread_pool import Threads
 from .type_hints import Mismatch

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 
 # From low to high. A folder, or a module beside the folders, may import those of earlier rows.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("_version", "printable", "shielded"),
+    ("_version", "nearest", "printable", "shielded"),
     ("exceptions", "safe_logging"),
     ("amqp",),  # frames on a socket, publishing and consuming on a channel
     ("protocol",),  # NuroPb on the wire
@@ -37,7 +37,16 @@ BESIDE_MAY_IMPORT = frozenset({"exceptions", "shielded"})
 
 # Folders and modules that open nothing and wait for nothing.
 PURE = frozenset(
-    {"_version", "printable", "exceptions", "safe_logging", "protocol", "config", "service"}
+    {
+        "_version",
+        "nearest",
+        "printable",
+        "exceptions",
+        "safe_logging",
+        "protocol",
+        "config",
+        "service",
+    }
     | {"amqp.frames", "amqp.settlement", "amqp.deliveries"}
 )
 IO_LIBRARIES = frozenset({"asyncio", "socket", "ssl", "aio_pika", "aiormq", "httpx"})

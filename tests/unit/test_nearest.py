@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from nuropb_rmq.service.nearest import nearest
+from nuropb_rmq.nearest import nearest
 
 NAMES = ["get_total", "get_totals_of_all_orders", "place", "cancel", "recount", "on_order"]
 
