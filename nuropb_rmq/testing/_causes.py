@@ -1,29 +1,27 @@
-"""Why a node did not start, from what it wrote before it gave up."""
+"""Find the reason in the log of a node that did not start."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["first_cause", "port_was_taken"]
-
 MOST_LINES = 8
-"""Of the first error: what follows are reports of who failed because of it."""
+"""Lines of the first error; later errors are its consequences."""
 LONGEST_LINE = 200
 
 _CLASH = re.compile(r"eaddrinuse|address (is )?already in use|in use by", re.IGNORECASE)
 _LISTENER = re.compile(r"listener \[[^\]\s]*\]:(\d+)")
 _ERROR = re.compile(r"^\S+ \S+ \[(?:error|critical)\] <[\d.]+> ?(.*)$", re.MULTILINE)
 _REPORT = ("supervisor:", "BOOT FAILED", "crasher:")
-"""How a report begins that tells of somebody else's error."""
+"""Beginnings of reports about an error of another process."""
 
 
 def port_was_taken(text: str) -> bool:
-    """Return whether it tells of a port that somebody else listens on."""
+    """Return whether a log has the error that another process listens on a port."""
     return _CLASH.search(text) is not None
 
 
 def first_cause(log: str) -> str:
-    """The first error of a log, without times and process ids; the log's end when it has none."""
+    """Return the first error of a log, without times and process ids; or else the log's end."""
     if port_was_taken(log):
         listener = _LISTENER.search(log)
         which = "one of its ports" if listener is None else f"port {listener[1]}"

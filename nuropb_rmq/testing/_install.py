@@ -1,10 +1,10 @@
-"""Where a RabbitMQ is installed, on this host or in a chroot, and how to run its programs.
+"""Find a RabbitMQ, on this host or in a chroot, and run its programs.
 
 ::
 
     BrokerError                     a broker that we run ourselves
     ├── BrokerNotInstalled          no RabbitMQ here; the text says what to install
-    ├── BrokerStartError            it did not come up; `log` is the tail of what it wrote
+    ├── BrokerStartError            it did not start; `log` is the tail of its log
     └── RabbitMQCtlError            rabbitmqctl failed; `returncode` and `stderr` are its own
 """
 
@@ -22,48 +22,36 @@ from pathlib import Path
 
 from ._causes import first_cause, port_was_taken
 
-__all__ = [
-    "BrokerError",
-    "BrokerNotInstalled",
-    "BrokerStartError",
-    "Installation",
-    "RabbitMQCtlError",
-    "accepts",
-    "amqp_greeting",
-    "check_free",
-    "free_ports",
-]
-
 SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 LIBRARY = "usr/lib/rabbitmq/lib"
 RABBITMQCTL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 TAIL = 16_000
-"""Characters of a node's log that are kept of a start that failed."""
+"""Characters of a node's log that the error of a failed start keeps."""
 
-# A mount namespace of its own, so that /proc and /dev vanish with the program. Every step is an
-# exec: the process id that we start is the one that the program has.
+# In its own mount namespace, so that /proc and /dev vanish with the program. Every step is an exec,
+# so that the program has the process id that we start.
 IN_CHROOT = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
 
 
 class BrokerError(Exception):
-    """Something about a broker that we run ourselves."""
+    """A problem with a broker that we run ourselves."""
 
 
-class BrokerNotInstalled(BrokerError):  # noqa: N818 - says what is the case, like FileNotFound
-    """There is no RabbitMQ to run; the text says what to install."""
+class BrokerNotInstalled(BrokerError):  # noqa: N818 - a state, not an error's name
+    """RabbitMQ is missing, or cannot be run by this user; the text says what to do."""
 
 
 class BrokerStartError(BrokerError):
-    """The node did not come up; the text tells the first cause.
+    """The node did not start; the text has the first cause.
 
-    `log` is the tail of its log and console output, `port_was_taken` whether somebody else listens
-    on one of its ports.
+    `log` is the tail of its log and console output; `port_was_taken` is True when another process
+    listens on one of its ports.
     """
 
     def __init__(self, problem: str, log: str) -> None:
         super().__init__(f"{problem}: {first_cause(log)}" if log.strip() else problem)
-        self.log = log[-TAIL:]
-        self.port_was_taken = port_was_taken(problem + log)
+        self.log: str = log[-TAIL:]
+        self.port_was_taken: bool = port_was_taken(problem + log)
 
 
 class RabbitMQCtlError(BrokerError):
@@ -71,7 +59,7 @@ class RabbitMQCtlError(BrokerError):
 
     def __init__(self, arguments: Sequence[str], returncode: int, stderr: str) -> None:
         super().__init__(f"rabbitmqctl {' '.join(arguments)}: exit {returncode}: {stderr.strip()}")
-        self.arguments = tuple(arguments)
+        self.arguments: tuple[str, ...] = tuple(arguments)
         self.returncode = returncode
         self.stderr = stderr
 
@@ -83,14 +71,14 @@ class Installation:
     root: Path | None
 
     def check(self) -> None:
-        """Raises BrokerNotInstalled when it cannot be run."""
+        """Raise BrokerNotInstalled when it cannot be run."""
         if self.root is None:
             if not Path(SERVER).exists():
                 raise BrokerNotInstalled(
                     f"{SERVER} is missing: apt-get install rabbitmq-server, or run scripts/setup"
                 )
             return
-        # In a chroot the usual way to it is a link that only resolves inside.
+        # In a chroot this path is usually a link that resolves only inside.
         if not os.path.lexists(f"{self.root}{SERVER}"):
             raise BrokerNotInstalled(
                 f"{self.root} has no {SERVER}: run scripts/broker-4.3, and set "
@@ -100,7 +88,7 @@ class Installation:
             raise BrokerNotInstalled(f"RabbitMQ in the chroot {self.root} can only be run by root")
 
     def major_version(self) -> int:
-        """RabbitMQ's major version, from the name of its library's folder; 0 when that is odd."""
+        """Return RabbitMQ's major version from its library's folder; 0 if that has no version."""
         base = (self.root or Path("/")) / LIBRARY
         for folder in base.glob("rabbitmq_server-*"):
             major = folder.name.removeprefix("rabbitmq_server-").partition(".")[0]
@@ -109,23 +97,23 @@ class Installation:
         return 0
 
     def make_data_dir(self) -> Path:
-        """A new folder, readable by this user alone, that the installation can see."""
+        """Make a folder that only this user can read, and the installation can see."""
         parent = None if self.root is None else self.root / "tmp"
         return Path(tempfile.mkdtemp(prefix="nuropb-", dir=parent))
 
     def inside(self, path: Path) -> str:
-        """`path` as the installation sees it."""
+        """Return `path` as seen from inside the installation."""
         return str(path) if self.root is None else f"/{path.relative_to(self.root)}"
 
     def command(self, *argv: str) -> list[str]:
-        """How to run `argv` of the installation. The process id does not change on the way."""
+        """Return the command that runs `argv` of the installation, in the process it starts."""
         if self.root is None:
             return list(argv)
         namespace = ["unshare", "--mount", "--propagation", "private"]
         return [*namespace, "sh", "-c", IN_CHROOT, str(self.root), *argv]
 
     def epmd(self, port: int) -> list[str]:
-        """How to run Erlang's port mapper, on `port` of 127.0.0.1."""
+        """Return the command for Erlang's port mapper on `port` of 127.0.0.1."""
         found = "/usr/bin/epmd" if self.root is not None else shutil.which("epmd")
         if found is None:
             raise BrokerNotInstalled("epmd is missing: apt-get install erlang-base")
@@ -133,11 +121,11 @@ class Installation:
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct TCP ports that nobody listens on, on 127.0.0.1.
+    """Return distinct TCP ports of 127.0.0.1 that nobody listens on.
 
-    They lie below the range that the kernel gives to outgoing connections where there is room:
-    a client that keeps trying to reach a stopped node would otherwise, once in a while, be given
-    the node's own port, and connect to itself.
+    If possible, they are below the kernel's range for outgoing connections: a client that keeps
+    trying to reach a stopped node would otherwise, sooner or later, get the node's own port, and
+    connect to itself.
     """
     first = _first_ephemeral_port()
     choice = random.Random()
@@ -158,15 +146,15 @@ def free_ports(count: int) -> list[int]:
 
 
 def check_free(port: int, what: str) -> None:
-    """Raise BrokerStartError when nobody can listen on `port` of 127.0.0.1, which is `what`."""
+    """Raise BrokerStartError unless `port` of 127.0.0.1 is free; `what` is its purpose."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Erlang does
         try:
             listener.bind(("127.0.0.1", port))
         except OSError as error:
             raise BrokerStartError(
-                f"{what}: nobody can listen on port {port} of 127.0.0.1: {error.strerror}; end "
-                "what listens there, or let the node choose its port",
+                f"{what}: cannot listen on port {port} of 127.0.0.1: {error.strerror}; end the "
+                "process that listens there, or let the node choose its port",
                 "",
             ) from error
 
@@ -179,7 +167,7 @@ def _first_ephemeral_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens on `port` of 127.0.0.1."""
+    """Return whether somebody listens on `port` of 127.0.0.1."""
     try:
         socket.create_connection(("127.0.0.1", port), 1.0).close()
     except OSError:
@@ -188,10 +176,10 @@ def accepts(port: int) -> bool:
 
 
 def amqp_greeting(port: int, timeout: float = 2.0) -> str | None:
-    """The version of the broker that greets on `port`, None when none does within `timeout` s.
+    """Return the version of the broker on `port`; None when none answers within `timeout` seconds.
 
-    Sends the protocol header (AMQP 0-9-1, section 4.2.2) and reads Connection.Start, whose
-    server-properties hold it.
+    Sends the protocol header (AMQP 0-9-1, section 4.2.2), and finds the version in the
+    server-properties of Connection.Start.
     """
     try:
         with socket.create_connection(("127.0.0.1", port), timeout) as connection:

@@ -1,4 +1,4 @@
-"""The operating system's side of a node: its processes, and their end."""
+"""Start and end the processes of a node."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["Processes"]
-
 log = logging.getLogger("nuropb_rmq.testing.node")
 
-# It outlives us by an instant: each line names the processes that now run; when the pipe ends
-# without our having said that there are none, it kills them and removes the folder.
+# Outlives us by a moment. Each line names the processes that run now; if the pipe ends while there
+# are some, this kills them and removes the folder.
 KEEPER = """
 pids=; while read -r line; do pids=$line; done
 [ -z "$pids" ] || { kill -s KILL -- $pids; sleep 0.2; [ -z "$0" ] || rm -rf "$0"; } 2>/dev/null
@@ -32,9 +30,9 @@ _alive: weakref.WeakSet[Processes] = weakref.WeakSet()
 class Processes:
     """A node's broker and epmd, with a keeper that ends them when this process dies.
 
-    The keeper is a shell at the other end of a pipe. PR_SET_PDEATHSIG would not do: it follows
-    the thread that forked, and asyncio.to_thread's may end long before the program.
-    `folder` is removed by the keeper when this process dies; None: never.
+    The keeper is a shell at the other end of a pipe. PR_SET_PDEATHSIG is no alternative: it follows
+    the thread that forked, and that of asyncio.to_thread may end long before the program.
+    The keeper removes `folder` when this process dies; None: nothing to remove.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -54,7 +52,7 @@ class Processes:
     def spawn(
         self, argv: Sequence[str], env: Mapping[str, str], output: IO[bytes]
     ) -> subprocess.Popen[bytes]:
-        """Start `argv` in a session of its own, and tell the keeper."""
+        """Start `argv` in a new session, and tell the keeper."""
         process = subprocess.Popen(
             argv,
             env=dict(env),
@@ -69,7 +67,7 @@ class Processes:
         return process
 
     def end(self, process: subprocess.Popen[bytes], *, grace: float = 0.0) -> None:
-        """End `process` and its session: SIGTERM and `grace` seconds first, when there are any.
+        """End `process` and its session, by SIGTERM first if `grace` is more than 0 seconds.
 
         On return it is dead and its process id is free.
         """
@@ -88,7 +86,7 @@ class Processes:
         self._tell_keeper()
 
     def close(self) -> None:
-        """Kill what is left and dismiss the keeper. More than once is harmless."""
+        """Kill all remaining processes, and end the keeper; may be called again."""
         for process in list(self._running):
             self.end(process)
         pipe = self._keeper.stdin
@@ -98,7 +96,7 @@ class Processes:
         _alive.discard(self)
 
     def close_at_exit(self) -> None:
-        """What close() does, and the folder as well; nothing in a fork of the owner."""
+        """Close, and remove the folder; do nothing in a fork of the owner."""
         if os.getpid() != self._owner:
             return
         self.close()
@@ -109,7 +107,7 @@ class Processes:
         pipe = self._keeper.stdin
         if pipe is None or pipe.closed:
             return
-        # A negative id is a process group: each was started as the leader of its own.
+        # A negative id means a process group: each process leads its own.
         line = " ".join(f"-{process.pid}" for process in self._running)
         try:
             pipe.write(f"{line}\n".encode())
@@ -119,7 +117,7 @@ class Processes:
 
 
 def session_members(leader: int) -> list[int]:
-    """The processes, zombies aside, of the session that `leader` started."""
+    """Return the processes, except zombies, of the session that `leader` started."""
     members: list[int] = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -133,8 +131,8 @@ def session_members(leader: int) -> list[int]:
 
 
 def _kill_session(leader: int) -> None:
-    # The emulator's port programs (disk monitor, resolver) have groups of their own, in its
-    # session. While one of them lives, the kernel does not give the leader's id to another.
+    # The emulator's port programs (disk monitor, resolver) have their own groups in its session.
+    # While one of them lives, the kernel does not reuse the leader's id.
     deadline = time.monotonic() + 5.0
     while (members := session_members(leader)) and time.monotonic() < deadline:
         for pid in members:

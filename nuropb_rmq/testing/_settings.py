@@ -1,4 +1,4 @@
-"""What a node is told: rabbitmq.conf, its files, and its environment."""
+"""The configuration of a node: rabbitmq.conf, its files, and its environment."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from pathlib import Path
 
 from ._install import Installation
 
-__all__ = ["LOOPBACK", "MANAGEMENT", "Member", "Ports", "Settings", "TLSFiles"]
-
 LOOPBACK = "127.0.0.1"
 MANAGEMENT = "rabbitmq_management"
 
-# Two schedulers of each kind, and none that spins while it waits: several nodes, and the tests
-# themselves, share a machine.
+# Two schedulers of each kind, without busy waiting: several nodes and the tests share a machine.
 EMULATOR_ARGS = (
     "+S 2:2 +SDcpu 1:1 +SDio 2 +sbwt none +sbwtdcpu none +sbwtdio none "
     "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
@@ -48,22 +45,22 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Who a node is towards other nodes, and where they find each other."""
+    """The name and cookie of a node in a cluster, and the epmd where nodes find each other."""
 
     name: str
     cookie: str = field(repr=False)
     epmd_port: int | None = None
-    """Of an epmd that others use too, and that outlives this node; None: the node has its own."""
+    """Port of an epmd that other nodes use too, and that outlives this one; None: its own epmd."""
 
     @classmethod
     def alone(cls) -> Member:
-        """A node that no other node knows."""
+        """Return a new name and cookie for a node without a cluster."""
         return cls(f"nuropb-{secrets.token_hex(4)}@localhost", secrets.token_hex(20))
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What stays the same over all starts of one node."""
+    """The settings that stay the same over all starts of a node."""
 
     member: Member
     install: Installation
@@ -72,7 +69,7 @@ class Settings:
     plugins: Sequence[str]
 
     def listeners(self, ports: Ports) -> dict[str, int]:
-        """The ports that a node listens on, by their purposes."""
+        """Return the ports that a node listens on, by their purposes."""
         found = {"AMQP": ports.amqp, "distribution": ports.distribution}
         if self.member.epmd_port is None:
             found["epmd"] = ports.epmd
@@ -89,7 +86,7 @@ class Settings:
         for name in ("log", "mnesia", "config"):
             (folder / name).mkdir(exist_ok=True)
         cookie = folder / ".erlang.cookie"
-        if not cookie.exists():  # the first start; later ones find the files as they were
+        if not cookie.exists():  # the first start; later ones keep the files
             _write_private(cookie, self.member.cookie.encode())
             (folder / "enabled_plugins").write_text(f"[{','.join(self.plugins)}].\n")
             if self.tls is not None:
@@ -103,7 +100,7 @@ class Settings:
     def _configuration(self, folder: str, ports: Ports) -> list[str]:
         lines = [
             f"listeners.tcp.1 = {LOOPBACK}:{ports.amqp}",
-            # Far below any real disk: an alarm would block publishers in the middle of a test.
+            # Little, so that no alarm blocks publishers in the middle of a test.
             "disk_free_limit.absolute = 50MB",
             "log.console = false",
             "log.file.level = info",
@@ -130,8 +127,8 @@ class Settings:
                 f"management.ssl.keyfile = {folder}/tls/key.pem",
             ]
         if self.install.major_version() >= 4:
-            # What a careful operator of 4.x sets, and a later release will: nothing of ours may
-            # need transient non-exclusive queues.
+            # A later release will set this: nothing of ours may need transient non-exclusive
+            # queues.
             lines.append("deprecated_features.permit.transient_nonexcl_queues = false")
         if isinstance(self.extra_config, str):
             lines.append(self.extra_config)
@@ -140,7 +137,7 @@ class Settings:
         return lines
 
     def environment(self, folder: Path, ports: Ports) -> dict[str, str]:
-        """All the variables of the node's programs; nothing of ours is passed on but PATH."""
+        """Return all environment variables of the node's programs; of ours, only PATH."""
         inside = self.install.inside(folder)
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return {
@@ -149,7 +146,7 @@ class Settings:
             "LANG": "C.UTF-8",
             "ERL_EPMD_PORT": str(ports.epmd),
             "ERL_EPMD_ADDRESS": LOOPBACK,
-            # rabbitmq-server then becomes the emulator, rather than waiting for it as its child.
+            # Makes rabbitmq-server exec the emulator, instead of waiting for it as a child.
             "detached": "1",
             "RABBITMQ_NODENAME": self.member.name,
             "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,

@@ -17,17 +17,14 @@ from ._process import Processes
 from ._settings import Member
 from .node import POLL, RabbitMQNode
 
-__all__ = ["RabbitMQCluster"]
-
 
 class RabbitMQCluster:
-    """Nodes of our own that form one cluster, as a context manager, or with start() and stop().
+    """A private cluster of RabbitMQ nodes, as a context manager, or with start() and stop().
 
-    Each of `nodes` is a RabbitMQNode: kill one, suspend it, start() it again; what it has on its
-    disk remains, and it comes back into the cluster. Their names are found in an Erlang port
-    mapper that all of them share. They start side by side, in 7 to 20 s.
+    Each of `nodes` is a RabbitMQNode: kill one, suspend it, start() it again; its disk remains, and
+    it rejoins the cluster. All share an Erlang port mapper. They start in parallel, in 7 to 20 s.
 
-    size: how many nodes.
+    size: number of nodes.
     server_root, plugins: as in RabbitMQNode. extra_config: more rabbitmq.conf for every node.
     """
 
@@ -50,7 +47,7 @@ class RabbitMQCluster:
             f"cluster_formation.classic_config.nodes.{number} = {name}"
             for number, name in enumerate(names, 1)
         ]
-        self.nodes = tuple(
+        self.nodes: tuple[RabbitMQNode, ...] = tuple(
             RabbitMQNode(
                 server_root=server_root,
                 extra_config="\n".join(config),
@@ -62,14 +59,14 @@ class RabbitMQCluster:
 
     @property
     def amqp_urls(self) -> list[str]:
-        """Where guest reaches the default virtual host, on every node."""
+        """URL of the default virtual host with user guest, for each node."""
         return [node.amqp_url for node in self.nodes]
 
     def start(self, timeout: float = 120.0) -> None:
-        """Start all nodes; returns when each answers, and knows of all others.
+        """Start all nodes; return when each answers, and all are members of the cluster.
 
-        `timeout` is in seconds. Raises BrokerNotInstalled and BrokerStartError; nothing is left
-        of a start that failed.
+        `timeout` is in seconds. Raises BrokerNotInstalled and BrokerStartError; a failed start
+        leaves nothing behind.
         """
         self._install.check()
         deadline = time.monotonic() + timeout
@@ -87,7 +84,7 @@ class RabbitMQCluster:
             raise
 
     def stop(self) -> None:
-        """Kill all nodes and remove their data. More than once is harmless."""
+        """Kill all nodes and remove their data; may be called again."""
         for node in self.nodes:
             node.stop()
         if self._processes is not None:

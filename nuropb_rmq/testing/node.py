@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import httpx
 
-from ..shielded import shielded
+from ..waiting import shielded
 from ._install import (
     RABBITMQCTL,
     SERVER,
@@ -33,29 +33,26 @@ from ._install import (
 from ._process import Processes
 from ._settings import LOOPBACK, MANAGEMENT, Member, Ports, Settings, TLSFiles
 
-__all__ = ["RabbitMQNode", "TLSFiles"]
-
 log = logging.getLogger("nuropb_rmq.testing.node")
 
 STOP_GRACE = 20.0  # seconds between SIGTERM and SIGKILL
-POLL = 0.05  # seconds between two looks at a condition
+POLL = 0.05  # seconds between two checks of a condition
 
 
 class RabbitMQNode:
-    """A RabbitMQ node of our own: free ports on 127.0.0.1, its own data, gone after stop().
+    """A private RabbitMQ node: free ports on 127.0.0.1, its own data, removed by stop().
 
     Use it as a context manager, `with` or `async with`, or call start() and stop(). start()
-    after kill() goes on with the same ports and data; after stop(), with new ones (the same with
-    keep_data).
+    after kill() uses the same ports and data; after stop(), new ones (the same with keep_data).
 
     server_root: a chroot that holds RabbitMQ, made by scripts/broker-4.3 (root only). By default
         NUROPB_RMQ_SERVER_ROOT, else the RabbitMQ of this host.
     tls: adds a TLS listener, on `tls_port`, and the management API's on `management_tls_port`.
     extra_config: more rabbitmq.conf, as text or by key.
     plugins: without rabbitmq_management there is no `management_url` and no `api`.
-    port: the AMQP port; by default a free one. One that is taken is a BrokerStartError.
-    keep_data: stop() leaves `data_dir` where it is.
-    member: given by a RabbitMQCluster to its nodes.
+    port: the AMQP port; by default a free one. start() raises BrokerStartError if it is taken.
+    keep_data: stop() leaves `data_dir` in place.
+    member: set by a RabbitMQCluster for its nodes.
     """
 
     def __init__(
@@ -95,7 +92,7 @@ class RabbitMQNode:
         """Start the node, and return when it answers on AMQP and on the management API.
 
         `timeout` is in seconds. Raises BrokerNotInstalled, and BrokerStartError when the node
-        exits or is not up in time; nothing is left of a first start that failed.
+        exits or is not up in time; a failed first start leaves nothing behind.
         """
         if self.running:
             raise BrokerError("the node runs already")
@@ -112,46 +109,46 @@ class RabbitMQNode:
                     raise
             else:
                 return
-            log.info("a port was taken between our choice and the node's start: once more")
+            log.info("a port was taken between our choice and the node's start: trying again")
 
     def stop(self) -> None:
-        """End the node and remove its data. More than once is harmless.
+        """End the node and remove its data; may be called again.
 
-        With keep_data the node shuts down in order first; else it is killed: it has nothing to
-        lose, and an orderly end takes seconds.
+        With keep_data the node shuts down in order. Otherwise it is killed: its data is removed
+        anyway, and a shutdown takes seconds.
         """
         self._end_node(grace=STOP_GRACE if self._keep_data else 0.0)
         self._remove(keep_data=self._keep_data)
 
     def kill(self) -> None:
-        """SIGKILL. On return the process is gone and its ports are closed; the data remains."""
+        """Send SIGKILL; on return the process is gone, its ports are closed, its data remains."""
         self._end_node(grace=0.0)
 
     def shutdown(self) -> None:
-        """Shut down in order: clients are told (320), the data remains for the next start()."""
+        """Shut down in order: clients get Connection.Close (320). The data remains."""
         self._end_node(grace=STOP_GRACE)
 
     def restart(self, timeout: float = 60.0) -> None:
-        """shutdown() and start(): same ports, same data."""
+        """Shut down and start again, with the same ports and data."""
         self.shutdown()
         self.start(timeout)
 
     def suspend(self) -> None:
-        """SIGSTOP: connections stay open and nobody answers, as with a broker that hangs."""
+        """Send SIGSTOP: connections stay open and nobody answers, as with a broker that hangs."""
         self._running_beam().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT, after suspend()."""
+        """Send SIGCONT, after suspend()."""
         self._running_beam().send_signal(signal.SIGCONT)
 
     async def astart(self, timeout: float = 60.0) -> None:
-        """start(), in a thread; when cancelled, nothing of that start is left."""
+        """Run start() in a thread; cancelling this ends it, and leaves nothing behind."""
         self._abandoned = False
         starting = asyncio.ensure_future(asyncio.to_thread(self.start, timeout))
         try:
             await shielded(starting)
         except asyncio.CancelledError:
-            # A thread cannot be cancelled: ask it to give up, and wait until it has.
+            # A thread cannot be cancelled: make it give up, and wait for that.
             self._abandoned = True
             await asyncio.wait([starting])
             if not starting.cancelled() and starting.exception() is None:
@@ -159,11 +156,11 @@ class RabbitMQNode:
             raise
 
     async def astop(self) -> None:
-        """stop(), in a thread."""
+        """Run stop() in a thread."""
         await asyncio.to_thread(self.stop)
 
     async def arestart(self, timeout: float = 60.0) -> None:
-        """restart(), in a thread."""
+        """Run restart() in a thread."""
         await asyncio.to_thread(self.shutdown)
         await self.astart(timeout)
 
@@ -191,7 +188,7 @@ class RabbitMQNode:
     ) -> None:
         await self.astop()
 
-    # Where it is
+    # Addresses and state
 
     @property
     def port(self) -> int:
@@ -202,44 +199,44 @@ class RabbitMQNode:
     def tls_port(self) -> int:
         """The port of AMQP over TLS. Raises BrokerError when the node has no `tls`."""
         if self._settings.tls is None:
-            raise BrokerError("the node has no TLS listener: give it tls=TLSFiles(…)")
+            raise BrokerError("the node has no TLS listener: make it with tls=TLSFiles(…)")
         return self._chosen().tls
 
     @property
     def management_port(self) -> int:
-        """The management API's port."""
+        """The port of the management API."""
         return self._chosen().management
 
     @property
     def management_tls_port(self) -> int:
-        """The same over TLS, of a node that has `tls`."""
+        """The port of the management API over TLS, of a node with `tls`."""
         return self._chosen().management_tls
 
     @property
     def amqp_url(self) -> str:
-        """Where guest reaches the default virtual host."""
+        """URL of the default virtual host, with user guest."""
         return f"amqp://guest:guest@{LOOPBACK}:{self.port}/"
 
     @property
     def amqps_url(self) -> str:
-        """The same over TLS, by the name localhost (for the certificate's sake)."""
+        """The same URL over TLS, with the host name localhost (for the certificate)."""
         return f"amqps://guest:guest@localhost:{self.tls_port}/"
 
     @property
     def management_url(self) -> str:
-        """The management API, without a path."""
+        """URL of the management API, without a path."""
         return f"http://{LOOPBACK}:{self.management_port}"
 
     @property
     def version(self) -> str:
-        """RabbitMQ's version, for example "3.10.8", as the broker gives it."""
+        """RabbitMQ's version, for example "3.10.8", from the broker itself."""
         if self._version is None:
             raise BrokerError("the node has not been started")
         return self._version
 
     @property
     def running(self) -> bool:
-        """Whether the node's process exists (suspended or not)."""
+        """True while the node's process exists (suspended or not)."""
         return self._beam is not None and self._beam.poll() is None
 
     @property
@@ -255,16 +252,16 @@ class RabbitMQNode:
         return self._data_dir
 
     def log_text(self) -> str:
-        """What the node has written to its console and logs so far; after stop(), until then."""
+        """Return the node's console output and logs; after stop(), those until then."""
         if self._data_dir is None:
             return self._last_log
         files = [self._data_dir / "console.log", *sorted((self._data_dir / "log").glob("*.log"))]
         return "".join(f.read_text(errors="replace") for f in files if f.exists())
 
-    # Asking it
+    # Commands and the management API
 
     def rabbitmqctl(self, *args: str, timeout: float = 30.0) -> str:
-        """Run the node's own rabbitmqctl; its standard output. `timeout` is in seconds.
+        """Run the node's rabbitmqctl, and return its standard output. `timeout` is in seconds.
 
         Raises RabbitMQCtlError, with its standard error, when it fails or takes too long.
         """
@@ -286,7 +283,7 @@ class RabbitMQNode:
         return done.stdout
 
     def api(self, method: str, path: str, json: Any = None, *, timeout: float = 10.0) -> Any:
-        """Call the management API as guest: the decoded answer, None when it is empty.
+        """Call the management API as guest; return the decoded answer, None when it is empty.
 
         Example: `node.api("GET", "/api/queues/%2F")`. `timeout` is in seconds. Raises
         httpx.HTTPStatusError for a status of 4xx or 5xx, httpx.TransportError for no answer.
@@ -321,7 +318,7 @@ class RabbitMQNode:
         environment = self._settings.environment(self._data_dir, self._ports)
         with open(self._data_dir / "console.log", "ab") as console:
             if shared_epmd is None:
-                # In the foreground: the daemon that Erlang starts by itself would outlive us.
+                # In the foreground: the daemon that Erlang would start itself outlives us.
                 command = self._install.epmd(self._ports.epmd)
                 self._epmd = self._processes.spawn(command, environment, console)
             self._wait_for("epmd", lambda: accepts(self._chosen().epmd), deadline)
@@ -348,7 +345,7 @@ class RabbitMQNode:
 
     def _is_up(self) -> bool:
         ports = self._chosen()
-        # Listeners come last in the broker's boot, but the plugins' order is not promised.
+        # Listeners start last in the broker's boot, but the order of plugins is not defined.
         self._version = amqp_greeting(ports.amqp)
         if self._version is None:
             return False

@@ -1,0 +1,1 @@
+"""Tests of the broker inside the process, without channels of ours where they need none."""
