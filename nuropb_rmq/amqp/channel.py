@@ -1,7 +1,7 @@
-"""One channel's share of the byte stream: what is kept from aiormq, and the way to write.
+"""One channel's share of the byte stream: the frames that are kept from aiormq, and writing.
 
-The router cuts frames and hands each frame of a registered channel to its port; the port puts
-messages together and tells its listener.
+The router cuts frames and hands those of a registered channel to its port; the port puts messages
+together and calls its listener.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from typing import Protocol
 
 from ..exceptions import AMQPProtocolError, ConnectionLostError
 from ..printable import printable
-from . import frames
+from . import frames, getting
 from .deliveries import Deliveries
 from .frames import Content
 
 _HEADER_DUE = -1
-"""Stands for what remains of a body whose size is not known yet."""
+"""The value of `_remaining` until the content header says how large the body is."""
 
 
 class ChannelListener(Protocol):
     """Receives the events of a registered channel; calls are synchronous and must not raise."""
 
     def on_content(self, content: Content) -> None:
-        """A delivery or a return is complete."""
+        """Take a complete delivery or return; or a Got, what a Basic.Get asked for."""
 
     def on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
-        """The broker confirmed (or refused) what was published."""
+        """Note that the broker confirmed (or refused) a message, or all up to it (`multiple`)."""
 
     def on_cancelled(self, by_broker: bool) -> None:
-        """The consumer is gone: the broker cancelled it, or answered our Basic.Cancel."""
+        """Note the consumer's end: the broker cancelled it, or answered our Basic.Cancel."""
 
     def on_writable(self) -> None:
-        """There is room to write again after `writable` was False."""
+        """Write again: there is room, after `writable` was False."""
 
     def on_unsent(self, count: int) -> None:
-        """The connection has ended before the last `count` messages left; on_closed follows."""
+        """Note that the last `count` messages were never written; on_closed follows."""
 
     def on_closed(self, reason: ConnectionLostError) -> None:
-        """The channel ended, with or without its connection. Nothing follows."""
+        """Note the channel's end, with or without its connection. This is the last call."""
 
 
 class PortOwner(Protocol):
@@ -50,17 +50,17 @@ class PortOwner(Protocol):
     """True while there is room to write."""
 
     def write(self, data: bytes, /) -> None:
-        """Put whole frames in line."""
+        """Queue whole frames for writing."""
 
     def at_flush(self, call: Callable[[], None], /) -> None:
-        """Call it when this tick's frames are about to leave."""
+        """Make this call just before this tick's frames are written."""
 
     def end(self, port: ChannelPort, reason: ConnectionLostError) -> None:
-        """Write out what is packed, then end the registration."""
+        """Write all queued frames, then end the registration."""
 
 
 def _refusing(number: int) -> Callable[[bytes], None]:
-    """What stands for the write of a channel that has ended; it holds nothing of the channel."""
+    """Return the `write` of a channel that has ended; it keeps nothing of the channel alive."""
 
     def write(_: bytes) -> None:
         raise ConnectionLostError(f"channel {number} has ended")
@@ -72,18 +72,18 @@ class ChannelPort:
     """The data plane of one channel: written to by its owner, ended by the router."""
 
     __slots__ = (
-        "_cancelling", "_chunks", "_content", "_deliveries", "_listener", "_max_body", "_owner",
-        "_remaining", "number", "open", "write",
+        "_cancelling", "_chunks", "_content", "_deliveries", "_max_body", "_owner", "_remaining",
+        "listener", "number", "open", "write",
     )  # fmt: skip
 
     def __init__(
         self, owner: PortOwner, number: int, listener: ChannelListener, max_body: int
     ) -> None:
         self._owner = owner
-        self.number = number
-        self._listener = listener
+        self.number: int = number
+        self.listener: ChannelListener = listener
         self._max_body = max_body
-        self.open = True
+        self.open: bool = True
         self._cancelling = False
         self._content: Content | None = None
         self._remaining = 0
@@ -108,18 +108,18 @@ class ChannelPort:
         return self.open and self._owner.writable
 
     def at_flush(self, call: Callable[[], None]) -> None:
-        """Call it, once, when this tick's frames are about to leave: it may write more of them."""
+        """Make this call, once, just before this tick's frames are written; it may add frames."""
         self._owner.at_flush(call)
 
     def cancel(self, consumer_tag: str) -> None:
-        """Send Basic.Cancel; `on_cancelled(by_broker=False)` tells when the broker has done it."""
+        """Send Basic.Cancel; `on_cancelled(by_broker=False)` follows the broker's answer."""
         self._cancelling = True
         self.write(frames.pack_cancel(self.number, consumer_tag))
 
     def unregister(self, reason: str) -> None:
         """End the registration before the channel is closed from our side.
 
-        What is packed is written first; content that still arrives is dropped.
+        Queued frames are written first; content that still arrives is dropped.
         """
         if self.open:
             self._owner.end(self, ConnectionLostError(reason))
@@ -127,25 +127,25 @@ class ChannelPort:
     # -- for the router ---------------------------------------------------------------------
 
     def tell_writable(self) -> None:
-        """There is room to write again."""
-        self._listener.on_writable()
+        """Tell the listener that there is room to write again."""
+        self.listener.on_writable()
 
     def tell_unsent(self, count: int) -> None:
-        """The last so many messages never left."""
-        self._listener.on_unsent(count)
+        """Tell the listener that the last `count` messages were never written."""
+        self.listener.on_unsent(count)
 
     def tell_closed(self, reason: ConnectionLostError) -> None:
-        """The registration has ended."""
+        """End the port, and tell its listener why."""
         self.open = False
         self.write = _refusing(self.number)
-        self._listener.on_closed(reason)
+        self.listener.on_closed(reason)
 
     def take(self, kind: int, data: bytes, at: int, stop: int, end: int) -> int:
-        """Take a frame of this channel: the offset behind what was taken; 0 leaves it to aiormq.
+        """Take a frame; return the offset after what was taken, or 0 to leave it to aiormq.
 
-        Its payload begins at `at`, the next frame at `stop`, and the data ends at `end`. Deliveries
-        that are here as a whole are taken at once. Raises AMQPProtocolError, IndexError or
-        struct.error for a frame that breaks the protocol.
+        Its payload begins at `at`, the next frame at `stop`, and the data ends at `end`. Complete
+        deliveries that follow in the data are taken in the same call. Raises AMQPProtocolError,
+        IndexError or struct.error for a frame that breaks the protocol.
         """
         if kind == frames.FRAME_METHOD:
             if self._deliveries is not None and self._content is None:
@@ -162,8 +162,8 @@ class ChannelPort:
         return stop
 
     def _take_deliveries(self, deliveries: Deliveries, data: bytes, at: int, end: int) -> int:
-        """Take as many as come one after another; the offset behind the last one."""
-        on_content = self._listener.on_content
+        """Take consecutive complete deliveries; return the offset after the last one."""
+        on_content = self.listener.on_content
         most = min(self._max_body, self._owner.frame_max - frames.FRAME_OVERHEAD)
         for content, behind in deliveries.read(data, at, end, most):
             at = behind
@@ -183,19 +183,23 @@ class ChannelPort:
             case frames.BASIC_ACK | frames.BASIC_NACK:
                 (tag,) = frames.DELIVERY_TAG.unpack_from(payload, 4)
                 multiple = payload[12] & 1 == 1
-                self._listener.on_confirm(tag, multiple, method == frames.BASIC_ACK)
+                self.listener.on_confirm(tag, multiple, method == frames.BASIC_ACK)
             case frames.BASIC_RETURN:
                 self._begin(frames.read_return, payload)
+            case getting.BASIC_GET_OK:
+                self._begin(getting.read_get_ok, payload)
+            case getting.BASIC_GET_EMPTY:
+                self.listener.on_content(getting.nothing())
             case frames.BASIC_CANCEL_OK if self._cancelling:
                 self._cancelling = False
-                self._listener.on_cancelled(False)
+                self.listener.on_cancelled(False)
             case frames.BASIC_CANCEL:
                 kept = False
-                self._listener.on_cancelled(True)
+                self.listener.on_cancelled(True)
             case frames.CHANNEL_CLOSE:
                 kept = False
-                code, told = frames.read_close(payload)
-                text = printable(told)
+                code, text = frames.read_close(payload)
+                text = printable(text)
                 problem = f"the broker closed the channel: {code} {text}"
                 self._owner.end(self, ConnectionLostError(problem, code, text))
             case frames.CHANNEL_CLOSE_OK:
@@ -222,7 +226,7 @@ class ChannelPort:
         self._remaining = size
         if not size:
             self._content = None
-            self._listener.on_content(content)
+            self.listener.on_content(content)
 
     def _take_body(self, payload: bytes) -> None:
         content = self._content
@@ -239,4 +243,4 @@ class ChannelPort:
             self._chunks.clear()
         content.body = payload if fits else b""
         self._content = None
-        self._listener.on_content(content)
+        self.listener.on_content(content)

@@ -1,4 +1,4 @@
-"""One task per queue; the only place that settles a delivery."""
+"""Consuming a queue, in one task; the only place that settles a delivery."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from ..exceptions import ConnectionLostError
-from ..safe_logging import report
+from ..safe_logging import ServiceLog, report
 from . import frames
 from .channel import ChannelPort
 from .frames import Content
-from .settlement import ACK, CALL_AGAIN, REJECT, Settlement
+from .settlement import REJECT, REQUEUE, Settlement
 
 logger = logging.getLogger("nuropb_rmq.amqp")
 
@@ -22,21 +22,21 @@ class Receiver(Protocol):
     """Takes the deliveries of a consumer: the `Dispatcher`, or `Replies`."""
 
     def receive(self, consumer: Consumer, content: Content) -> Awaitable[None] | None:
-        """Begin with a delivery; the awaitable, if any, ends when there is room for the next."""
+        """Begin to handle a delivery; an awaitable returned ends when the next one may begin."""
 
     def take_again(self, consumer: Consumer, content: Content) -> bool:
-        """Take a redelivered message as soon as it arrives; return False to treat it as any other.
+        """Take a redelivered message as soon as it arrives; False: receive() gets it in its turn.
 
-        Called with `acks` only. A message taken here needs no room.
+        Called with `acks` only.
         """
 
 
 class Consumer:
-    """Hands one queue's deliveries over: at once while there is room, else its task does so.
+    """Hands the deliveries of one queue to its receiver: at once if it has room, else from a task.
 
-    With `acks`, a delivery is settled through `settle`, as long as its channel lives; what has
-    not been begun when the channel dies is dropped here, because the broker delivers it again.
-    Without, deliveries count as settled when sent (no_ack), and all that arrived is handed over.
+    With `acks`, deliveries are settled by `settle`, while their channel lives; those that have not
+    begun when the channel ends are dropped here, because the broker delivers them again. Without,
+    the broker counts deliveries as settled when sent (no_ack), and every one is handed over.
     """
 
     port: ChannelPort
@@ -47,18 +47,25 @@ class Consumer:
         queue: str,
         receiver: Receiver,
         on_end: Callable[[ConnectionLostError], None],
+        log: ServiceLog,
         *,
         acks: bool,
     ) -> None:
         self.queue = queue
-        self.tag = f"nuropb-{queue}"[:255]
+        self.tag: str = f"nuropb-{queue}"[:255]
         self.acks = acks
         self._receiver = receiver
         self._on_end = on_end
+        self._log = log.onto(logger)
+        # Deliveries that were not handed over yet.
         self._arrived: deque[Content] = deque()
+        # Delivery tags in their order, for one Basic.Ack of many.
         self._unsettled: OrderedDict[int, None] = OrderedDict()
+        # Delivery tags to acknowledge at the end of this tick.
         self._acked: set[int] = set()
+        # Ends when the receiver can take one more; None: it can now.
         self._room: Awaitable[None] | None = None
+        # Resolved to wake the idle task.
         self._wake: asyncio.Future[None] | None = None
         self._ended = False
         self._consuming = False
@@ -66,7 +73,7 @@ class Consumer:
         self._cancelled = asyncio.Event()
 
     def start(self, port: ChannelPort) -> None:
-        """Begin: the channel is registered."""
+        """Begin on a registered channel."""
         self.port = port
         self.task = asyncio.create_task(self._run(), name=f"nuropb-consumer-{self.queue}")
 
@@ -88,7 +95,7 @@ class Consumer:
             self._fail(e)
 
     def _fail(self, error: Exception) -> None:
-        report(logger, logging.ERROR, error, "consumer of %s failed", self.queue)
+        report(self._log, logging.ERROR, error, "consumer of %s failed", self.queue)
         self._on_end(
             ConnectionLostError(f"consumer of {self.queue} failed: {type(error).__name__}")
         )
@@ -99,11 +106,11 @@ class Consumer:
             wake.set_result(None)
 
     def settle(self, content: Content, settlement: Settlement) -> bool:
-        """Settle a delivery; False when its channel is gone, and the delivery tag with it."""
+        """Settle a delivery; return False when its channel has ended, and its tag with it."""
         port = self.port
         if not port.open:
             return False
-        if settlement is ACK or settlement is CALL_AGAIN:
+        if settlement is not REJECT and settlement is not REQUEUE:
             if not self._acked:
                 port.at_flush(self._write_acks)
             self._acked.add(content.tag)
@@ -117,7 +124,7 @@ class Consumer:
         return True
 
     def _write_acks(self) -> None:
-        """One Basic.Ack for all that this tick settled, as far as nothing unsettled lies before."""
+        """Acknowledge up to the first unsettled delivery in one Basic.Ack, the rest one by one."""
         port, acked, unsettled = self.port, self._acked, self._unsettled
         count = last = 0
         while unsettled and (tag := next(iter(unsettled))) in acked:
@@ -132,15 +139,15 @@ class Consumer:
         acked.clear()
 
     def consuming(self) -> None:
-        """The broker knows the consumer: from now on it can be cancelled."""
+        """Note that the broker knows the consumer, which can be cancelled from now on."""
         self._consuming = True
         if self._cancelling and self.port.open:
             self._stop_deliveries()
 
     async def cancel(self) -> None:
-        """Stop the deliveries; returns when the broker has, or the channel has ended.
+        """Stop the deliveries; return when the broker has stopped, or the channel has ended.
 
-        What arrived and was not begun goes back to the queue, at once: another may take it.
+        Deliveries that were not begun go back to the queue at once, for other consumers.
         """
         if self.port.open and not self._cancelling:
             self._cancelling = True
@@ -150,17 +157,17 @@ class Consumer:
             await self._cancelled.wait()
 
     def _stop_deliveries(self) -> None:
-        """Cancel, and then return what was not begun: before, it would come straight back."""
+        """Cancel, then requeue what was not begun: before a cancel, it would come straight back."""
         self.port.cancel(self.tag)
         while self.acks and self._arrived:
             self.settle(self._arrived.popleft(), Settlement.REQUEUE)
 
     def give_back(self) -> None:
-        """Return to the queue whatever is not settled, in hand or not: the channel will be closed.
+        """Requeue every unsettled delivery, also those being handled, before the channel is closed.
 
-        The end of a channel returns it too, but a quorum queue counts that against its delivery
-        limit, and from RabbitMQ 4.3 on not what is returned by Basic.Nack
-        (https://www.rabbitmq.com/docs/4.3/nack). What is settled from now on is not written.
+        Closing a channel requeues them too, but a quorum queue counts that against its delivery
+        limit. From RabbitMQ 4.3 on, it does not count a Basic.Nack
+        (https://www.rabbitmq.com/docs/4.3/nack). Later calls of settle() must not be written.
         """
         port = self.port
         if not (self.acks and port.open):
@@ -174,7 +181,7 @@ class Consumer:
     # -- as the channel's listener ----------------------------------------------------------
 
     def on_content(self, content: Content) -> None:
-        """A delivery."""
+        """Hand a delivery over, or keep it until there is room."""
         if self.acks:
             self._unsettled[content.tag] = None
             if self._cancelling:
@@ -196,10 +203,10 @@ class Consumer:
             self._rouse()
 
     def on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
-        """Nothing is published on this channel."""
+        """Do nothing: this channel publishes nothing."""
 
     def on_cancelled(self, by_broker: bool) -> None:
-        """The deliveries have stopped: as we asked, or because the queue is gone."""
+        """Note that the deliveries have stopped: as we asked, or because the queue is gone."""
         self._cancelled.set()
         if by_broker:
             self._on_end(
@@ -211,13 +218,13 @@ class Consumer:
             )
 
     def on_writable(self) -> None:
-        """Acks are small, and wait for nothing."""
+        """Do nothing: acks are small, and are written whether there is room or not."""
 
     def on_unsent(self, count: int) -> None:
-        """Nothing is published on this channel."""
+        """Do nothing: this channel publishes nothing."""
 
     def on_closed(self, reason: ConnectionLostError) -> None:
-        """The channel ended."""
+        """End the task once it has handed over what it still must, and report the end."""
         self._ended = True
         self._cancelled.set()
         if self.acks:

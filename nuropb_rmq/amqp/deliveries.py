@@ -1,4 +1,4 @@
-"""Deliveries that are here as a whole, read one after the other in one pass.
+"""Complete deliveries, read one after the other in one pass.
 
 Why: docs/decisions/001-a-data-plane-of-our-own.md
 """
@@ -13,16 +13,16 @@ from .frames import Content
 
 _SIZE = Struct(">I")
 _TO_PROPERTIES = 20
-"""Bytes of the method frame's end, and of a header frame up to its properties."""
+"""Bytes from the method frame's end octet to the properties in the header frame."""
 _SMALLEST_HEADER = 14
 """Bytes of a content header without properties."""
 _MOST_LAYOUTS = 256
 _TOO_LITTLE = b"", 0, 0, b"", b"", 0, b"", b"", 0
-"""What is read where there is not enough: it is like nothing."""
+"""The fields of a layout, where there are too few bytes to unpack; no layout matches it."""
 
 
 class _Layout:
-    """Where the parts are of deliveries whose route, and whose properties, have one length."""
+    """The positions of the parts of deliveries whose routes and properties have the same length."""
 
     __slots__ = ("size", "start", "to_header", "unpack")
 
@@ -30,23 +30,23 @@ class _Layout:
         self.start = start
         """The method frame up to the delivery tag."""
         self.to_header = to_header
-        """The method frame's end, and the header frame up to the body's size."""
+        """The method frame's end octet, and the header frame up to the body's size."""
         layout = Struct(f">{len(start)}sQB{route}s{len(to_header)}sQ{properties}s4sI")
         self.unpack = layout.unpack_from
         self.size = layout.size
 
 
 class Deliveries:
-    """The deliveries of one channel.
+    """Reads the deliveries of one channel.
 
-    A channel of ours has one consumer, so the consumer tag, too, is the same in each, and most
-    routes and properties are as long as those before: what does not change is compared, not read.
+    A channel of ours has one consumer, so its deliveries share a consumer tag, and most routes and
+    properties are as long as those before: constant bytes are compared, not parsed.
     """
 
     __slots__ = ("_header", "_layouts", "_like", "_method", "_start", "_to_body")
 
     def __init__(self, channel: int, payload: bytes) -> None:
-        """`payload` is that of a Basic.Deliver of this channel."""
+        """Take the constant bytes from `payload`, of a Basic.Deliver of this channel."""
         number = channel.to_bytes(2, "big")
         self._start = b"%c%b" % (frames.FRAME_METHOD, number)
         self._method = payload[: 5 + payload[4]]
@@ -54,14 +54,14 @@ class Deliveries:
         self._to_body = b"%c%c%b" % (frames.FRAME_END, frames.FRAME_BODY, number)
         self._layouts: dict[tuple[int, int], _Layout] = {}
         self._like: _Layout | None = None
-        """That of the delivery before."""
+        """The layout of the latest delivery."""
 
     def read(self, data: bytes, at: int, end: int, most: int) -> Iterator[tuple[Content, int]]:
-        """Each delivery from `at` on that is whole before `end`, and the offset behind it.
+        """Yield complete deliveries between `at` and `end`, with the offset after each.
 
-        It ends with the first that is anything else: incomplete, without a body or with several
-        body frames, larger than `most` bytes, or a mistake, which this does not judge. (A route may
-        run past the end: IndexError.)
+        Ends before the first that is incomplete, has no body or several body frames, is larger than
+        `most` bytes, or is malformed: the port judges those. Raises IndexError for a route that
+        runs past its end.
         """
         like = self._like or self._find(data, at, end, most)
         while like is not None:
@@ -86,9 +86,9 @@ class Deliveries:
             )
 
     def _find(self, data: bytes, at: int, end: int, most: int) -> _Layout | None:
-        """The layout of the delivery at this place; None when there is none, or not enough of it.
+        """Return the layout of the delivery at `at`; None when there is none, or not enough of it.
 
-        It fits what `data` has here, up to the properties.
+        The layout fits these bytes up to the properties.
         """
         tag_at = at + 7 + len(self._method)
         route_at = tag_at + 9

@@ -1,7 +1,7 @@
 """AMQP 0-9-1 frames of the data plane, packed and read; no I/O.
 
-Only what is frequent has its place here: Basic.Publish with its content, acknowledgements, and
-what the router must read of a delivery. All else is packed by aiormq. Layouts follow the AMQP
+Only frequent frames are handled here: Basic.Publish with its content, acknowledgements, and the
+parts of a delivery that the router must read. aiormq packs all others. Layouts follow the AMQP
 0-9-1 specification: 2.3.5 (frames), 4.2.5 (values, in RabbitMQ's dialect) and 4.2.6 (content).
 """
 
@@ -15,6 +15,7 @@ from typing import Any, Final
 import pamqp.decode
 
 from ..exceptions import AMQPProtocolError
+from ..printable import shorten
 
 FRAME_METHOD: Final = 1
 FRAME_HEADER: Final = 2
@@ -63,7 +64,7 @@ _HEADER = Struct(">IHHQ")
 _TO_BODY = Struct(">BBHI")  # the end of one frame and the start of the next in one go
 _TAG_METHOD = Struct(">BHIIQBB")
 
-# Property flags (4.2.6.1), of those that envelopes are packed with.
+# Property flags (4.2.6.1) of the properties that we send.
 HAS_CONTENT_TYPE: Final = 0x8000
 HAS_CONTENT_ENCODING: Final = 0x4000
 HAS_HEADERS: Final = 0x2000
@@ -76,28 +77,28 @@ HAS_MESSAGE_ID: Final = 0x0080
 
 
 class FieldError(ValueError):
-    """A value that AMQP cannot carry; the text names it."""
+    """A value that AMQP cannot carry; the text quotes it."""
 
 
 def shortstr(value: str) -> bytes:
-    """A short string (4.2.5.3): a length octet and at most 255 bytes of UTF-8."""
+    """Pack a short string (4.2.5.3), of at most 255 bytes of UTF-8; raises FieldError."""
     data = value.encode() if value.isascii() else utf8(value)
     size = len(data)
     if size > 255:
-        raise FieldError(f"longer than the 255 bytes that AMQP allows: {value[:40]!r}…")
+        raise FieldError(f"expected at most 255 bytes of UTF-8, got {size}: {shorten(value)!r}")
     return b"%c%s" % (size, data)
 
 
 def utf8(value: str) -> bytes:
-    """Bytes that came in as something other than UTF-8 go out as they came (surrogateescape)."""
+    """Encode text; surrogateescape restores bytes that were not UTF-8. Raises FieldError."""
     try:
         return value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as e:
-        raise FieldError(f"not text that UTF-8 can carry: {value[:40]!r}") from e
+        raise FieldError(f"expected text for UTF-8, got {shorten(value)!r}") from e
 
 
 def table_entry(name: str, value: str | int | bool) -> bytes:
-    """One entry of a field table: strings as S, booleans as t, integers as I or l."""
+    """Pack one entry of a field table: strings as S, booleans as t, integers as I or l."""
     key = shortstr(name)
     match value:
         case bool():
@@ -111,9 +112,9 @@ def table_entry(name: str, value: str | int | bool) -> bytes:
 
 
 def decode_table(entries: bytes) -> dict[str, Any]:
-    """A header table's entries (without the length in front) as a dict.
+    """Read a header table's entries (without the length in front) into a dict.
 
-    Raises AMQPProtocolError for whatever cannot be read: the message is bad, not the connection.
+    Raises AMQPProtocolError for anything unreadable: the message is bad, not the connection.
     """
     try:
         return _table(entries, 0, len(entries), TABLE_DEPTH)
@@ -149,7 +150,7 @@ def _array(data: bytes, at: int, end: int, depth: int) -> list[Any]:
 
 
 def read_value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    """The field value whose type octet stands at `at`, and the offset behind it."""
+    """Return the field value whose type octet stands at `at`, and the offset after it."""
     kind = data[at]
     if fixed := _FIXED.get(kind):
         decode, size = fixed
@@ -171,7 +172,7 @@ def read_value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
 
 
 def _text(raw: bytes) -> str | bytes:
-    """A long string is any bytes (4.2.5.3); as text where it is."""
+    """Return a long string (4.2.5.3) as text, or as bytes when it is not UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -219,12 +220,12 @@ _FIELDS: Final = (
 
 @lru_cache(maxsize=256)
 def _fields(flags: int) -> tuple[tuple[str, str], ...]:
-    """The fields that are there; messages of one kind have the same, so they are looked up."""
+    """Return the names and kinds of the fields that these flags announce, from a cache."""
     return tuple((name, kind) for flag, name, kind in _FIELDS if flags & flag)
 
 
 def encode_properties(properties: Properties) -> bytes:
-    """The property flags and values of a content header, as they follow the body size."""
+    """Pack the property flags and values of a content header, as they follow the body size."""
     flags = 0
     parts = [b""]
     for flag, name, kind in _FIELDS:
@@ -277,14 +278,14 @@ def decode_properties(raw: bytes) -> Properties:
 
 
 def publish_method(exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
-    """The payload of a Basic.Publish method frame; constant for a destination."""
+    """Return the payload of a Basic.Publish method frame; constant for a destination."""
     names = shortstr(exchange) + shortstr(routing_key)
     return METHOD_ID.pack(BASIC_PUBLISH) + b"\x00\x00" + names + (b"\x01" if mandatory else b"\x00")
 
 
 @lru_cache(maxsize=1024)
 def _up_to_header(channel: int, method: bytes) -> bytes:
-    """A method frame, and how the header frame behind it begins; constant for a destination."""
+    """Return a method frame and the start of the header frame; constant for a destination."""
     number = channel.to_bytes(2, "big")
     start = FRAME_START.pack(FRAME_METHOD, channel, len(method))
     return b"%b%b%c%c%b" % (start, method, FRAME_END, FRAME_HEADER, number)
@@ -293,7 +294,7 @@ def _up_to_header(channel: int, method: bytes) -> bytes:
 def pack_content(
     channel: int, method: bytes, properties: bytes, body: bytes, frame_max: int
 ) -> bytes:
-    """A whole message: its method frame, its header frame, and as many body frames as it needs."""
+    """Pack a message: its method frame, its header frame, and as many body frames as it needs."""
     size = len(body)
     start = _up_to_header(channel, method)
     header = _HEADER.pack(12 + len(properties), 60, 0, size)
@@ -309,30 +310,30 @@ def pack_content(
 
 
 def pack_ack(channel: int, delivery_tag: int, *, multiple: bool = False) -> bytes:
-    """Basic.Ack of one delivery, or of it and all before it."""
+    """Pack Basic.Ack of one delivery, or of it and all before it."""
     return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_ACK, delivery_tag, multiple, FRAME_END)
 
 
 def pack_nack(channel: int, delivery_tag: int, *, requeue: bool, multiple: bool = False) -> bytes:
-    """Basic.Nack of one delivery, or of it and all before it; 0 stands for all."""
+    """Pack Basic.Nack of one delivery, or of it and all before it; 0 stands for all."""
     bits = requeue << 1 | multiple
     return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_NACK, delivery_tag, bits, FRAME_END)
 
 
 def pack_reject(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
-    """Basic.Reject of one delivery; without requeue it is dead-lettered."""
+    """Pack Basic.Reject of one delivery; without requeue it is dead-lettered."""
     bits = 1 if requeue else 0
     return _TAG_METHOD.pack(FRAME_METHOD, channel, 13, BASIC_REJECT, delivery_tag, bits, FRAME_END)
 
 
 def pack_cancel(channel: int, consumer_tag: str) -> bytes:
-    """Basic.Cancel, answered by Basic.CancelOk."""
+    """Pack Basic.Cancel, which Basic.CancelOk answers."""
     payload = METHOD_ID.pack(BASIC_CANCEL) + shortstr(consumer_tag) + b"\x00"
     return FRAME_START.pack(FRAME_METHOD, channel, len(payload)) + payload + b"\xce"
 
 
 def read_shortstr(data: bytes, at: int) -> tuple[str, int]:
-    """A short string and the offset behind it. IndexError when the data ends before it does."""
+    """Return a short string and the offset after it; raises IndexError when it is incomplete."""
     end = at + 1 + data[at]
     if end > len(data):
         raise IndexError("short string runs past the end")
@@ -340,23 +341,22 @@ def read_shortstr(data: bytes, at: int) -> tuple[str, int]:
 
 
 def read_close(payload: bytes) -> tuple[int, str]:
-    """Reply code and text of Connection.Close and Channel.Close (the same layout)."""
+    """Return reply code and text of Connection.Close or Channel.Close (the same layout)."""
     (code,) = _SHORT.unpack_from(payload, 4)
     return code, read_shortstr(payload, 6)[0]
 
 
 def read_tune_frame_max(payload: bytes) -> int:
-    """The frame_max, in bytes, of Connection.Tune; 0 means no limit."""
+    """Return the frame_max, in bytes, of Connection.Tune; 0 means no limit."""
     return int(_LONG.unpack_from(payload, 6)[0])
 
 
 @dataclass(slots=True)
 class Content:
-    """A message as the router puts it together, from Basic.Deliver or Basic.Return.
+    """A message of a Basic.Deliver or Basic.Return, with its properties and body.
 
-    `tag` is the delivery tag (0 for a return), `route` the raw exchange and routing key,
-    `raw_properties` the undecoded property flags and values. When a body is larger than the
-    channel admits, `body` is empty while `body_size` tells what was announced.
+    `tag` is the delivery tag (0 for a return), `route` the raw exchange and routing key. `body` is
+    empty if the channel does not admit `body_size` bytes.
     """
 
     tag: int
@@ -370,17 +370,17 @@ class Content:
 
     @property
     def exchange(self) -> str:
-        """The exchange that it was published to."""
+        """Name of the exchange that the message was published to."""
         return read_shortstr(self.route, 0)[0]
 
     @property
     def routing_key(self) -> str:
-        """The routing key that it was published with."""
+        """Routing key that the message was published with."""
         return read_shortstr(self.route, 1 + self.route[0])[0]
 
 
 def read_deliver(payload: bytes) -> Content:
-    """Basic.Deliver. The consumer tag is passed over: a channel of ours has one consumer."""
+    """Read Basic.Deliver, without its consumer tag: a channel of ours has one consumer."""
     at = 5 + payload[4]
     (tag,) = _LONGLONG.unpack_from(payload, at)
     route = at + 9
@@ -391,7 +391,7 @@ def read_deliver(payload: bytes) -> Content:
 
 
 def read_return(payload: bytes) -> Content:
-    """Basic.Return."""
+    """Read Basic.Return."""
     code, text = read_close(payload)
     route = 7 + payload[6]
     exchange_end = route + 1 + payload[route]

@@ -1,5 +1,5 @@
-"""Notice a lost broker: nothing was read for too long, or our own event loop stood still, so that
-the broker heard nothing from us. Also shows aiormq the heartbeats that it needs to see."""
+"""Detect a lost connection: nothing was read for too long, or our event loop stood still, so that
+the broker heard nothing from us. Also gives aiormq the heartbeats that it must see."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Final
 from . import frames
 
 HEARTBEAT_EVERY = 1.0
-"""Seconds between heartbeat frames that aiormq is shown while frames are kept from it."""
+"""Seconds between the heartbeat frames that aiormq gets while frames are kept from it."""
 LOST_AFTER: Final = 2
-"""Heartbeats without a turn of our event loop after which the connection counts as lost: the
-broker waits for less (https://www.rabbitmq.com/docs/heartbeats)."""
+"""Heartbeat intervals without a turn of our event loop after which the connection counts as lost:
+the broker waits for less (https://www.rabbitmq.com/docs/heartbeats)."""
 
 # time.monotonic(), and with it asyncio's timers, stands still on Linux while the machine sleeps.
 now: Callable[[], float] = time.monotonic
@@ -25,10 +25,10 @@ if hasattr(time, "CLOCK_BOOTTIME"):
 
 
 class Liveness:
-    """`lost(reason)` is called when nothing at all was heard for too long, or the loop stood still.
+    """Calls `lost(reason)` when nothing was heard for too long, or our event loop stood still.
 
-    `doubt_from` is the time from which our loop has stood still for longer than a heartbeat, if it
-    makes no turn until then. Whoever writes behind that first looks what has arrived meanwhile.
+    If the loop makes no turn until `doubt_from`, it has stood still for longer than a heartbeat. A
+    writer that finds this time passed first reads what has arrived meanwhile.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Liveness:
         self._show = show
         self._lost = lost
         self._last_shown = self._last_heard = clock()
+        # Seconds, until watch() sets them.
         self._patience = 0.0
         self._heartbeat = 0.0
         self.doubt_from = math.inf
@@ -51,20 +52,19 @@ class Liveness:
         self._timer: asyncio.TimerHandle | None = None
 
     def heard(self) -> None:
-        """Something was read."""
+        """Note that something was read."""
         self._last_heard = self._clock()
 
     def watch(self, heartbeat: float, patience: float) -> None:
-        """Call `lost` when nothing has been heard for `patience` seconds.
+        """Call `lost` when nothing has been heard for `patience` seconds; check twice a heartbeat.
 
-        aiormq does so as well, in its own time: up to half a heartbeat behind 3 heartbeats and 3 s.
+        aiormq closes a silent connection too, but later: after 3 to 3.5 heartbeats and 3 s.
         """
         self._heartbeat = heartbeat
         self._patience = patience
         self._check()
 
     def _check(self) -> None:
-        """Every half heartbeat."""
         if self._ended or self.stood_still():
             return
         at = self._clock()
@@ -77,11 +77,11 @@ class Liveness:
             self._lost(f"nothing was heard from the broker for {silent:.0f} s (heartbeat)")
 
     def looked(self) -> None:
-        """Allow writing, for what had arrived was read; until the loop is late again."""
+        """Allow writing until the loop is late again: what had arrived was read."""
         self.doubt_from = math.inf
 
     def stood_still(self) -> bool:
-        """Return whether the loop stood still for too long: `lost` has been called then."""
+        """Return whether the loop stood still for too long; if so, call `lost`."""
         still = self._clock() - self.doubt_from + self._heartbeat
         if still <= LOST_AFTER * self._heartbeat:  # or minus infinity
             return False
@@ -92,13 +92,13 @@ class Liveness:
         return True
 
     def show(self) -> None:
-        """aiormq judges liveness by the frames that it sees: show it one now and then."""
+        """Give aiormq a heartbeat frame now and then: it judges liveness by the frames it sees."""
         if self._last_heard - self._last_shown >= HEARTBEAT_EVERY:
             self._last_shown = self._last_heard
             self._show(frames.HEARTBEAT_FRAME)
 
     def end(self) -> None:
-        """The connection has ended."""
+        """Stop checking: the connection has ended."""
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""Messages that wait to be written, in their order and within a bound of number and bytes."""
+"""Messages that wait to be written, in order, bounded in number and bytes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .outgoing import WAITING, Outgoing
 
 
 class Outbox:
-    """A queue out of which any message can be taken, in the same time wherever it stands."""
+    """A queue out of which any message can be taken, in constant time."""
 
     __slots__ = ("_max_bytes", "_max_messages", "bytes", "waiting")
 
     def __init__(self, *, max_messages: int, max_bytes: int) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        # Not a dict: what was taken from its front is passed over again by each next(iter()).
-        # An attribute, for every message asks whether it is empty.
+        # Not a dict, whose next(iter()) steps over every entry deleted from its front. Public, for
+        # each published message checks whether it is empty.
         self.waiting: OrderedDict[Outgoing, None] = OrderedDict()
         self.bytes = 0
-        """Of all that waits."""
+        """Bytes of all messages here."""
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -31,11 +31,11 @@ class Outbox:
 
     @property
     def overfull(self) -> bool:
-        """Return whether more waits than the bound allows: some messages are admitted past it."""
+        """True when more waits than the bounds allow: some messages are admitted past them."""
         return len(self.waiting) > self._max_messages or self.bytes > self._max_bytes
 
     def check_room(self, message: Outgoing) -> None:
-        """Raise OutboxFullError when one more message would exceed a bound."""
+        """Raise OutboxFullError when adding the message would exceed a bound."""
         if len(self.waiting) >= self._max_messages:
             raise OutboxFullError(
                 f"{len(self.waiting)} messages wait to be sent (outbox_messages); "
@@ -47,11 +47,11 @@ class Outbox:
             )
 
     def add(self, message: Outgoing) -> None:
-        """Put a message at the end; its expiration goes on."""
+        """Append a message; its expiration goes on."""
         self._enter(message)
 
     def add_first(self, messages: Sequence[Outgoing]) -> None:
-        """Put messages, in their order, before all others."""
+        """Put messages before all others, in order."""
         for message in reversed(messages):
             self._enter(message)
             self.waiting.move_to_end(message, last=False)
@@ -64,13 +64,13 @@ class Outbox:
         self.bytes += message.size
 
     def pop(self) -> Outgoing:
-        """Take the first one out."""
+        """Take the first message out."""
         message, _ = self.waiting.popitem(last=False)
         self.bytes -= message.size
         return message
 
     def remove(self, message: Outgoing) -> bool:
-        """Take a message out, wherever it stands; False when it is not here."""
+        """Take a message out; return False when it is not here."""
         if message not in self.waiting:
             return False
         del self.waiting[message]

@@ -1,4 +1,4 @@
-"""Join what one turn of the event loop writes to a socket.
+"""Join the frames that one turn of the event loop writes to a socket.
 
 Why: docs/decisions/001-a-data-plane-of-our-own.md
 """
@@ -15,14 +15,14 @@ from . import frames
 from .heartbeat import Liveness
 
 WRITE_SIZE = 64 * 1024
-"""Bytes that are written before their tick ends: the broker begins while we pack what follows."""
+"""Bytes that are written before their tick ends: the broker begins while we pack the rest."""
 _PUBLISH: Final = frames.METHOD_ID.pack(frames.BASIC_PUBLISH)
 _TURNS: Final = 2
-"""Of the event loop, in which it reads what has arrived before the first of them began."""
+"""Turns in which the event loop reads all that had arrived before the first of them."""
 
 
 class Outflow:
-    """Frames in line for a socket. Each piece that is written is one method, with its content."""
+    """Frames queued for a socket; each write() adds one method, with its content."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, liveness: Liveness, clock: Callable[[], float]
@@ -33,18 +33,20 @@ class Outflow:
         self._frames: list[bytes] = []
         self._size = 0
         self._at_flush: list[Callable[[], None]] = []
+        # A flush is scheduled for the end of this tick.
         self._due = False
+        # Turns of the loop until a late writer may write; 0: none is waiting.
         self._turns_left = 0
         self._ended = False
         self.transport: asyncio.Transport | None = None
 
     @property
     def size(self) -> int:
-        """Bytes in line."""
+        """Bytes queued."""
         return self._size
 
     def write(self, data: bytes) -> None:
-        """Put whole frames in line; what one tick brings leaves in one write, or in a few."""
+        """Queue whole frames; those of one tick leave in one write, or in a few."""
         self._frames.append(data)
         self._size += len(data)
         if self._size > WRITE_SIZE:
@@ -54,14 +56,14 @@ class Outflow:
             self._loop.call_soon(self.flush)
 
     def at_flush(self, call: Callable[[], None]) -> None:
-        """Call it when this tick's frames are about to leave."""
+        """Make this call just before this tick's frames are written."""
         self._at_flush.append(call)
         if not self._due:
             self._due = True
             self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what is in line."""
+        """Write all queued frames."""
         while self._at_flush:
             self._at_flush.pop()()
         self._due = False
@@ -76,15 +78,15 @@ class Outflow:
         self._frames.clear()
         self._size = 0
         if self.transport is not None and not self._ended:
-            # RuntimeError: aiormq, cancelled in the same turn, has said that nothing more comes
-            # (write_eof()), so nobody reads this any more.
+            # RuntimeError: aiormq, cancelled in the same turn, has called write_eof(): nobody
+            # reads this any more.
             with suppress(RuntimeError):
                 self.transport.write(data)
 
     def _look_first(self) -> None:
-        """The loop stood still: read what has arrived, the end of the connection perhaps.
+        """Read what arrived while the loop stood still, perhaps the end of the connection.
 
-        Not here: whoever writes has not noted yet that it did.
+        Reads in later turns: the writer has not yet noted that it wrote.
         """
         if not self._turns_left:
             self._turns_left = _TURNS
@@ -99,19 +101,19 @@ class Outflow:
             self.flush()
 
     def drop(self, channel: int) -> int:
-        """Take out what is of a channel that has ended; how many messages of it never left."""
+        """Drop the frames of a channel that has ended; return how many messages never left."""
         if not self._frames:
             return 0
-        dropped = [each for each in self._frames if int.from_bytes(each[1:3]) == channel]
-        self._frames = [each for each in self._frames if int.from_bytes(each[1:3]) != channel]
+        dropped = [frame for frame in self._frames if int.from_bytes(frame[1:3]) == channel]
+        self._frames = [frame for frame in self._frames if int.from_bytes(frame[1:3]) != channel]
         self._size = sum(map(len, self._frames))
-        return sum(each[7:11] == _PUBLISH for each in dropped)
+        return sum(frame[7:11] == _PUBLISH for frame in dropped)
 
     def end(self) -> Mapping[int, int]:
         """Write nothing more; return how many published messages never left, by channel."""
         self._ended = True
         unsent = Counter(
-            int.from_bytes(each[1:3]) for each in self._frames if each[7:11] == _PUBLISH
+            int.from_bytes(frame[1:3]) for frame in self._frames if frame[7:11] == _PUBLISH
         )
         self._frames.clear()
         self._at_flush.clear()

@@ -1,8 +1,8 @@
 """Confirmed, mandatory publishing with a bounded outbox.
 
-A message leaves at once when the publishing channel is up and has room; otherwise it waits in the
-outbox, in order, until there is a channel, or until its deadline. Every message that was written
-is settled by the broker's confirm, or by the loss of its channel.
+A message is written at once when the publishing channel is up and has room; otherwise it waits in
+the outbox, in order, until there is a channel, or until its deadline. The broker's confirm settles
+a written message, or the loss of its channel does.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from ..exceptions import (
     NuropbTimeoutError,
     OutboxFullError,
 )
-from ..shielded import shielded
+from ..safe_logging import ServiceLog
+from ..waiting import shielded
 from .outbox import Outbox
 from .outgoing import ALONE, NEVER, WAITING, WRITTEN, OnDone, Outgoing
-from .publisher_channel import PublisherChannel
+from .publisher_channel import HEADER_OVERHEAD, PublisherChannel
 from .refused import aftermath, too_large
 from .router import HIGH_WATER
 
 RETIRED_WITHIN = 5.0
-"""Seconds in which what a retired channel has written must be confirmed."""
+"""Seconds that the broker has to confirm the messages of a retired channel."""
 
 REFUSED_PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds before an answer that the broker refused is written again: the node of its queue may
-have died. Few, for each may bring an event once more to those queues that took it."""
+"""Seconds before an answer or event that the broker refused is written again, as the node of its
+queue may have died. Few, because each try may bring an event again to the queues that took it."""
 _NO_LIMIT = 2**63
 
 
 class Publisher:
-    """The outbox, and the publishing channel of the moment. It lives as long as its transport."""
+    """The outbox and the current publishing channel; lives as long as its transport."""
 
     def __init__(self, *, max_messages: int, max_bytes: int, max_body: int = _NO_LIMIT) -> None:
         self._max_bytes = max_bytes
@@ -45,31 +46,56 @@ class Publisher:
         self._outbox = Outbox(max_messages=max_messages, max_bytes=max_bytes)
         # Requests, while there is no consumer of their responses.
         self._held = Outbox(max_messages=max_messages, max_bytes=max_bytes)
+        # True while there is one.
         self._answerable = False
         self._max_body = max_body
+        # The connection for which `largest` was learned.
         self._connection: object = None
         self.largest = max_body
         """Bytes of the largest body that may be sent: max_body_bytes, or the broker's limit."""
+        # Messages that were refused, until they are written again.
         self._paused: dict[Outgoing, asyncio.TimerHandle] = {}
-        """What was refused, until it is written again."""
         self._channel: PublisherChannel | None = None
+        # The one before, while its last messages are unconfirmed.
         self._retired: PublisherChannel | None = None
+        # What flushed() waits for.
         self._idle: asyncio.Future[None] | None = None
         self._closed: NuropbException | None = None
 
     @property
     def waiting(self) -> int:
-        """Messages in the outbox."""
+        """Number of messages in the outbox."""
         return len(self._outbox)
+
+    def backlog(self) -> tuple[int, int, float]:
+        """Return messages that wait for the broker, their bytes, and seconds of the oldest.
+
+        Can be called in any thread: each copy is made in one step of the interpreter.
+        """
+        paused = tuple(self._paused)
+        boxes = [tuple(box.waiting) for box in (self._outbox, self._held)]
+        first = [box[0].waits_since for box in (*boxes, paused) if box]
+        # 0: it was written meanwhile.
+        since = min((each for each in first if each), default=math.inf)
+        return (
+            sum(map(len, boxes)) + len(paused),
+            self._outbox.bytes + self._held.bytes + sum(len(each.body) for each in paused),
+            max(0.0, time.monotonic() - since),
+        )
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the messages in the outbox."""
+        return self._outbox.bytes
 
     @property
     def unconfirmed(self) -> int:
-        """Messages that were written and not confirmed yet."""
+        """Number of messages that were written and not confirmed yet."""
         channels = self._channel, self._retired
-        return sum(len(each.unconfirmed) for each in channels if each is not None)
+        return sum(len(channel.unconfirmed) for channel in channels if channel is not None)
 
     def too_large(self, size: int) -> MessageTooLargeError:
-        """The error of a body of so many bytes, which are more than `largest`."""
+        """Return the error for a body of `size` bytes, more than `largest`."""
         if self.largest < self._max_body:
             return too_large(size, self.largest)
         return MessageTooLargeError(
@@ -78,12 +104,28 @@ class Publisher:
             limit=self._max_body,
         )
 
+    @property
+    def headers_room(self) -> int:
+        """Bytes that the properties of a message may have if it is written now; 0: it would wait.
+
+        RabbitMQ delivers a message with headers of its own: a tenth of the frame is left for them.
+        """
+        channel = self._channel
+        if (
+            channel is None
+            or self._outbox.waiting
+            or channel.room <= 0
+            or not channel.port.writable
+        ):
+            return 0
+        return (channel.port.frame_max - HEADER_OVERHEAD) * 9 // 10
+
     def publish(self, message: Outgoing, on_done: OnDone) -> None:
         """Write the message now, or as soon as there is a channel with room.
 
-        Raises OutboxFullError when it would have to wait and there is no room to; not for what a
-        handler answers and publishes (`resend`), which the prefetch count bounds. Raises the error
-        of close() when the publisher is closed.
+        Raises OutboxFullError when it would have to wait and the outbox is full; not for a
+        handler's answers and events (`resend`), which the prefetch count bounds. Raises the error
+        that close() got when the publisher is closed.
         """
         message.on_done = on_done
         self._publish(message, admitted=message.resend is not NEVER)
@@ -94,7 +136,7 @@ class Publisher:
         Raises what publish() raises.
         """
         message.on_done = on_done
-        if self._answerable and not self._held:  # else it would go before those
+        if self._answerable and not self._held.waiting:  # else it would overtake those held
             self._publish(message, admitted=False)
         elif self._closed is not None:
             raise self._closed
@@ -105,7 +147,7 @@ class Publisher:
             self._held.add(message)
 
     def responses_come(self, answerable: bool) -> None:
-        """Publish the requests that are held, in their order; or hold them from now on."""
+        """Publish the requests that are held, in order; or hold requests from now on."""
         self._answerable = answerable
         while self._held and self._answerable:
             message = self._held.pop()
@@ -118,7 +160,7 @@ class Publisher:
                 message.finish(e)
 
     def _publish(self, message: Outgoing, *, admitted: bool) -> None:
-        """Write it, or keep it; one that is `admitted` has its room already."""
+        """Write a message, or put it into the outbox; `admitted` skips the check for room."""
         channel = self._channel
         if (
             channel is not None
@@ -140,7 +182,7 @@ class Publisher:
             message.timer = self._loop.call_at(message.deadline, self._expire, message)
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
-        """Settle a message that nobody waits for any more; it is not sent if it was not yet."""
+        """Settle a message that nobody waits for; if it was not written yet, it never is."""
         if self._held.remove(message):
             message.finish(error)
             return
@@ -163,30 +205,31 @@ class Publisher:
                 NuropbOutcomeUnknownError("written, but not confirmed until the deadline")
             )
 
-    # -- the channel of the moment ----------------------------------------------------------
+    # -- the current channel ----------------------------------------------------------------
 
     def channel(
         self,
         on_end: Callable[[ConnectionLostError], None],
+        log: ServiceLog,
         *,
         connection: object = None,
         suspect_after: float = math.inf,
     ) -> PublisherChannel:
-        """A listener for a new publishing channel; `attach` makes it the one in use.
+        """Return a listener for a new publishing channel; `attach` makes it the one in use.
 
         The broker's size limit, once learned, holds while `connection` is the same. A Basic.Nack
-        retires the channel if it comes more than `suspect_after` seconds after the channel began.
+        retires the channel if it comes more than `suspect_after` seconds after this call.
         """
         if connection is not self._connection:
             self._connection = connection
             self.largest = self._max_body
         room = max(self._max_bytes, HIGH_WATER)
         return PublisherChannel(
-            self, on_end, room=room, suspect_from=time.monotonic() + suspect_after
+            self, on_end, log, room=room, suspect_from=time.monotonic() + suspect_after
         )
 
     def attach(self, channel: PublisherChannel) -> None:
-        """Publish through this channel from now on, beginning with what waits."""
+        """Publish through this channel from now on, beginning with the outbox."""
         self._channel = channel
         self.pump()
 
@@ -196,12 +239,12 @@ class Publisher:
         return self._loop.call_later(RETIRED_WITHIN, channel.end)
 
     def detach(self, channel: PublisherChannel, reason: ConnectionLostError) -> None:
-        """The channel ended: settle or take back what was written and not confirmed."""
+        """Settle or take back the unconfirmed messages of a channel that has ended."""
         if self._channel is channel:
             self._channel = None
         if self._retired is channel:
             self._retired = None
-        written = [each for each in channel.unconfirmed.values() if each.stage is WRITTEN]
+        written = [message for message in channel.unconfirmed.values() if message.stage is WRITTEN]
         channel.unconfirmed.clear()
         after = aftermath(reason, written)
         if after.limit is not None:
@@ -216,15 +259,15 @@ class Publisher:
 
     def take_back(self, messages: Sequence[Outgoing]) -> None:
         """Put messages that never left back into the outbox, in order, before all others."""
-        again = [each for each in messages if each.stage is WRITTEN]
+        again = [message for message in messages if message.stage is WRITTEN]
         self._outbox.add_first(again)
         for message in again:
             self._set_timer(message)
 
     def tries_again(self, message: Outgoing) -> bool:
-        """Return whether a message that was refused is written once more, after a pause.
+        """Return whether a refused message is written once more, after a pause.
 
-        A message whose sender waits is not: the sender gets the error at once.
+        Not if its sender waits, who gets the error at once.
         """
         tries = message.refusals
         if message.resend is NEVER or message.stage is not WRITTEN or self._closed is not None:
@@ -247,18 +290,18 @@ class Publisher:
         self.pump()
 
     def _over_the_limit(self) -> list[tuple[Outgoing, NuropbException]]:
-        """Take out of the outbox what the broker would refuse."""
+        """Take the messages that the broker would refuse out of the outbox."""
         limit = self.largest
-        large = [each for each in self._outbox if len(each.body) > limit]
+        large = [message for message in self._outbox if len(message.body) > limit]
         for message in large:
             self._outbox.remove(message)
-        return [(each, too_large(len(each.body), limit)) for each in large]
+        return [(message, too_large(len(message.body), limit)) for message in large]
 
     def stalled(self) -> None:
-        """The broker takes nothing for the time being (Connection.Blocked).
+        """Let the deadlines of written messages count: the broker blocks (Connection.Blocked).
 
-        It confirms nothing then, of what was written just before either: that waits until its
-        deadline, too, and no longer. Else nothing that is written needs a timer.
+        A broker that blocks confirms nothing, not even what was written just before. At other
+        times written messages need no timer.
         """
         if self._channel is not None:
             for message in self._channel.unconfirmed.values():
@@ -266,7 +309,7 @@ class Publisher:
                     self._set_timer(message)
 
     def pump(self) -> None:
-        """Write what waits, as far as there is room."""
+        """Write messages of the outbox while there is room."""
         channel, outbox = self._channel, self._outbox
         if channel is None:
             return
@@ -286,7 +329,7 @@ class Publisher:
     # -- the end ----------------------------------------------------------------------------
 
     async def flushed(self) -> None:
-        """Wait until nothing waits and nothing is unconfirmed."""
+        """Wait until no message waits and none is unconfirmed; may be cancelled."""
         while self._busy():
             if self._idle is None:
                 self._idle = self._loop.create_future()
@@ -301,7 +344,7 @@ class Publisher:
             self._idle = None
 
     def close(self, error: NuropbException) -> None:
-        """Settle everything that waits; what was written is settled by its channel's end."""
+        """Settle all waiting messages with `error`; the channel's end settles those written."""
         self._closed = error
         self._answerable = False
         while self._held:
@@ -315,7 +358,7 @@ class Publisher:
         self._check_idle()
 
     def confirmed(self) -> None:
-        """A confirm settled something: there is room for more."""
+        """Use the room that a confirm has made."""
         if self._outbox.waiting:
             self.pump()
         elif self._idle is not None:

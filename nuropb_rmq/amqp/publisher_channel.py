@@ -1,4 +1,4 @@
-"""One channel of the publisher: what was written to it, its confirms and returns."""
+"""One channel of the publisher: its unconfirmed messages, its confirms and returns."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..exceptions import (
     NuropbTransportError,
     PublishNackedError,
 )
+from ..safe_logging import ServiceLog
 from . import frames
 from .channel import ChannelPort
 from .frames import Content
@@ -27,58 +28,59 @@ from .outgoing import WRITTEN, Outgoing
 logger = logging.getLogger("nuropb_rmq.amqp")
 
 HEADER_OVERHEAD = 8 + 12
-"""Bytes of a header frame beside its properties (AMQP 0-9-1, 4.2.6.1)."""
+"""Bytes of a header frame in addition to its properties (AMQP 0-9-1, 4.2.6.1)."""
 
 PER_MESSAGE = 1024
-"""Bytes, about, that a message costs us beside its own while it is not confirmed."""
+"""Bytes of memory, about, that an unconfirmed message costs in addition to its own."""
 
 
 _NACKED = (
-    "the broker refused the message (Basic.Nack): a queue is full, or not to be had; of several "
-    "queues that take it, others may have got it"
+    "the broker refused the message (Basic.Nack): a queue is full or unavailable; other queues "
+    "that it is routed to may have got it"
 )
 
 
-class Owner(Protocol):
+class ChannelOwner(Protocol):
     """The part of `Publisher` that its channel uses."""
 
     def pump(self) -> None:
-        """There is room: write what waits."""
+        """Write messages of the outbox while there is room."""
 
     def confirmed(self) -> None:
-        """A confirm settled something: there is room for more."""
+        """Use the room that a confirm has made."""
 
     def tries_again(self, message: Outgoing) -> bool:
-        """Return whether a message that was refused is written once more, after a pause."""
+        """Return whether a refused message is written once more, after a pause."""
 
     def retire(self, channel: PublisherChannel) -> asyncio.TimerHandle:
-        """Write nothing more to this channel, and end it in a while."""
+        """Write nothing more to this channel; return the timer that will end it."""
 
     def take_back(self, messages: Sequence[Outgoing]) -> None:
-        """These, in their order, never left."""
+        """Put messages that never left back into the outbox, in order, before all others."""
 
     def detach(self, channel: PublisherChannel, reason: ConnectionLostError) -> None:
-        """The channel ended."""
+        """Settle or take back the unconfirmed messages of a channel that has ended."""
 
 
 class PublisherChannel:
-    """One epoch of publishing: the delivery tags of one channel, and what they stand for.
+    """The delivery tags of one publishing channel, and the unconfirmed messages they stand for.
 
-    `room` is how many bytes more may be written before some are confirmed: a broker that reads, and
-    confirms nothing, would else have us remember all of it.
+    `room` is the number of bytes that may be written before more are confirmed. It bounds our
+    memory when a broker reads and confirms nothing.
     """
 
     __slots__ = (
-        "_id_start", "_on_end", "_prefix", "_publisher", "_retirement", "_suspect_from", "_tag",
-        "port", "room", "unconfirmed",
+        "_id_start", "_log", "_on_end", "_prefix", "_publisher", "_retirement", "_suspect_from",
+        "_tag", "port", "room", "unconfirmed",
     )  # fmt: skip
 
     port: ChannelPort
 
     def __init__(
         self,
-        publisher: Owner,
+        publisher: ChannelOwner,
         on_end: Callable[[ConnectionLostError], None],
+        log: ServiceLog,
         *,
         room: int,
         suspect_from: float,
@@ -86,16 +88,18 @@ class PublisherChannel:
         self.room = room
         self._publisher = publisher
         self._on_end = on_end
+        self._log = log.onto(logger)
         self._suspect_from = suspect_from
+        # Ends the channel, once it is retired.
         self._retirement: asyncio.TimerHandle | None = None
         self._prefix = os.urandom(8).hex().encode() + b"-"
+        # A packed message id up to the delivery tag, which is twelve hexadecimal digits.
         self._id_start = b"%c%b" % (len(self._prefix) + 12, self._prefix)
-        """How a message id is packed, up to the delivery tag in twelve hexadecimal digits."""
         self._tag = 0
         self.unconfirmed: dict[int, Outgoing] = {}
 
     def send(self, message: Outgoing) -> None:
-        """Pack and write; the message id carries the delivery tag, for a Basic.Return has none."""
+        """Write a message; its id carries the delivery tag, for a Basic.Return has none."""
         if message.waits_since and message.expired():
             message.finish(NuropbTimeoutError("never sent: it expired while it waited"))
             return
@@ -107,8 +111,8 @@ class PublisherChannel:
             # The header frame cannot be split; a larger one would cost the connection (501).
             message.finish(
                 NuropbSerializationError(
-                    f"headers and properties of {len(properties)} bytes do not fit into one frame "
-                    f"of {frame_max} bytes: is the trace_id that long?"
+                    f"headers and properties: expected at most {frame_max - HEADER_OVERHEAD} bytes "
+                    f"(one frame), got {len(properties)}: is the trace_id that long?"
                 )
             )
             return
@@ -118,7 +122,7 @@ class PublisherChannel:
                     port.number, message.method, properties, message.body, frame_max
                 )
             )
-        except Exception as e:  # noqa: BLE001 - nothing of it was written, and others wait behind it
+        except Exception as e:  # noqa: BLE001 - nothing of it was written, and others wait
             problem = f"never sent: it could not be written: {type(e).__name__}"
             message.finish(NuropbTransportError(problem, None, e))
             return
@@ -128,7 +132,7 @@ class PublisherChannel:
         self.unconfirmed[tag] = message
 
     def on_content(self, content: Content) -> None:
-        """Basic.Return: the broker has no queue for this message. Its Ack follows."""
+        """Settle a returned message (Basic.Return): no queue takes it. Its Ack follows."""
         try:
             message_id = frames.decode_properties(content.raw_properties).message_id or ""
             prefix, _, tag = message_id.encode().rpartition(b"-")
@@ -136,7 +140,7 @@ class PublisherChannel:
         except (AMQPProtocolError, ValueError, KeyError):
             message = None
         if message is None:
-            logger.warning("a message was returned that this channel did not publish")
+            self._log.warning("a message was returned that this channel did not publish")
             return
         message.finish(
             NuropbNotDeliveredError(
@@ -147,14 +151,14 @@ class PublisherChannel:
         )
 
     def on_confirm(self, tag: int, multiple: bool, acked: bool) -> None:
-        """Basic.Ack or Basic.Nack (https://www.rabbitmq.com/docs/confirms)."""
+        """Settle messages by Basic.Ack or Basic.Nack (https://www.rabbitmq.com/docs/confirms)."""
         unconfirmed = self.unconfirmed
         error = None if acked else PublishNackedError(_NACKED)
         tags: Iterable[int] = (tag,)
-        if multiple:  # tags are in their order; 0 stands for all
+        if multiple:  # in order; 0 stands for all
             tags = tuple(takewhile(tag.__ge__, unconfirmed) if tag else unconfirmed)
-        for each in tags:
-            message = unconfirmed.pop(each, None)
+        for confirmed in tags:
+            message = unconfirmed.pop(confirmed, None)
             if message is not None:
                 self.room += message.size + PER_MESSAGE
                 if error is None or not self._publisher.tries_again(message):
@@ -166,9 +170,9 @@ class PublisherChannel:
     def _doubt(self) -> None:
         """Retire the channel after a refusal, for the channel itself may be the cause.
 
-        When the node of a quorum queue's leader goes down, RabbitMQ 3.10 refuses whatever an open
-        channel publishes to that queue, for as long as the channel lives, even when there is a new
-        leader. Only another channel helps, once this one has confirmed all.
+        When the node of a quorum queue's leader goes down, RabbitMQ 3.10 refuses all messages that
+        an open channel publishes to that queue, for as long as the channel lives, even when there
+        is a new leader. Only a new channel helps, once this one has no unconfirmed messages.
         """
         if self._retirement is None and self._suspect_from < time.monotonic():
             self._retirement = self._publisher.retire(self)
@@ -176,24 +180,24 @@ class PublisherChannel:
             self.end()
 
     def end(self) -> None:
-        """End this channel, so that another one follows it."""
+        """End this channel; a new one follows."""
         problem = "the broker refused messages of this channel (Basic.Nack)"
         self._on_end(ConnectionLostError(problem))
 
     def on_cancelled(self, by_broker: bool) -> None:
-        """There is no consumer here."""
+        """Do nothing: this channel has no consumer."""
 
     def on_writable(self) -> None:
-        """There is room again."""
+        """Write messages of the outbox."""
         self._publisher.pump()
 
     def on_unsent(self, count: int) -> None:
-        """The last so many never left."""
+        """Give the last `count` messages, which were never written, back to the publisher."""
         newest_first = [self.unconfirmed.popitem()[1] for _ in range(count)]
         self._publisher.take_back(newest_first[::-1])
 
     def on_closed(self, reason: ConnectionLostError) -> None:
-        """The channel ended."""
+        """Hand the unconfirmed messages back to the publisher, and report the end."""
         if self._retirement is not None:
             self._retirement.cancel()
         self._publisher.detach(self, reason)

@@ -1,12 +1,12 @@
 """The frame router: an asyncio protocol between the socket and aiormq.
 
-It cuts the byte stream into frames. Content frames and publisher confirms of channels that are
-registered with it are kept and go to that channel's listener; everything else goes on to aiormq
-byte for byte and in order. Writes of ours share the socket with aiormq's, whole messages at a
-time, joined as far as one event-loop tick or WRITE_SIZE brings them.
+The router cuts the byte stream into frames. Content frames and publisher confirms of registered
+channels are kept and go to that channel's listener; everything else goes on to aiormq byte for
+byte and in order. Our writes share the socket with aiormq's, whole messages at a time, joined up
+to the end of the event loop's tick or to WRITE_SIZE.
 
-The end of a channel is decided here, synchronously with the byte stream: what is packed is
-written out before aiormq can answer Channel.Close, and nothing of ours is written after it.
+The end of a channel is decided here, synchronously with the byte stream: queued frames are
+written before aiormq can answer Channel.Close, and nothing of ours is written after it.
 
 Why: docs/decisions/001-a-data-plane-of-our-own.md
 """
@@ -21,7 +21,8 @@ from typing import cast
 
 from ..exceptions import AMQPProtocolError, ConnectionLostError
 from ..printable import printable
-from . import frames
+from ..safe_logging import ServiceLog
+from . import frames, getting
 from .channel import ChannelListener, ChannelPort
 from .greeting import is_frame, problem
 from .heartbeat import Liveness, now
@@ -30,32 +31,35 @@ from .outflow import Outflow
 logger = logging.getLogger("nuropb_rmq.amqp")
 
 HIGH_WATER = 256 * 1024
-"""Bytes that may wait to be written before publishers are asked to pause."""
+"""Bytes that may wait to be written before publishers pause."""
 UNTUNED_FRAME_MAX = 131_072
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 FRAME_MIN_SIZE = 4096
-"""Bytes; the smallest frame_max that may be agreed on (AMQP 0-9-1, 1.2, frame-min-size)."""
+"""Bytes of the smallest frame_max that may be agreed on (AMQP 0-9-1, 1.2, frame-min-size)."""
+HEAD = 7
+"""Bytes of a frame before its payload."""
 READ_SIZE = 256 * 1024
 """Bytes that are read at once, at most."""
 FRAME_MAX_CAP = 16 * 2**20
-"""What we take for "no limit"."""
+"""Bytes; used as the frame_max of a broker that sets no limit."""
 _UPDATE_SECRET = 10 << 16 | 70
 HEADER_ROOM = 64 * 1024
-"""Bytes by which a content header frame may exceed frame_max. RabbitMQ adds headers of its own
-(x-death, x-delivery-count) to a message whose header frame was full, and sends what it becomes."""
+"""Bytes by which a content header frame may exceed frame_max: RabbitMQ adds headers of its own
+(x-death, x-delivery-count), also to a message whose header frame was full."""
 
 
 class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
-    """One socket's protocol; made anew for every connection attempt.
+    """The asyncio protocol of one socket; every connection attempt makes a new one.
 
-    It brings its own buffer: asyncio would allocate READ_SIZE bytes for each read, which costs
-    20 µs, to receive some hundred.
+    A BufferedProtocol, for asyncio would otherwise allocate READ_SIZE bytes for each read, which
+    costs 20 µs, to receive some hundred.
     """
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         loop: asyncio.AbstractEventLoop,
+        log: ServiceLog,
         *,
         on_blocked: Callable[[str | None], None],
         on_lost: Callable[[ConnectionLostError], None],
@@ -64,26 +68,35 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         super().__init__(reader, loop=loop)
         self._reader = reader
         self._event_loop = loop
+        self._log = log.onto(logger)
         self._on_blocked = on_blocked
         self._on_lost = on_lost
         self._out_transport: asyncio.Transport | None = None
         self._ports: dict[int, ChannelPort] = {}
+        # Numbers of channels that were ended and not opened again.
         self._closing: set[int] = set()
+        # The event loop reads into this.
         self._space = memoryview(bytearray(READ_SIZE))
+        # The start of a frame whose rest has not arrived.
         self._buffer = bytearray()
+        # Bytes that `_buffer` must have before it is worth cutting again.
         self._need = 0
         self.heard = False
+        # Resolved by the first answer to the protocol header.
         self._greeting: asyncio.Future[None] | None = None
+        # The first bytes were no frame.
         self._refused = False
+        # The transport's buffer is over its high-water mark.
         self._held = False
         self.writable = True
         """False while buffers are full, the broker blocks us, or the connection has ended."""
         self._liveness = Liveness(loop, clock=clock, show=reader.feed_data, lost=self.abort)
         self._outflow = Outflow(loop, self._liveness, clock)
         self.write = self._outflow.write
-        """Put whole frames in line; what one tick brings leaves in one write, or in a few."""
+        """Queue whole frames; those of one tick leave in one write, or in a few."""
         self.at_flush = self._outflow.at_flush
-        """Call it when this tick's frames are about to leave."""
+        """Make a call just before this tick's frames are written."""
+        # What update_secret() waits for.
         self._secret_ok: asyncio.Future[None] | None = None
         self.frame_max = UNTUNED_FRAME_MAX
         self.blocked: str | None = None
@@ -92,7 +105,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
     def watch(self, heartbeat: float, patience: float) -> None:
         """Abort the connection when nothing at all has been heard for `patience` seconds.
 
-        Also when the loop stands still for longer than the broker bears.
+        Also when the loop stands still for longer than the broker tolerates: LOST_AFTER heartbeats.
         """
         self._liveness.watch(heartbeat, patience)
 
@@ -103,7 +116,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
     ) -> ChannelPort:
         """Keep the content frames of channel `number` for `listener` from now on.
 
-        `max_body` is in bytes; a larger body is dropped as it arrives, and announced as empty.
+        `max_body` is in bytes; a larger body is dropped as it arrives, and handed over as empty.
         Raises ConnectionLostError when the connection has ended.
         """
         if self.lost is not None:
@@ -113,13 +126,13 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         return port
 
     def end(self, port: ChannelPort, reason: ConnectionLostError) -> None:
-        """End a registration, synchronously: write out what is packed, then nothing more, ever.
+        """End a registration, synchronously: write all queued frames, and nothing more.
 
         Content that still arrives is dropped until the number is opened again: the broker sends
-        some behind its own Channel.Close, too.
+        some even after its own Channel.Close.
         """
         self._outflow.flush()
-        if unsent := self._outflow.drop(port.number):  # the loop stood still: nothing leaves yet
+        if unsent := self._outflow.drop(port.number):  # the loop stood still: nothing was written
             port.tell_unsent(unsent)
         self._ports.pop(port.number, None)
         self._closing.add(port.number)
@@ -128,10 +141,10 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
     # -- writing ----------------------------------------------------------------------------
 
     async def update_secret(self, secret: str) -> None:
-        """Give the broker another secret for this connection, and wait until it has taken it.
+        """Give the broker another secret for this connection, and wait until it accepts it.
 
-        Not through aiormq, whose log would show it. Raises ConnectionLostError, also when the
-        broker refuses: it closes the connection then.
+        Not through aiormq, whose log would show it. Raises ConnectionLostError; a broker that
+        refuses the secret closes the connection.
         """
         if self.lost is not None:
             raise self.lost
@@ -140,18 +153,18 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         await self._secret_ok
 
     def pause_writing(self) -> None:
-        """The transport's buffer is above its high-water mark."""
+        """Pause publishers: the transport's buffer is above its high-water mark."""
         super().pause_writing()
         self._held = True
-        self._judge_writable()
+        self._update_writable()
 
     def resume_writing(self) -> None:
-        """The transport's buffer has drained."""
+        """Let publishers go on: the transport's buffer has drained."""
         super().resume_writing()
         self._held = False
-        self._judge_writable()
+        self._update_writable()
 
-    def _judge_writable(self, *, tell: bool = True) -> None:
+    def _update_writable(self, *, tell: bool = True) -> None:
         self.writable = not (self._held or self.blocked is not None or self.lost is not None)
         if self.writable and tell:
             for port in tuple(self._ports.values()):
@@ -160,17 +173,17 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
     # -- the connection's life --------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is open."""
+        """Take the open socket."""
         super().connection_made(transport)
-        # No isinstance: uvloop's transports do what asyncio's do, and are not of its class.
+        # No isinstance: uvloop's transports are not of asyncio's class.
         self._out_transport = transport = cast(asyncio.Transport, transport)
         self._outflow.transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER)
 
     async def greet(self) -> None:
-        """Send the protocol header (AMQP 0-9-1, 4.2.2), and wait until something is answered.
+        """Send the protocol header (AMQP 0-9-1, 4.2.2), and wait for the first bytes of an answer.
 
-        Raises OSError when the connection ends before.
+        Raises OSError when the connection ends before. Cancelling aborts the connection.
         """
         assert self._out_transport is not None  # noqa: S101 - the socket is open
         self._greeting = self._event_loop.create_future()
@@ -188,21 +201,21 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             self._greeting.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is closed: everyone who waits on it is released."""
+        """End the router: release every waiter, and end every port."""
         self._end(ConnectionLostError(f"connection lost: {exc or 'closed'}"))
         super().connection_lost(exc)
         if not (closed := self._closed).cancelled():  # type: ignore[attr-defined]
             closed.exception()  # else asyncio may log it: garbage collection has no order
 
     def eof_received(self) -> bool:
-        """The broker closed its side; half-open connections have no use in AMQP."""
+        """End the router when the broker closes its side: AMQP has no half-open connections."""
         hint = "" if self.heard else ": is this the port of AMQP?"
         self._end(ConnectionLostError(f"the broker closed the connection without a word{hint}"))
         super().eof_received()
         return False
 
     def abort(self, reason: str) -> None:
-        """Close the socket at once; what is unsent is lost."""
+        """Close the socket at once; unsent frames are lost."""
         self._end(ConnectionLostError(reason))
         if self._out_transport is not None:
             self._out_transport.abort()
@@ -212,7 +225,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             return
         self.lost = reason
         unsent = self._outflow.end()
-        self._judge_writable()
+        self._update_writable()
         self._answered()
         self._liveness.end()
         if self._secret_ok is not None and not self._secret_ok.done():
@@ -227,15 +240,15 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
     # -- reading ----------------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the event loop puts what it reads."""
+        """Return the buffer that the event loop reads into."""
         return self._space
 
     def buffer_updated(self, nbytes: int) -> None:
-        """It has put so many bytes there."""
+        """Take `nbytes` bytes that the event loop has read into the buffer."""
         self.data_received(bytes(self._space[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Cut what arrived into frames and send each where it belongs."""
+        """Cut what arrived into frames, and hand each to its port or to aiormq."""
         if self.lost is not None:
             return
         self._liveness.heard()
@@ -265,17 +278,18 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             buffer += memoryview(data)[used:]
 
     def _read_greeting(self, data: bytes) -> None:
-        """It is no frame: another server, or a broker that names the version that it speaks."""
+        """Name another server, or a broker with another version of AMQP, once it is recognised."""
         self._buffer += data
         if (found := problem(bytes(self._buffer))) is not None:
             self._fail(AMQPProtocolError(found))
 
     def _cut(self, data: bytes) -> int:
+        # type(1) channel(2) size(4) | payload(size) | 0xCE
         at, end = 0, len(data)
-        kept, self._need = False, 7
+        kept, self._need = False, HEAD
         ports, closing = self._ports, self._closing
         start = frames.FRAME_START.unpack_from
-        while end - at >= 7:
+        while end - at >= HEAD:
             kind, number, size = start(data, at)
             if size > self.frame_max - frames.FRAME_OVERHEAD and (
                 kind != frames.FRAME_HEADER or size > self.frame_max + HEADER_ROOM
@@ -284,26 +298,26 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
                     f"frame of {size + frames.FRAME_OVERHEAD} bytes on channel {number}, "
                     f"agreed were at most {self.frame_max}"
                 )
-            stop = at + size + 8
+            stop = at + size + frames.FRAME_OVERHEAD
             if stop > end:
-                self._need = size + 8
+                self._need = size + frames.FRAME_OVERHEAD
                 break
             if data[stop - 1] != frames.FRAME_END:
                 raise AMQPProtocolError(f"frame on channel {number} has no end octet")
-            behind = stop
+            next_at = stop
             port = ports.get(number)
             if port is not None:
-                behind = port.take(kind, data, at + 7, stop, end)
-                keep = behind > 0
+                next_at = port.take(kind, data, at + HEAD, stop, end)
+                keep = next_at > 0
             elif number == 0:
                 keep = kind == frames.FRAME_METHOD and self._watch_connection(
-                    data[at + 7 : stop - 1]
+                    data[at + HEAD : stop - 1]
                 )
             else:
                 keep = number in closing and self._read_closing(number, kind, data, at)
             if keep:
                 kept = True
-                at = behind
+                at = next_at
             else:
                 self._reader.feed_data(data[at:stop])
                 at = stop
@@ -312,7 +326,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         return at
 
     def _read_closing(self, number: int, kind: int, data: bytes, at: int) -> bool:
-        """Frames of a channel that has ended: content is dropped, all else is passed on."""
+        """Return whether to drop a frame of a channel that has ended: content and confirms."""
         if kind != frames.FRAME_METHOD:
             return True
         (method,) = frames.METHOD_ID.unpack_from(data, at + 7)
@@ -324,36 +338,38 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
             frames.BASIC_ACK,
             frames.BASIC_NACK,
             frames.BASIC_CANCEL_OK,
+            getting.BASIC_GET_OK,
+            getting.BASIC_GET_EMPTY,
         )
 
     def _watch_connection(self, payload: bytes) -> bool:
-        """Look at a method of the connection; whether it is kept from aiormq."""
+        """Act on a method of the connection; return whether it is kept from aiormq."""
         (method,) = frames.METHOD_ID.unpack_from(payload)
         match method:
             case frames.CONNECTION_TUNE:
                 agreed = frames.read_tune_frame_max(payload) or FRAME_MAX_CAP
                 if agreed < FRAME_MIN_SIZE:
                     raise AMQPProtocolError(
-                        f"frames of {agreed} bytes at most, AMQP needs {FRAME_MIN_SIZE}"
+                        f"frame_max: expected at least {FRAME_MIN_SIZE} bytes, got {agreed}"
                     )
                 self.frame_max = agreed
             case frames.CONNECTION_BLOCKED:
                 self.blocked = printable(frames.read_shortstr(payload, 4)[0])
-                self._judge_writable()
+                self._update_writable()
                 self._on_blocked(self.blocked)
             case frames.CONNECTION_UNBLOCKED:
                 self.blocked = None
-                self._judge_writable(tell=False)
+                self._update_writable(tell=False)
                 self._on_blocked(None)
-                self._judge_writable()
+                self._update_writable()
             case frames.CONNECTION_UPDATE_SECRET_OK if self._secret_ok is not None:
                 if not self._secret_ok.done():
                     self._secret_ok.set_result(None)
                 self._secret_ok = None
                 return True
             case frames.CONNECTION_CLOSE:
-                code, told = frames.read_close(payload)
-                text = printable(told)
+                code, text = frames.read_close(payload)
+                text = printable(text)
                 self._end(
                     ConnectionLostError(
                         f"the broker closed the connection: {code} {text}", code, text
@@ -362,7 +378,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         return False
 
     def _fail(self, problem: AMQPProtocolError) -> None:
-        logger.error("closing the connection: %s", problem)
+        self._log.error("closing the connection: %s", problem)
         self._end(ConnectionLostError(str(problem), 501, str(problem)))
         self._reader.set_exception(ConnectionResetError(str(problem)))
         if self._out_transport is not None:
@@ -370,7 +386,7 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
 
 
 def _pack_update_secret(secret: str) -> bytes:
-    """Connection.UpdateSecret, RabbitMQ's own method (https://www.rabbitmq.com/docs/oauth2)."""
+    """Pack Connection.UpdateSecret, of RabbitMQ alone (https://www.rabbitmq.com/docs/oauth2)."""
     text = secret.encode()
     reason = frames.shortstr("renewed before its expiry")
     payload = struct.pack(f">II{len(text)}s", _UPDATE_SECRET, len(text), text) + reason

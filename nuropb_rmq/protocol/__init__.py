@@ -1,6 +1,6 @@
-"""NuroPb on the wire: payloads, messages, encryption, and what becomes of a message."""
+"""NuroPb on the wire: payloads, messages, encryption, and the outcomes of messages."""
 
-from .constants import *  # noqa: F403 - it was this module once
+from .constants import *  # noqa: F403 - all of them were in this module once
 from .constants import (
     COMMAND as COMMAND,
 )

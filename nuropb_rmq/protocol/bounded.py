@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class Bounded(OrderedDict[K, V], Generic[K, V]):
-    """A dict that forgets what was put or used longest ago when it is full."""
+    """A dict that, when it is full, forgets the entry that was put or used longest ago (LRU)."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""What is fixed by the NuroPb protocol: versions, names on the wire, and the shapes of payloads.
+"""The constants of the NuroPb protocol: versions, names on the wire, and the shapes of payloads.
 
-The contract was read off nuropb 0.1.8 on a real broker; an old peer must understand what is here.
+They were recorded from nuropb 0.1.8 on a real broker, and old peers depend on them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 NUROPB_VERSION: Final = f"rmq-aio/{__version__}"
-"""What this library writes into the header ``nuropb_version``; peers only show it."""
+"""Our value of the header ``nuropb_version``; peers only show it."""
 NUROPB_PROTOCOL_VERSION: Final = "0.1.1"
 NUROPB_PROTOCOL_VERSIONS_SUPPORTED: Final = ("0.1.1",)
 NUROPB_MESSAGE_TYPES: Final = ("request", "response", "event", "command")
@@ -40,6 +40,8 @@ HEADER_PROTOCOL: Final = "nuropb_protocol"
 HEADER_VERSION: Final = "nuropb_version"
 HEADER_TYPE: Final = "nuropb_type"
 HEADER_TRACE_ID: Final = "trace_id"
+HEADER_TRACEPARENT: Final = "traceparent"
+"""Of W3C Trace Context, where telemetry is on."""
 HEADER_ENCRYPTED: Final = "encrypted"
 HEADER_CALL_AGAIN_COUNT: Final = "nuropb_ca_count"
 HEADER_CALL_AGAIN_EXCHANGE: Final = "nuropb_ca_exchange"
@@ -54,13 +56,13 @@ DEFAULT_DL_EXCHANGE: Final = "nuropb-dl-exchange"
 MAX_EXPIRATION: Final = 2**32 - 1
 """Milliseconds; the broker refuses a larger per-message TTL with 406."""
 MAX_SECONDS: Final = MAX_EXPIRATION // 1000
-"""The longest expiration of a message (49 days), and the limit of every time setting."""
+"""Seconds of the longest expiration of a message (49 days); also the limit of time settings."""
 
 
 class MessageType(StrEnum):
     """The four kinds of message; the value is the header ``nuropb_type`` and the payload's tag."""
 
-    __hash__ = str.__hash__  # Enum's own is written in Python, and this is looked up per message
+    __hash__ = str.__hash__  # Enum's own is written in Python, and every message looks this up
 
     REQUEST = "request"
     COMMAND = "command"
@@ -68,18 +70,18 @@ class MessageType(StrEnum):
     RESPONSE = "response"
 
 
-# For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11).
+# For hot paths: looking up a member of an enum takes up to 0.25 µs (CPython 3.11).
 REQUEST: Final = MessageType.REQUEST
 COMMAND: Final = MessageType.COMMAND
 EVENT: Final = MessageType.EVENT
 RESPONSE: Final = MessageType.RESPONSE
 
 KINDS: Final = {kind.value: kind for kind in MessageType}
-"""A payload's tag, or the header ``nuropb_type``, as the enum."""
+"""The kind of message for a payload's tag, or for the header ``nuropb_type``."""
 
 
 class ErrorDescriptionType(TypedDict):
-    """The ``error`` of a response: the class name and the text of what went wrong remotely."""
+    """The ``error`` of a response: class name and text of the service's exception."""
 
     error: str
     description: str | None
@@ -93,7 +95,7 @@ class _Payload(TypedDict):
 
 
 class RequestPayloadDict(_Payload):
-    """A request: it is answered by one response."""
+    """A request: answered by one response."""
 
     tag: Literal["request"]
     service: str
@@ -141,7 +143,7 @@ class TransportServicePayload(TypedDict):
 
 
 class TransportRespondPayload(TypedDict):
-    """A response or event as `message_complete` is given it; what is sent is `nuropb_payload`."""
+    """A response or event as `message_complete` takes it; `nuropb_payload` is sent."""
 
     nuropb_protocol: str
     nuropb_type: Literal["request", "command", "event", "response"]
@@ -152,7 +154,7 @@ class TransportRespondPayload(TypedDict):
 
 
 AcknowledgeAction = Literal["ack", "nack", "reject"]
-"""Done ("ack"); to be called again, once ("nack"); failed ("reject")."""
+"""Done ("ack"); call it again, once ("nack"); failed ("reject")."""
 MessageCompleteFunction = Callable[[list[TransportRespondPayload], AcknowledgeAction], None]
 MessageCallbackFunction = Callable[
     [TransportServicePayload, MessageCompleteFunction, dict[str, Any]], object
@@ -168,9 +170,9 @@ if hasattr(os, "register_at_fork"):  # a forked worker would repeat its parent's
 
 
 def new_id() -> str:
-    """A new correlation or instance id: the hex form of a UUID 4 (RFC 9562), without the object.
+    """Return a new correlation or instance id: the hex form of a UUID 4 (RFC 9562).
 
-    Many are made at once: a system call costs more than all the rest.
+    Makes 64 at once, because the system call for random bytes is the largest part of the cost.
     """
     try:
         return _drawn.pop()

@@ -1,13 +1,13 @@
 """Hybrid encryption of bodies: Fernet for the payload, RSA for the Fernet key.
 
-A body is ``base64(RSA-OAEP-SHA256(key)) + b"." + base64(Fernet token)``, as nuropb 0.1.8 makes it.
-The requester makes the key and wraps it with the service's public key; the service answers with
-the same key. RSA costs more than the rest of a call, so keys are used again (docs: architecture):
-a requester uses one key, and its wrapped bytes, for many calls to one service, for a bounded time
-and number; a service remembers the keys that it has unwrapped. Old peers cannot tell.
+A body is ``base64(RSA-OAEP-SHA256(key)) + b"." + base64(Fernet token)``, as in nuropb 0.1.8. The
+requester makes the key and wraps it with the service's public key; the service answers with the
+same key. RSA costs more than the rest of a call, so keys are reused: a requester uses one key, and
+its wrapped bytes, for many calls to one service, for a limited time and number; a service caches
+the keys that it has unwrapped. Old peers see no difference.
 
-With a shared key, that a body opens does not say which call it belongs to: the caller compares
-tag, correlation id and service with those of the envelope.
+With a shared key, a body that decrypts may belong to another call: the caller must compare its
+tag, correlation id and service with the message's properties and headers.
 """
 
 from __future__ import annotations
@@ -29,14 +29,12 @@ from ..exceptions import EncryptionError, NuropbConfigurationError
 from .bounded import Bounded
 from .constants import MAX_SECONDS, MessageType
 
-__all__ = ["KEY_LIFETIME", "KEY_USES", "Encryptor"]
-
 KEY_USES: Final = 1000
-"""Messages to one service that are encrypted with one key."""
+"""Number of messages to one service that are encrypted with one key."""
 KEY_LIFETIME: Final = 300.0
 """Seconds for which one key is used."""
 _MOST: Final = 2**31
-_TAMPERED: Final = "body cannot be decrypted: tampered with, or of another key"
+_TAMPERED: Final = "body cannot be decrypted: tampered with, or encrypted with another key"
 
 _OAEP: Final = padding.OAEP(
     mgf=padding.MGF1(algorithm=hashes.SHA256()), algorithm=hashes.SHA256(), label=None
@@ -50,12 +48,12 @@ class _Key:
     fernet: Fernet = field(repr=False)
     wrapped: bytes = field(repr=False)
     to_self: bool = False
-    """Wrapped by us with our own public key: a service that calls itself."""
+    """True when we wrapped it with our own public key: a service that calls itself."""
 
 
 @dataclass(slots=True)
 class _Shared:
-    """The key in use for one service, until it is too old or has been used too often."""
+    """The key for calls to one service, until it is too old or was used too often."""
 
     key: _Key
     expires_at: float
@@ -64,22 +62,23 @@ class _Shared:
 
 @dataclass(slots=True)
 class _Owed:
-    """The key of a request that we serve, and how many deliveries of it still want an answer."""
+    """The key of a request that we serve, and the number of its deliveries still to be answered."""
 
     key: _Key
     deliveries: int
 
 
 class Encryptor:
-    """Encrypts and decrypts bodies; remembers the keys of calls that are under way.
+    """Encrypts and decrypts bodies; remembers the keys of calls under way.
 
-    service_name and private_key are of the service that this process is; a pure requester has
-    none. key_lifetime (seconds) and key_uses bound the use of one key for calls to one service:
-    key_uses=1 makes a new key for each, as nuropb does. unwrapped_keys bounds the keys remembered
-    from requesters, and calls_remembered the calls under way, in each direction.
+    service_name, private_key: those of the service in this process; None for a pure requester.
+    key_lifetime (seconds), key_uses: bound the use of one key for calls to one service;
+        key_uses=1 makes a new key for each message, as nuropb does.
+    unwrapped_keys: bounds the cached keys of requesters.
+    calls_remembered: bounds the calls under way, in each direction.
 
-    Methods may be called from any thread. Everything that cannot be encrypted or decrypted is an
-    EncryptionError, whose text holds no key and no payload.
+    Methods may be called from any thread. They raise EncryptionError for anything that cannot be
+    encrypted or decrypted; its text holds no key and no payload.
     """
 
     def __init__(
@@ -100,9 +99,8 @@ class Encryptor:
             if type(bound) is not int or not 1 <= bound <= _MOST:
                 raise NuropbConfigurationError(name, f"must be an integer from 1 to {_MOST}")
         if type(key_lifetime) not in (int, float) or not 0 <= key_lifetime <= MAX_SECONDS:
-            raise NuropbConfigurationError(
-                "key_lifetime", f"must be seconds, a number from 0 to {MAX_SECONDS}"
-            )
+            problem = f"must be seconds, a number from 0 to {MAX_SECONDS}"
+            raise NuropbConfigurationError("key_lifetime", problem)
         self._service_name = service_name
         self._private_key = private_key
         self._own_public_key = None if private_key is None else private_key.public_key()
@@ -112,7 +110,7 @@ class Encryptor:
         self._public_keys: dict[str, rsa.RSAPublicKey] = {}
         self._shared: dict[str, _Shared] = {}
         self._unwrapped: Bounded[bytes, _Key] = Bounded(unwrapped_keys)
-        # Two directions, two tables: one process may send and serve the same correlation id.
+        # Keys by correlation id, a table for each direction: one process may send and serve a call.
         self._sent: Bounded[str, _Key] = Bounded(calls_remembered)
         self._owed: Bounded[str, _Owed] = Bounded(calls_remembered)
 
@@ -125,11 +123,11 @@ class Encryptor:
 
     @classmethod
     def new_symmetric_key(cls) -> bytes:
-        """A new Fernet key: 32 random bytes, base64."""
+        """Return a new Fernet key: 32 random bytes, base64."""
         return Fernet.generate_key()
 
     def add_public_key(self, service_name: str, public_key: rsa.RSAPublicKey | str | bytes) -> None:
-        """Remember a service's public key: an RSA key, or PEM. Replaces an older one."""
+        """Set a service's public key, an RSA key or PEM, in place of an older one."""
         key = _public_key(service_name, public_key)
         with self._lock:
             if self._public_keys.get(service_name) != key:
@@ -137,7 +135,7 @@ class Encryptor:
             self._public_keys[service_name] = key
 
     def get_public_key(self, service_name: str) -> rsa.RSAPublicKey | None:
-        """The service's public key, or None."""
+        """Return the service's public key, or None."""
         return self._public_keys.get(service_name)
 
     def has_public_key(self, service_name: str) -> bool:
@@ -149,8 +147,8 @@ class Encryptor:
     ) -> bytes:
         """Encrypt a request or command to `service_name`; without it, the response to a request.
 
-        EncryptionError when the service's public key is unknown, or when no encrypted request with
-        this correlation id waits for its response here.
+        Raises EncryptionError when the service's public key is unknown, or when no encrypted
+        request with this correlation id waits for its response here.
         """
         _check(payload, correlation_id, service_name or "")
         if service_name is None:
@@ -162,10 +160,10 @@ class Encryptor:
         return _seal(key, payload)
 
     def encrypt_unanswered(self, payload: bytes, correlation_id: str, service_name: str) -> bytes:
-        """Encrypt what gets no response, a command say; nothing is remembered of it.
+        """Encrypt a message that gets no response, such as a command, and remember no key for it.
 
-        A request with the same correlation id, which may be under way, keeps its key.
-        EncryptionError as for encrypt_payload; the correlation id is not looked at.
+        A request under way with the same correlation id keeps its key. Raises EncryptionError when
+        the service's public key is unknown.
         """
         _check(payload, correlation_id, service_name)
         return _seal(self._key_for(service_name), payload)
@@ -173,19 +171,19 @@ class Encryptor:
     def decrypt_payload(self, payload: bytes, correlation_id: str) -> bytes:
         """Decrypt a response to a request of ours, or else a request or command to us.
 
-        It is a response when it opens with the key that went out under this correlation id: that
-        is tried first, since an old service wraps that key anew, for itself. EncryptionError when
-        it opens with no key that we have. Where it is known which of the two it must be,
-        open_response and open_request do not take one for the other.
+        A body is a response when the key that we sent under this correlation id decrypts it: that
+        key is tried first, since an old service wraps it anew, for itself. Raises EncryptionError
+        when no key of ours decrypts it. Where the kind is known, use open_response or
+        open_request, which cannot confuse the two.
         """
-        wrapped, token = _taken_apart(payload, correlation_id)
+        wrapped, token = _split(payload, correlation_id)
         with self._lock:
             sent = self._sent.get(correlation_id)
         plain = None if sent is None else _open(sent, token)
         if sent is None or plain is None:
             return self.open_request(payload, correlation_id)
-        # The key may come back as we wrapped it in a response, or, when we call ourselves, in our
-        # own request: only what is inside tells them apart.
+        # Bytes that we wrapped may come back in a response or, when we call ourselves, in our own
+        # request: only the payload tells them apart.
         if sent.to_self and wrapped == sent.wrapped and not _is_response(plain):
             self._owe(correlation_id, sent)
             return plain
@@ -194,11 +192,11 @@ class Encryptor:
         return plain
 
     def open_response(self, payload: bytes, correlation_id: str) -> bytes:
-        """Decrypt a response, with the key of the request of ours that waits for it, and no other.
+        """Decrypt a response, with the key of our request that waits for it, and no other.
 
-        EncryptionError when none waits, or it does not open with that.
+        Raises EncryptionError when no request waits, or its key does not decrypt the body.
         """
-        _, token = _taken_apart(payload, correlation_id)
+        _, token = _split(payload, correlation_id)
         with self._lock:
             sent = self._sent.get(correlation_id)
         if sent is None:
@@ -215,10 +213,10 @@ class Encryptor:
     def open_request(self, payload: bytes, correlation_id: str) -> bytes:
         """Decrypt a request or command to us, with a key that was wrapped for us, and no other.
 
-        So a call of our own opens when we called ourselves only, whoever led it here.
-        EncryptionError when it does not.
+        So a call that we sent to another service does not decrypt if somebody routes it here.
+        Raises EncryptionError when the body does not decrypt.
         """
-        wrapped, token = _taken_apart(payload, correlation_id)
+        wrapped, token = _split(payload, correlation_id)
         key = self._unwrap(wrapped)
         plain = _open(key, token)
         if plain is None:
@@ -229,7 +227,7 @@ class Encryptor:
     def needs_private_key(self, payload: bytes, correlation_id: str | None = None) -> bool:
         """Return whether decrypting this takes an RSA private operation (about a millisecond).
 
-        With the correlation id the answer is exact for responses of old peers too.
+        Without the correlation id the answer is wrong for responses of old peers.
         """
         if self._private_key is None:
             return False
@@ -252,12 +250,12 @@ class Encryptor:
 
     @property
     def calls_remembered(self) -> int:
-        """How many calls are under way, in both directions."""
+        """Number of calls under way, in both directions."""
         with self._lock:
             return len(self._sent) + len(self._owed)
 
     def _key_for(self, service_name: str) -> _Key:
-        """The key for one more message to this service."""
+        """Return the key for one more message to this service."""
         now = time.monotonic()
         with self._lock:
             public_key = self._public_keys.get(service_name)
@@ -284,13 +282,13 @@ class Encryptor:
         except ValueError as error:
             raise EncryptionError("the service's RSA key is too short: use 2048 bits") from error
         key = _Key(Fernet(secret), wrapped, to_self=public_key == self._own_public_key)
-        if key.to_self:  # so that it need not be unwrapped
+        if key.to_self:  # saves unwrapping it
             with self._lock:
                 self._unwrapped.put(wrapped, key)
         return key
 
     def _unwrap(self, wrapped: bytes) -> _Key:
-        """The key in these bytes, remembered or decrypted with our private key."""
+        """Return the key in these bytes, from the cache or decrypted with our private key."""
         with self._lock:
             known = self._unwrapped.use(wrapped)
         if known is not None:
@@ -319,7 +317,7 @@ class Encryptor:
         with self._lock:
             owed = self._owed.get(correlation_id)
             if owed is not None and owed.key.wrapped != key.wrapped:
-                # Its answer would be readable by whoever knows the other key.
+                # The sender of the one could read the answer to the other.
                 raise EncryptionError(
                     f"another request {correlation_id!r} is being handled, under another key"
                 )
@@ -338,7 +336,7 @@ class Encryptor:
         return owed.key
 
     def _drop_owed(self, correlation_id: str) -> None:
-        """One answer less is owed; called with the lock held."""
+        """Count one answer; call this with the lock held."""
         owed = self._owed.get(correlation_id)
         if owed is None:
             return
@@ -347,11 +345,11 @@ class Encryptor:
             del self._owed[correlation_id]
 
 
-def _public_key(service_name: str, given: rsa.RSAPublicKey | str | bytes) -> rsa.RSAPublicKey:
-    key: object = given
-    if isinstance(given, str | bytes):
+def _public_key(service_name: str, value: rsa.RSAPublicKey | str | bytes) -> rsa.RSAPublicKey:
+    key: object = value
+    if isinstance(value, str | bytes):
         try:
-            key = load_pem_public_key(given.encode() if isinstance(given, str) else given)
+            key = load_pem_public_key(value.encode() if isinstance(value, str) else value)
         except (ValueError, UnsupportedAlgorithm) as error:
             text = f"the public key of service {service_name!r} is not PEM"
             raise EncryptionError(text) from error
@@ -361,16 +359,15 @@ def _public_key(service_name: str, given: rsa.RSAPublicKey | str | bytes) -> rsa
 
 
 def _check(payload: object, correlation_id: object, service_name: object = "") -> None:
-    kinds = (bytes, str, str)
-    given = (payload, correlation_id, service_name)
-    if not all(map(isinstance, given, kinds)):
-        named = ", ".join(type(each).__name__ for each in given)
+    arguments = (payload, correlation_id, service_name)
+    if not all(map(isinstance, arguments, (bytes, str, str))):
+        types = ", ".join(type(argument).__name__ for argument in arguments)
         raise EncryptionError(
-            f"payload, correlation_id, service_name: {named}, not bytes, str, str"
+            f"payload, correlation_id, service_name: expected bytes, str, str, got {types}"
         )
 
 
-def _taken_apart(payload: bytes, correlation_id: str) -> tuple[bytes, bytes]:
+def _split(payload: bytes, correlation_id: str) -> tuple[bytes, bytes]:
     _check(payload, correlation_id)
     wrapped, separator, token = payload.partition(b".")
     if not separator:
@@ -383,7 +380,7 @@ def _seal(key: _Key, payload: bytes) -> bytes:
 
 
 def _open(key: _Key, token: bytes) -> bytes | None:
-    """The payload, or None when it was not encrypted with this key (Fernet authenticates)."""
+    """Return the payload; None when this key did not encrypt it (Fernet authenticates)."""
     try:
         return key.fernet.decrypt(binascii.a2b_base64(token, strict_mode=True))
     except (InvalidToken, binascii.Error):

@@ -1,9 +1,9 @@
-"""Encryptors that are not ours: nuropb's, which its RMQAPI passes in, and what is made like it.
+"""Use encryptors that are not ours: nuropb's, which its RMQAPI passes in, and those like it.
 
 nuropb's encryptor keeps a key by the correlation id and forgets it at the next use of any kind. A
 redelivered request would get an answer that nobody can read, and the key of a call that is never
-answered would be kept for ever. So the keys that it keeps are held in step with the calls under
-way, through the two methods that every encryptor has.
+answered would be kept for ever. So we keep its table of keys in step with the calls under way,
+through the two methods that every encryptor has.
 """
 
 from __future__ import annotations
@@ -17,45 +17,47 @@ from ..exceptions import EncryptionError
 from .constants import new_id
 
 _UNREADABLE: Final = b"."
-"""A wrapped key and a token, both empty: who decrypts that forgets the id's key, and raises."""
+"""An empty wrapped key and token: to decrypt it, an encryptor forgets the id's key, and raises."""
 
 
 class PayloadEncryptor(Protocol):
-    """The two methods that every encryptor has: ours and nuropb's."""
+    """The two methods of every encryptor, ours and nuropb's."""
 
     def encrypt_payload(
         self, payload: bytes, correlation_id: str, service_name: str | None = None
     ) -> bytes:
-        """Encrypt for a service, or (without one) the response to a request of that id."""
+        """Encrypt for a service or, without one, the response to the request with that id."""
 
     def decrypt_payload(self, payload: bytes, correlation_id: str) -> bytes:
         """Decrypt a request, or the response to a request of ours."""
 
 
 @dataclass(slots=True)
-class _Owed:
-    """A request that is being handled, and by how many deliveries of it."""
+class _Request:
+    """A request that is being handled, and the number of its deliveries here."""
 
     body: bytes
     deliveries: int
 
 
 class ForeignEncryptor:
-    """Remembers, for an encryptor, the keys of calls under way, and no others.
+    """Makes an encryptor remember the keys of calls under way, and no others.
 
-    Methods may be called from any thread; they raise what the encryptor raises.
+    Methods may be called from any thread; they raise the encryptor's errors.
     """
 
     def __init__(self, encryptor: PayloadEncryptor) -> None:
         self._encryptor = encryptor
-        self._lock = threading.Lock()  # around every use: each changes what it remembers
+        self._lock = threading.Lock()  # around every use: each changes the encryptor's table
+        # Correlation ids of our calls that wait for a response.
         self._sent: set[str] = set()
-        self._owed: dict[str, _Owed] = {}
+        # Requests to us that are being handled, by correlation id.
+        self._owed: dict[str, _Request] = {}
 
     def encrypt_payload(
         self, payload: bytes, correlation_id: str, service_name: str | None = None
     ) -> bytes:
-        """Encrypt for a service, or (without one) the response to a request of that id."""
+        """Encrypt for a service or, without one, the response to the request with that id."""
         with self._lock:
             owed = self._owed.get(correlation_id)
             if service_name is None:
@@ -75,9 +77,9 @@ class ForeignEncryptor:
             return sealed
 
     def encrypt_unanswered(self, payload: bytes, correlation_id: str, service_name: str) -> bytes:
-        """Encrypt what gets no response, a command say; nothing is remembered of it."""
+        """Encrypt a message that gets no response, such as a command, and remember no key."""
         with self._lock:
-            # Under the id of a call that is under way it would take that call's key.
+            # Under the id of a call under way, it would replace that call's key.
             taken = correlation_id in self._sent or correlation_id in self._owed
             identity = new_id() if taken else correlation_id
             try:
@@ -88,8 +90,8 @@ class ForeignEncryptor:
     def open_request(self, payload: bytes, correlation_id: str) -> bytes:
         """Decrypt a request or command; its key is remembered until it is answered or forgotten.
 
-        The key of a call of our own under that id does not open it: somebody may have led that
-        call back to us. (When we called ourselves, it is wrapped for us.)
+        Never decrypts with the key of our own call under that id: somebody may have routed that
+        call back to us. (If we called ourselves, the key is wrapped for us.)
         """
         decrypt = self._encryptor.decrypt_payload
         with self._lock:
@@ -109,13 +111,13 @@ class ForeignEncryptor:
                 if owed is not None:
                     self._restore(correlation_id, owed)
             if owed is None:
-                self._owed[correlation_id] = _Owed(payload, 1)
+                self._owed[correlation_id] = _Request(payload, 1)
             else:
                 owed.deliveries += 1
             return plain
 
     def open_response(self, payload: bytes, correlation_id: str) -> bytes:
-        """Decrypt the response to a request of ours. EncryptionError when none waits for it."""
+        """Decrypt the response to our request; raises EncryptionError when none waits for it."""
         with self._lock:
             if correlation_id not in self._sent:
                 raise EncryptionError(
@@ -128,7 +130,7 @@ class ForeignEncryptor:
                 self._restore(correlation_id, self._owed.get(correlation_id))
 
     def forget(self, correlation_id: str, *, sent: bool = True, received: bool = True) -> None:
-        """The call gets no response, as `sent` or as `received`."""
+        """Forget the key of a call that gets no response, as `sent` or as `received`."""
         with self._lock:
             if sent and correlation_id in self._sent:
                 self._sent.remove(correlation_id)
@@ -138,7 +140,7 @@ class ForeignEncryptor:
                 self._settle(correlation_id)
 
     def _settle(self, correlation_id: str) -> None:
-        """One delivery less; the encryptor has just forgotten the key."""
+        """Count one delivery as answered; the encryptor has just forgotten the key."""
         owed = self._owed.get(correlation_id)
         if owed is None:
             return
@@ -148,8 +150,8 @@ class ForeignEncryptor:
         else:
             self._restore(correlation_id, owed)
 
-    def _restore(self, correlation_id: str, owed: _Owed | None) -> None:
-        """Remember the key of what is being handled, and of nothing else."""
+    def _restore(self, correlation_id: str, owed: _Request | None) -> None:
+        """Make the encryptor remember this request's key for the id; None: no key."""
         self._drop(correlation_id)
         if owed is not None:
             self._encryptor.decrypt_payload(owed.body, correlation_id)

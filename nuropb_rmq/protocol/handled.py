@@ -1,8 +1,8 @@
-"""The message that the running handler handles, and what calls made in the handler inherit of it.
+"""The message that is being handled: the calls of its handler inherit trace id and deadline.
 
-A nested call carries the trace id of the message, and ends when that message's own time is over,
-as gRPC's deadlines do. Tasks that a handler starts inherit the same; once the handler has ended,
-its deadline does not bind them any more.
+A nested call carries the trace id of the message and ends at the message's deadline, as in gRPC.
+Tasks that a handler starts inherit both; once the handler has ended, its deadline does not bind
+them any more.
 
 Why: docs/decisions/010-deadlines.md
 """
@@ -17,7 +17,7 @@ from ..exceptions import NuropbTimeoutError
 from .constants import MessageType
 
 _SHORTEST: Final = 0.01
-"""Seconds to which inherited times are rounded: equally long ones share a timer."""
+"""Seconds; inherited timeouts are rounded to this, so that equal ones share a timer."""
 
 
 class Handled(Protocol):
@@ -25,15 +25,15 @@ class Handled(Protocol):
 
     @property
     def trace_id(self) -> str | None:
-        """Shared by all messages of one activity."""
+        """Id that all messages of one activity share."""
 
     @property
     def correlation_id(self) -> str:
-        """Of the message and of its answer."""
+        """Correlation id of the message and of its answer."""
 
     @property
     def sender(self) -> str:
-        """The queue that answers go to, as the sender has written it; "" for an event."""
+        """Queue for answers (reply_to), as the sender wrote it; "" for an event."""
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -41,13 +41,13 @@ class Handled(Protocol):
 
     @property
     def given_up(self) -> bool:
-        """The handler is cancelled by the transport: too late, or the end of the transport."""
+        """True when the transport cancels the handler: it is too late, or the transport stops."""
 
     def left(self) -> float | None:
-        """Seconds until the sender waits no longer; None: unknown, or the handler has ended."""
+        """Return seconds until the sender gives up; None: unknown, or the handler has ended."""
 
 
-class Told(Protocol):
+class IncomingMessage(Protocol):
     """The part of a message that `Serving` uses: a `Message`, or RMQAPI's `_Received`."""
 
     @property
@@ -60,6 +60,14 @@ class Told(Protocol):
     def trace_id(self) -> str | None: ...
     @property
     def encrypted(self) -> bool: ...
+    @property
+    def attempts(self) -> int: ...
+
+
+def named_in(payload: Mapping[str, Any], *, encrypted: bool) -> dict[str, object]:
+    """Return method or topic for a log record; nothing of a message that came encrypted."""
+    names = () if encrypted else ("method", "topic")
+    return {name: payload[name] for name in names if isinstance(payload.get(name), str)}
 
 
 _current: ContextVar[Handled | None] = ContextVar("nuropb_rmq_handled", default=None)
@@ -75,9 +83,9 @@ def given_up() -> bool:
 
 
 def bounded(timeout: float) -> float:
-    """The timeout of a call made now, in seconds: at most what is left of the handled message.
+    """Return the timeout of a call made now, in seconds: at most the time the handled message has.
 
-    Raises NuropbTimeoutError when nothing is left.
+    Raises NuropbTimeoutError when it has none left.
     """
     handled = _current.get()
     left = None if handled is None else handled.left()
@@ -85,21 +93,21 @@ def bounded(timeout: float) -> float:
         return timeout
     if left <= 0:
         raise NuropbTimeoutError(
-            "not sent: the time of the call in whose handler it was made is over; "
+            "not sent: the deadline of the call being handled has passed; "
             "inherit_deadline=False sends it all the same"
         )
     return max(round(left, 2), _SHORTEST)
 
 
 def over(error: NuropbTimeoutError) -> NuropbTimeoutError:
-    """The error of a call whose timeout was bounded."""
+    """Return the error of a call whose timeout was bounded."""
     return NuropbTimeoutError(
-        f"{error}: the request in whose handler it was made has no more time (inherit_deadline)"
+        f"{error}: the deadline of the request being handled has passed (inherit_deadline)"
     )
 
 
 def outside() -> Context:
-    """A copy of the current context without the handled message: for work that others share."""
+    """Return a copy of the current context without the handled message, for shared work."""
     context = copy_context()
     context.run(_current.set, None)
     return context

@@ -1,4 +1,4 @@
-"""Messages as handlers get them, and the outcomes and errors that handlers end with."""
+"""Messages for handlers, and the outcomes and errors that handlers end with."""
 
 from __future__ import annotations
 
@@ -8,38 +8,48 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from ..exceptions import NuropbException
+from ..printable import shorten
 from . import serialization
 from .acknowledgement import Outcome
 from .constants import MessageType
+from .handled import named_in
 from .reader import Head
 from .remote_errors import MAX_NAME
 
 MAX_DESCRIPTION = 8192
-"""Characters of an error's text that its requester is told."""
+"""Characters of an error's text in a response."""
 MAX_ERROR = 65_536
-"""Bytes of all that an exception's to_dict() says."""
+"""Bytes of an exception's to_dict() in a response."""
 
 _MOST_LEAVES = 20
-"""Members of an exception group that are told."""
+"""Members of an exception group that a text lists."""
 
 
 class Delivered(Protocol):
     """The delivery of a message (`transport.delivery.Delivery`)."""
 
+    @property
+    def head(self) -> Head:
+        """Its properties and headers."""
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it has failed; None while it has not."""
+
     def complete(self, outcome: Outcome, messages: Sequence[Mapping[str, Any]]) -> bool:
-        """Decide its end now; False when that was decided before."""
+        """Decide its end now; return False when that was decided before."""
 
 
 class Message:
-    """A request, command or event, as a handler gets it."""
+    """A request, command or event, for its handler."""
 
     __slots__ = ("_head", "delivery", "payload")
 
     def __init__(self, head: Head, payload: dict[str, Any], delivery: Delivered | None) -> None:
         self._head = head
-        self.payload = payload
-        # Until it is settled. Not for handlers: complete() is.
-        self.delivery = delivery
+        self.payload: dict[str, Any] = payload
+        # None once it is settled. Handlers use complete() instead.
+        self.delivery: Delivered | None = delivery
 
     def complete(self, outcome: Outcome, messages: Sequence[Mapping[str, Any]] = ()) -> bool:
         """End the message now, while its handler goes on; the handler's result is then ignored.
@@ -61,18 +71,26 @@ class Message:
         return self._head.kind
 
     @property
+    def attempts(self) -> int:
+        """Number of times that it has been handled, this one included; see RetryLater.
+
+        Redeliveries after a lost connection or a killed process are not counted.
+        """
+        return self._head.attempts + 1
+
+    @property
     def correlation_id(self) -> str:
-        """The id that its answer carries, too."""
+        """Id that its answer carries, too."""
         return self._head.correlation_id
 
     @property
     def trace_id(self) -> str | None:
-        """Shared by all messages of one activity, when there is one."""
+        """Id that all messages of one activity share, if it has one."""
         return self._head.trace_id
 
     @property
     def ttl(self) -> int | None:
-        """Its expiration in milliseconds, when it has one."""
+        """Expiration in milliseconds, if it has one."""
         return self._head.ttl
 
     @property
@@ -95,6 +113,11 @@ class Message:
         """All its headers, including those that the protocol does not know."""
         return self._head.headers
 
+    def log_fields(self) -> dict[str, object]:
+        """Return what log records say of it; for the library itself."""
+        named = named_in(self.payload, encrypted=self._head.encrypted)
+        return {**self._head.log_fields(), **named}
+
     def __repr__(self) -> str:
         return f"<Message {self.kind.value} {self.correlation_id}>"  # a payload may be secret
 
@@ -115,49 +138,49 @@ class Completion:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """The `error` of a response: the class name and its text, as far as it can be told."""
+    """Return the `error` of a response: class name and text, and the fields of its to_dict()."""
     try:
-        return _told(error)
+        return _described(error)
     except Exception:  # noqa: BLE001 - any class may be raised, and its methods may raise, too
-        untold = "its text cannot be told: making it failed"
-        return {"error": _name_of(error), "description": untold}
+        return {"error": _name_of(error), "description": "no text: its str() or to_dict() failed"}
 
 
-def _told(error: BaseException) -> dict[str, Any]:
+def _described(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, NuropbException):
-        return {"error": _name_of(error), "description": _short(_text_of(error))}
-    said = error.to_dict()
-    name, text = str(said["error"])[:MAX_NAME], _short(str(said["description"]))
-    made = {**said, "error": name, "description": text}
-    body = serialization.encode(made)
+        text = shorten(_text_of(error), MAX_DESCRIPTION)
+        return {"error": _name_of(error), "description": text}
+    fields = error.to_dict()
+    text = shorten(str(fields["description"]), MAX_DESCRIPTION)
+    fields = {**fields, "error": str(fields["error"])[:MAX_NAME], "description": text}
+    body = serialization.encode(fields)
     if len(body) > MAX_ERROR:
-        return {key: made[key] for key in ("error", "description")}
-    # Whatever else it says is sent as text, strictly encoded or not: nobody is left unanswered.
+        return {key: fields[key] for key in ("error", "description")}
+    # Values that JSON lacks are sent as text, even by a strict encoder: every request is answered.
     return cast(dict[str, Any], json.loads(body))
 
 
 def _text_of(error: BaseException) -> str:
-    """The text of an error, in which its class is named where the text says nothing without."""
+    """Return the text of an error, with the name of its class where the text needs it."""
     if isinstance(error, BaseExceptionGroup):
         return f"{error.message}: {'; '.join(_leaves(error))}"
     text = str(error)
     if not text:
         return f"{_name_of(error)} without a text"
-    # The text of a KeyError is the key and no more.
+    # The text of a KeyError is only the key.
     return f"KeyError: {text}" if isinstance(error, KeyError) else text
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[str]:
-    """The members of a group and of the groups in it, as class and text."""
+    """Return class and text of each error in a group, and in the groups within."""
     leaves: list[str] = []
     groups: list[BaseException] = [group]
     while groups and len(leaves) <= _MOST_LEAVES:
-        each = groups.pop()
-        if isinstance(each, BaseExceptionGroup):
-            groups += reversed(each.exceptions)
+        error = groups.pop()
+        if isinstance(error, BaseExceptionGroup):
+            groups += reversed(error.exceptions)
         else:
-            text = str(each)
-            leaves.append(f"{_name_of(each)}: {text}" if text else _name_of(each))
+            text = str(error)
+            leaves.append(f"{_name_of(error)}: {text}" if text else _name_of(error))
     if len(leaves) > _MOST_LEAVES:
         leaves[_MOST_LEAVES:] = ["…"]
     return leaves
@@ -167,11 +190,6 @@ def _name_of(error: BaseException) -> str:
     return type(error).__name__[:MAX_NAME]
 
 
-def _short(text: str) -> str:
-    """A text that an answer has room for."""
-    return text if len(text) <= MAX_DESCRIPTION else text[:MAX_DESCRIPTION] + "…"
-
-
 def context_of(message: Message) -> dict[str, Any]:
-    """The context that its answer and its events carry on."""
+    """Return the context for the answer to a message and for its events."""
     return message.payload.get("context") or {}

@@ -1,4 +1,4 @@
-"""Every payload that this library makes: requests, commands, events and responses."""
+"""Make all payloads that this library sends: requests, commands, events and responses."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def event_added(
     correlation_id: str,
     trace_id: str | None,
 ) -> dict[str, Any]:
-    """Make the event that a handler has added, in the activity of its message.
+    """Make an event that a handler has added, in the activity of its message.
 
-    Its body is `event` or, as in nuropb's EventType, `payload`; its own context, if it has one,
-    goes in place of `context`.
+    Its body is added["event"] or, as in nuropb's EventType, added["payload"]; its own context, if
+    it has one, replaces `context`.
     """
     return event(
         added["topic"],
@@ -83,7 +83,7 @@ def response(
     trace_id: str | None,
     context: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Make a response of these parts, for which there may be no message to answer."""
+    """Make a response without a message that it answers."""
     return {
         "tag": "response",
         "result": result,
@@ -100,7 +100,7 @@ def answer(
     head: Head, context: Mapping[str, Any], result: Any, error: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Make the response to a message: its result, or its error."""
-    return {  # written out, not by response(): each call passes here
+    return {  # not by response(): every call passes here
         "tag": "response",
         "result": result,
         "error": error,

@@ -1,10 +1,10 @@
-"""What a message says before its body is opened: properties and headers, read in one pass.
+"""Read the properties and headers of a message in one pass, before its body.
 
-The properties are read first, so that a message whose headers or body are bad can still be
-answered. The headers of one kind of message from one kind of peer differ in the trace id alone:
-all others are decoded once, and looked up by their bytes from then on. Where the trace id is the
-last of them, as with us, a message whose properties are as long as those of one before is taken
-apart at the same places, if what lies between them is the same (`Layout`).
+The properties are read first, so that a message with bad headers or a bad body can still be
+answered. The headers of one kind of message from one kind of peer differ in the trace id alone, and
+in the traceparent before it: the rest is decoded once, and looked up by its bytes from then on
+(`Shape`). Where the trace id is the last header, as with us, properties as long as earlier ones are
+cut at the same offsets, if the bytes between the values are the same (`Layout`).
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from typing import Any, Final
 from ..amqp import frames
 from ..amqp.frames import Content, Properties
 from ..exceptions import AMQPProtocolError, MalformedMessageError
-from .constants import (
-    HEADER_CALL_AGAIN_COUNT,
-    HEADER_ENCRYPTED,
-    HEADER_PROTOCOL,
-    HEADER_TRACE_ID,
-    HEADER_TYPE,
-    KINDS,
-    NUROPB_PROTOCOL_VERSIONS_SUPPORTED,
-    REQUEST,
-    MessageType,
+from .constants import HEADER_TRACE_ID, HEADER_TRACEPARENT, REQUEST, MessageType
+from .dead_letter import HEADER_ATTEMPTS, HEADER_FIRST_FAILED_AT, HEADER_TIME_LEFT
+from .shape import (
+    LONGEST_SHAPE,
+    MOST_SHAPES,
+    NOTHING,
+    TRACEPARENT_SIZE,
+    Shape,
+    known,
+    remember,
+    shape_of,
+    without_traceparent,
 )
 
 MAX_TRACE_ID: Final = 1024
-"""Characters: it travels in a header, and all headers of a message must fit into one frame."""
+"""Characters; the trace id is a header, and all headers of a message must fit into one frame."""
 
 _LENGTH: Final = Struct(">I")
 _TRACE_ID: Final = frames.shortstr(HEADER_TRACE_ID) + b"S"
 _BEHIND_MESSAGE_ID: Final = 0x007C
-"""Flags of the properties that stand behind the message id, and mean nothing here."""
+"""Flags of the properties after the message id, which NuroPb does not use."""
 USUAL_FLAGS: Final = (
     frames.HAS_CONTENT_TYPE
     | frames.HAS_HEADERS
@@ -43,71 +45,69 @@ USUAL_FLAGS: Final = (
     | frames.HAS_CORRELATION_ID
     | frames.HAS_MESSAGE_ID
 )
-"""Of the properties that every message of ours has."""
+"""Flags of the properties that every message of ours has."""
 _OPTIONAL: Final = frames.HAS_REPLY_TO | frames.HAS_EXPIRATION
-_MOST_SHAPES: Final = 256
 _MOST_OF_A_LENGTH: Final = 8
-"""Layouts that are kept of properties that are equally long; others are read in full."""
-_LONGEST_SHAPE: Final = 1024  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a header table says, whatever its trace id is. Many messages share one."""
-
-    headers: dict[str, Any]
-    kind: MessageType
-    encrypted: bool
-    call_again_count: int
-    problem: str | None
+"""Layouts kept for properties of one length; others are read in full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the values of properties are that have a certain length."""
+    """The offsets of the values in properties of a certain length."""
 
     unpack: Callable[[bytes], tuple[bytes, ...]]
-    """Into what is the same in each, and what is not, in turns: trace id, correlation id, reply_to
-    and expiration (where they are), message id."""
+    """Splits properties into constant bytes and values in turns. The values: traceparent (if
+    present), trace id, correlation id, reply_to and expiration (if present), message id."""
     between: tuple[bytes, ...]
-    """What is the same: the headers, and how long each value is."""
+    """The constant bytes: the headers, and the length of each value."""
+    traceparent: bool
     reply_to: bool
     expiration: bool
     shape: Shape
 
 
 class Head:
-    """What properties and headers of an incoming message say; `problem` when they are bad.
+    """The properties and headers of an incoming message; `problem` is set when they are bad.
 
-    Reading never raises. A message whose type is not known counts as a request: then its error is
+    Reading never raises. A message of unknown type counts as a request, so that its error is
     answered.
     """
 
     __slots__ = (
         "_expiration", "content", "correlation_id", "encrypted",
-        "kind", "problem", "reply_to", "shape", "trace_id",
+        "kind", "problem", "reply_to", "shape", "trace_id", "traceparent",
     )  # fmt: skip
 
+    correlation_id: str
+    reply_to: str
+    kind: MessageType
+    shape: Shape
     trace_id: str | None
-    """None, too, when it is nothing that an answer could carry."""
+    """None also when it is unfit for an answer: not text, or too long."""
+    traceparent: bytes
+    """The W3C traceparent, when it stands before the trace id; others are among the headers."""
     encrypted: bool
-    """Whether the body is. Old peers may mark events so, and never encrypt them."""
+    """True when the body is encrypted; never for events: old peers mark them without encrypting."""
 
     def __init__(self, content: Content) -> None:
-        self.content = content
+        self.content: Content = content
         self.problem: MalformedMessageError | None = None
+        self.traceparent = b""
         if not self._read_known(content.raw_properties):
             self._clear()
             self._read(content)
 
     def _read_known(self, raw: bytes) -> bool:
-        """Read properties of a known layout, in two fifths of the time; False when it is not."""
+        """Read properties of a known layout, in two fifths of the time; False: it is not known."""
         for layout in _layouts.get(len(raw), ()):
             parts = layout.unpack(raw)
             if parts[::2] == layout.between:
                 break
         else:
             return False
+        if layout.traceparent:
+            self.traceparent = parts[1]
+            parts = parts[2:]
         try:
             trace_id = parts[1].decode()
             correlation_id = parts[3].decode()
@@ -129,7 +129,7 @@ class Head:
         try:
             table = self._read_properties(content.raw_properties)
         except (AMQPProtocolError, IndexError, error) as e:
-            self._clear()  # nothing that was read so far can be trusted
+            self._clear()  # the values that were read so far cannot be trusted
             ours = isinstance(e, AMQPProtocolError)
             problem: str | None = str(e) if ours else "message properties end too early"
         else:
@@ -143,14 +143,15 @@ class Head:
         self.correlation_id = ""
         self.reply_to = ""
         self.trace_id = None
+        self.traceparent = b""
         self.kind = REQUEST
         self.encrypted = False
         self._expiration = b""
-        self.shape = _NOTHING
+        self.shape = NOTHING
 
     @property
     def properties(self) -> Properties:
-        """All of the properties. Raises AMQPProtocolError when they cannot be read."""
+        """All properties; raises AMQPProtocolError when they cannot be read."""
         return frames.decode_properties(self.content.raw_properties)
 
     @property
@@ -163,23 +164,53 @@ class Head:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """The headers, as a dict of one's own."""
+        """The headers, in a new dict."""
         headers = dict(self.shape.headers)
         if self.trace_id is not None:
             headers[HEADER_TRACE_ID] = self.trace_id
+        if self.traceparent:
+            headers[HEADER_TRACEPARENT] = self.traceparent.decode("utf-8", "replace")
         return headers
 
     @property
+    def attempts(self) -> int:
+        """Number of times that it was handled before it came back from a retry; 0 as above."""
+        return self._count(HEADER_ATTEMPTS) or 0
+
+    @property
+    def first_failed_at(self) -> str | None:
+        """Time of its first failure (ISO 8601), when it has come back from a retry."""
+        value = self.shape.headers.get(HEADER_FIRST_FAILED_AT)
+        return value if self.attempts and isinstance(value, str) else None
+
+    @property
     def ttl(self) -> int | None:
-        """The expiration in milliseconds, when it has one."""
+        """Expiration in milliseconds, if it has one; after a retry, the rest of it."""
         value = self._expiration
-        return int(value) if value.isdigit() else None
+        return int(value) if value.isdigit() else self._count(HEADER_TIME_LEFT)
+
+    def log_fields(self) -> dict[str, object]:
+        """Return what log records say of the message; see ServiceLog."""
+        return {
+            "type": self.kind.value,
+            "correlation_id": self.correlation_id,
+            "trace_id": self.trace_id,
+            "delivery_tag": self.content.tag,
+        }
+
+    def _count(self, name: str) -> int | None:
+        """Return a number that we have written; None for one that another sender may have forged.
+
+        Messages that come back do so by the default exchange, to which senders may not publish.
+        """
+        value = None if self.content.route[0] else self.shape.headers.get(name)
+        return value if type(value) is int and value >= 0 else None
 
     def _read_properties(self, raw: bytes) -> bytes | None:
-        """Read correlation id, reply_to and expiration; returns the header table's entries.
+        """Read correlation id, reply_to and expiration; return the header table's entries.
 
-        This is frames.decode_properties for what is looked at, in a straight line (a third of its
-        time). A string that is not UTF-8 keeps its bytes as surrogates.
+        This is frames.decode_properties for the properties that we use, without its loop (a third
+        of its time). Strings that are not UTF-8 keep their bytes as surrogates.
         """
         flags = raw[0] << 8 | raw[1]
         at = 2
@@ -211,13 +242,13 @@ class Head:
         if flags & frames.HAS_MESSAGE_ID:
             at += 1 + raw[at]
         if flags & _BEHIND_MESSAGE_ID:
-            frames.decode_properties(raw)  # few have them: only whether they are whole matters
+            frames.decode_properties(raw)  # rare; raises when they are incomplete
         elif at != len(raw) or flags & 3:
             raise AMQPProtocolError("message properties do not fill their frame")
         return table
 
     def _read_headers(self, table: bytes) -> str | None:
-        """Read the headers; returns what is wrong with the envelope, if anything is."""
+        """Read the headers; return the problem with properties or headers, if there is one."""
         try:
             shape = self.shape = self._look_up(table)
         except AMQPProtocolError as e:
@@ -233,21 +264,22 @@ class Head:
         return None
 
     def _look_up(self, table: bytes) -> Shape:
-        """The shape of a header table, and the trace id.
+        """Return the shape of a header table, and set the trace id.
 
-        What stands before and behind the trace id must each be whole entries: the mark may occur
-        within some other value, and then all is decoded, and nothing remembered.
+        The bytes before and after the trace id must be complete entries. If not, its mark was part
+        of another value: then the table is decoded, and not remembered.
         """
         before, mark, rest = table.partition(_TRACE_ID)
+        before, traceparent = without_traceparent(before)
         trace_id = behind = b""
         if mark:
             end = 4 + _LENGTH.unpack_from(rest)[0] if len(rest) >= 4 else len(rest) + 1
             trace_id, behind = rest[4:end], rest[end:]
             if end > len(rest) or len(trace_id) > MAX_TRACE_ID:
                 return self._decode(table)
-        shape = _shapes.get((before, behind))
+        shape = known.get((before, behind))
         if shape is None:
-            shape = _remember(before, behind)
+            shape = remember(before, behind)
             if shape is None:
                 return self._decode(table)
         if mark:
@@ -255,6 +287,7 @@ class Head:
                 self.trace_id = trace_id.decode()
             except UnicodeDecodeError:
                 return self._decode(table)
+        self.traceparent = traceparent
         return shape
 
     def _decode(self, table: bytes) -> Shape:
@@ -262,37 +295,16 @@ class Head:
         value = headers.get(HEADER_TRACE_ID)
         if isinstance(value, str) and len(value) <= MAX_TRACE_ID:
             self.trace_id = value
-        return _shape_of(headers)
-
-
-_shapes: dict[tuple[bytes, bytes], Shape] = {}
-
-
-def _remember(before: bytes, behind: bytes) -> Shape | None:
-    """The shape of these entries, kept for the next message; None when they are none."""
-    try:
-        headers = frames.decode_table(before) | frames.decode_table(behind)
-    except AMQPProtocolError:
-        return None
-    if HEADER_TRACE_ID in headers:
-        return None
-    shape = _shape_of(headers)
-    plain = all(isinstance(value, str | int) for value in headers.values())
-    if plain and len(before) + len(behind) <= _LONGEST_SHAPE:
-        if len(_shapes) >= _MOST_SHAPES:
-            _shapes.clear()
-        _shapes[before, behind] = shape
-    return shape
+        return shape_of(headers)
 
 
 _layouts: dict[int, list[Layout]] = {}
 
 
 def _remember_layout(raw: bytes, shape: Shape) -> None:
-    """Keep the layout of properties that were read in full, when it is the usual one.
+    """Keep the layout of properties that were read in full, if it is the usual one.
 
-    That is: with headers that end in the trace id, and nothing but strings behind the delivery
-    mode.
+    Usual are headers that end in the trace id, and only strings after the delivery mode.
     """
     flags = raw[0] << 8 | raw[1]
     if flags & ~_OPTIONAL != USUAL_FLAGS:
@@ -302,59 +314,37 @@ def _remember_layout(raw: bytes, shape: Shape) -> None:
     before, mark, rest = raw.partition(_TRACE_ID)
     start = len(before) + len(mark) + 4
     size = end - start
-    if len(before) > _LONGEST_SHAPE or not 0 <= size <= MAX_TRACE_ID:
+    if len(before) > LONGEST_SHAPE or not 0 <= size <= MAX_TRACE_ID:
         return
-    # The mark may occur within some other value: what stands before it must be whole entries.
-    if rest[:4] != _LENGTH.pack(size) or _shapes.get((before[table + 4 :], b"")) is not shape:
+    # The mark may be part of another value: the bytes before it must be complete entries.
+    entries, traceparent = without_traceparent(before[table + 4 :])
+    if rest[:4] != _LENGTH.pack(size) or known.get((entries, b"")) is not shape:
         return
-    known = _layouts.get(len(raw), [])
-    if len(known) >= _MOST_OF_A_LENGTH:
+    layouts = _layouts.get(len(raw), [])
+    if len(layouts) >= _MOST_OF_A_LENGTH:
         return
     sizes = [start, size, 2, raw[end + 1]]
+    if traceparent:
+        sizes[:1] = [len(before) - TRACEPARENT_SIZE, TRACEPARENT_SIZE, len(mark) + 4]
     while (at := sum(sizes)) < len(raw):
         sizes += (1, raw[at])
     unpack = Struct("".join(f"{size}s" for size in sizes)).unpack
     between = unpack(raw)[::2]
-    if any(each.between == between for each in known):
-        return  # it is one of those: its values are no text
+    if any(layout.between == between for layout in layouts):
+        return  # known, but its values are not UTF-8
     reply_to, expiration = bool(flags & frames.HAS_REPLY_TO), bool(flags & frames.HAS_EXPIRATION)
-    if not known and len(_layouts) >= _MOST_SHAPES:
+    if not layouts and len(_layouts) >= MOST_SHAPES:
         _layouts.clear()
-    _layouts[len(raw)] = [*known, Layout(unpack, between, reply_to, expiration, shape)]
+    _layouts[len(raw)] = [
+        *layouts,
+        Layout(unpack, between, bool(traceparent), reply_to, expiration, shape),
+    ]
 
 
-def _shape_of(headers: dict[str, Any]) -> Shape:
-    named = headers.get(HEADER_TYPE)
-    kind = KINDS.get(named) if isinstance(named, str) else None
-    again = headers.get(HEADER_CALL_AGAIN_COUNT, 0)
-    problem = None
-    protocol = headers.get(HEADER_PROTOCOL)
-    if protocol not in NUROPB_PROTOCOL_VERSIONS_SUPPORTED:
-        supported = ", ".join(NUROPB_PROTOCOL_VERSIONS_SUPPORTED)
-        problem = f"header {HEADER_PROTOCOL} is {short(protocol)}, understood is {supported}"
-    elif kind is None:
-        problem = f"header {HEADER_TYPE} is {short(named)}, no type of message"
-    return Shape(
-        headers,
-        kind or MessageType.REQUEST,
-        headers.get(HEADER_ENCRYPTED) == "yes" and kind is not MessageType.EVENT,
-        again if isinstance(again, int) and again >= 0 else 1,
-        problem,
-    )
-
-
-_NOTHING: Final = Shape({}, MessageType.REQUEST, False, 0, None)
-
-
-def short(value: object) -> str:
-    """A header's value, for an operator."""
-    if value is None:
-        return "missing"
-    if isinstance(value, str):
-        return repr(value if len(value) <= 40 else value[:40] + "…")
-    return type_of(value)
-
-
-def type_of(value: object) -> str:
-    """What a value is; never the value itself, which may be secret."""
-    return "null" if value is None else f"a {type(value).__name__}"
+def whole_body(content: Content) -> bytes:
+    """Return the body. Raises MalformedMessageError when it was too large to be kept."""
+    if len(content.body) != content.body_size:
+        raise MalformedMessageError(
+            f"the body of {content.body_size} bytes is larger than max_body_bytes"
+        )
+    return content.body

@@ -1,7 +1,7 @@
-"""Errors that a service answered with, as exceptions of its caller.
+"""Errors in the responses of a service, as exceptions for its caller.
 
-Each is a NuropbRemoteError; where the service raised an error of the tree that says something
-about the call itself, it is that class too, so that both ends catch it by the same name.
+Each is a NuropbRemoteError. If the service raised one of our exceptions about the call itself, it
+is of that class too, so that both ends catch it by the same name.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from ..exceptions import (
     NuropbValidationError,
 )
 
-__all__ = ["remote_error"]
-
 
 class RemoteAuthenticationError(NuropbRemoteError, NuropbAuthenticationError):
-    """The service does not know who calls."""
+    """The service cannot identify the caller."""
 
 
 class RemoteAuthorizationError(NuropbRemoteError, NuropbAuthorizationError):
@@ -42,11 +40,11 @@ class RemoteDeprecatedError(NuropbRemoteError, NuropbDeprecatedError):
 
 
 class RemoteEncryptionRequiredError(NuropbRemoteError, EncryptionRequiredError):
-    """The service refuses to run this method for a call in plain."""
+    """The service refuses to run this method for an unencrypted call."""
 
 
 class RemoteHandlingError(NuropbRemoteError, NuropbHandlingError):
-    """The method failed, was not done in time, or is unknown."""
+    """The method failed, took too long, or is unknown."""
 
 
 class RemoteMessageTooLargeError(NuropbRemoteError, MessageTooLargeError):
@@ -58,11 +56,11 @@ class RemoteSerializationError(NuropbRemoteError, NuropbSerializationError):
 
 
 class RemoteValidationError(NuropbRemoteError, NuropbValidationError):
-    """The service does not take these parameters."""
+    """The service does not accept these parameters."""
 
 
 MAX_NAME: Final = 256
-"""Characters of the class name of an error that are believed."""
+"""Characters of an error's class name; longer ones are cut."""
 
 _BY_NAME: Final[Mapping[str, type[NuropbRemoteError]]] = {
     "EncryptionRequiredError": RemoteEncryptionRequiredError,
@@ -78,10 +76,10 @@ _BY_NAME: Final[Mapping[str, type[NuropbRemoteError]]] = {
 
 
 def remote_error(response: Mapping[str, Any]) -> NuropbRemoteError:
-    """The exception for the error that this response carries."""
-    said: Mapping[str, Any] = response["error"] or {}
-    name = str(said.get("error") or "unknown error")[:MAX_NAME]
-    description = said.get("description")
+    """Make the exception for the error in this response."""
+    fields: Mapping[str, Any] = response["error"] or {}
+    name = str(fields.get("error") or "unknown error")[:MAX_NAME]
+    description = fields.get("description")
     error = _BY_NAME.get(name, NuropbRemoteError)(
         "" if description is None else str(description), payload=response
     )

@@ -1,10 +1,10 @@
-"""Payloads as JSON; what stands for values that JSON lacks is in `nuropb_rmq.protocol.values`.
+"""Payloads as JSON; `nuropb_rmq.protocol.values` converts the values that JSON lacks.
 
 NaN and infinities are written as Python's json does.
 
-Where orjson is installed, it encodes the payloads for which its output is sure to equal json's. It
-never decodes: it turns long integers into floats, and looking for these would cost half of the
-time that it saves, or more.
+If orjson is installed, it encodes payloads for which its output is sure to equal json's. It is
+never used to decode: it turns long integers into floats, and searching for these would cost at
+least half of the time that it saves.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ try:
 except ImportError:
     orjson = None  # type: ignore[assignment]
 
-__all__ = ["Encode", "decode", "encode", "encode_strictly", "nests_deeper"]
-
 logger = logging.getLogger("nuropb_rmq.protocol")
 
 _PATH_LENGTH: Final = 12  # steps of a path shown in an error; deeper ones end in "…"
@@ -36,7 +34,7 @@ _PATH_LENGTH: Final = 12  # steps of a path shown in an error; deeper ones end i
 _OF_JSON: Final = (dict, list, tuple, str, int, float, type(None))
 
 _MARSHAL_VERSION: Final = 2
-"""The last that does not look for objects that occur twice."""
+"""The last version that does not look for objects that occur twice."""
 
 _LARGE: Final = 65_536
 """Bytes of a body that is decoded without the garbage collector."""
@@ -45,7 +43,7 @@ _SPACE: Final = " \t\n\r"
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _NO_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 _PASSES: Final = 3
-"""Levels that are taken away from inside, cheaply: little is left then of what is not deep."""
+"""Innermost levels that are removed, cheaply: of a shallow body little is left then."""
 _STEPS: Final = bytes.maketrans(b"[]", b"\x01\xff")
 """Brackets as the signed bytes 1 and -1."""
 
@@ -55,26 +53,26 @@ _scan: Final[Callable[[str, int], tuple[Any, int]]] = json.scanner.make_scanner(
 _make_in_c: Final = getattr(json.encoder, "c_make_encoder", None)
 
 Encode = Callable[[Mapping[str, Any]], bytes]
-"""Makes a body of a payload; raises NuropbSerializationError."""
+"""Function that makes a body of a payload; raises NuropbSerializationError."""
 
 
 class _Encoder:
-    """Encodes payloads, with `plain` for the values that json does not know."""
+    """Encodes payloads; `plain` converts the values that json does not know."""
 
     def __init__(self, plain: Callable[[object], object]) -> None:
         self._plain = plain
         self._json = json.JSONEncoder(default=plain, separators=(",", ":"))
-        # JSONEncoder makes one of these for every value, a third of the time of a small payload. It
-        # has no markers: in a circle it runs into the recursion limit, and _json tells the reason.
+        # JSONEncoder makes one of these for every payload, a third of a small one's time. It does
+        # not look for circles: it runs into the recursion limit, and then _json finds the reason.
         self._in_c = _make_in_c and _make_in_c(
             None, plain, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
         )
 
     def encode(self, payload: Mapping[str, Any]) -> bytes:
-        """The payload as a body: compact JSON in ASCII (so lone surrogates are carried too).
+        """Encode a payload as compact JSON in ASCII, which carries lone surrogates too.
 
-        NuropbSerializationError names the path of the first part that cannot be carried: a circular
-        reference, a key that is no string or number, a value for which nothing can stand.
+        Raises NuropbSerializationError with the path of the first part that cannot be encoded: a
+        circular reference, a key that is no string or number, a value with no form in JSON.
         """
         whole = payload if isinstance(payload, dict) else dict(payload)
         if orjson is not None:
@@ -84,16 +82,16 @@ class _Encoder:
         if self._in_c is not None:
             try:
                 return "".join(self._in_c(whole, 0)).encode("ascii")
-            except Exception as error:  # noqa: BLE001 - once more, and told what it was
-                logger.debug("a payload is encoded the slow way: %s", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - _json finds the reason
+                logger.debug("encoding a payload again, slowly: %s", type(error).__name__)
         try:
             return self._json.encode(whole).encode("ascii")
-        except Exception as error:  # whatever a value's __str__, or a lazy container, may raise
+        except Exception as error:  # a value's __str__ or a lazy container may raise anything
             text = f"cannot be sent as JSON: {_reason(error)}, at {self._offender(whole)}"
             raise NuropbSerializationError(text, payload, error) from error
 
     def _offender(self, payload: object) -> str:
-        """The path from the payload's root to the first part that json refuses."""
+        """Return the path from the payload's root to the first part that json refuses."""
         path = ""
         seen = {id(payload)}
         part = payload
@@ -109,11 +107,11 @@ class _Encoder:
         return f"{path.removeprefix('.')}…"
 
     def _refused(self, part: object) -> Iterator[tuple[str, object]]:
-        """The (name, value) of each child that json refuses; a refused key has no value."""
+        """Yield (name, value) of the children that json refuses; a refused key has no value."""
         if not isinstance(part, _OF_JSON):
             try:
                 part = self._plain(part)
-            except Exception:  # noqa: BLE001 - it is this part itself
+            except Exception:  # noqa: BLE001 - json refuses this part itself, no child
                 return
         children: Iterator[tuple[Any, object]] = iter(())
         if isinstance(part, dict):
@@ -135,19 +133,19 @@ class _Encoder:
 
 
 encode: Final[Encode] = _Encoder(as_nuropb).encode
-"""By nuropb's rules: what JSON lacks is sent as text."""
+"""Encode by nuropb's rules: values that JSON lacks are sent as text."""
 encode_strictly: Final[Encode] = _Encoder(strictly).encode
-"""Only what can be read again is sent."""
+"""Encode only values that the receiver can read back."""
 
 
 def _encode_the_same(payload: dict[Any, Any]) -> bytes | None:
-    """What orjson makes of a payload, when that says the same as what json makes of it.
+    """Encode with orjson, if its output equals json's; else return None.
 
     It takes two thirds of the time for a small body, and a third for a large one.
 
-    None for whatever it could make something else of: plain Enums and all that is no builtin type
-    itself (marshal refuses these, and takes a moment), NaN and infinities (a null that was none),
-    text that is not ASCII (json escapes it, orjson does not), and what it refuses.
+    None for any value on which the two might differ: Enums and all that is not of a builtin type
+    itself (marshal refuses these, quickly), NaN and infinities (they become null), text that is
+    not ASCII (json escapes it, orjson does not), and values that orjson refuses.
     """
     try:
         marshal.dumps(payload, _MARSHAL_VERSION)
@@ -159,24 +157,24 @@ def _encode_the_same(payload: dict[Any, Any]) -> bytes | None:
 
 
 def decode(body: bytes, *, max_depth: int) -> Any:
-    """The JSON value in a body: any value, not only what encode() makes.
+    """Decode a body: any JSON value, not only the output of encode().
 
-    MalformedMessageError when it is not UTF-8, not JSON, or nested deeper than `max_depth` levels
-    of arrays and objects. Its text and chain hold nothing of the body.
+    Raises MalformedMessageError when it is not UTF-8, not JSON, or nested deeper than `max_depth`
+    levels of arrays and objects. The error's text and chain hold nothing of the body.
     """
-    # First, for a parser follows brackets on the stack of its thread. The look for few brackets is
-    # that of nests_deeper(), in place for all the messages that have no more.
+    # First, for a parser follows brackets on the stack of its thread. This is the first test of
+    # nests_deeper(), repeated here because few messages have more brackets.
     brackets = 2 * len(body) - len(body.replace(b"[", b"")) - len(body.replace(b"{", b""))
     if brackets > max_depth and nests_deeper(body, max_depth):
         raise MalformedMessageError(f"body is nested deeper than {max_depth} levels")
     try:
         text = body.decode()
-        if text.startswith("{") and len(body) < _LARGE:  # _parse() in place, for nearly all
+        if text.startswith("{") and len(body) < _LARGE:  # nearly all: _parse(), without the call
             value, end = _scan(text, 0)
             if end == len(text):
                 return value
         return _parse(text) if len(body) < _LARGE else _parse_large(text)
-    except StopIteration as error:  # the scanner's way to say so
+    except StopIteration as error:  # from the scanner
         problem = f"body is not JSON: Expecting value, character {error.value}"
     except UnicodeDecodeError as error:
         problem = f"body is not UTF-8: byte {error.start}"
@@ -192,7 +190,7 @@ def decode(body: bytes, *, max_depth: int) -> Any:
 def _parse(text: str) -> Any:
     try:
         value, end = _scan(text, 0)
-    except StopIteration:  # no value at the very start; nobody sends it so
+    except StopIteration:  # the text begins with whitespace, or is no JSON; rare
         return _DECODER.decode(text)
     if end != len(text) and text[end:].strip(_SPACE):
         raise json.JSONDecodeError("Extra data", text, end)
@@ -202,8 +200,8 @@ def _parse(text: str) -> Any:
 def _parse_large(text: str) -> Any:
     """Parse without the garbage collector, which finds nothing and takes up to 3/4 of the time.
 
-    Up to Python 3.11 it runs while the parser makes its objects, over all there are, again and
-    again. Another thread that turns it off in just these milliseconds finds it turned on again.
+    Up to Python 3.11 it runs again and again, over all objects, while the parser makes them. If
+    another thread turns it off in just these milliseconds, this turns it on again.
     """
     if not gc.isenabled():
         return _parse(text)
@@ -215,14 +213,14 @@ def _parse_large(text: str) -> Any:
 
 
 def nests_deeper(body: bytes, max_depth: int) -> bool:
-    """Return whether arrays and objects nest deeper than that: exact for JSON, all of it in C.
+    """Return whether arrays and objects nest deeper than `max_depth` levels; exact for JSON.
 
-    Of what is not JSON, exact or too much for the part that a parser reads before it says so. Few
-    brackets cost a search for them, a hundredth of decoding a large text and a tenth of a small
-    one; more cost 0.2 to 0.5 of it.
+    If a body is not JSON, never too low a depth for the part that a parser reads before it fails.
+    With few brackets the cost is a search, a hundredth of decoding a large text and a tenth of a
+    small one; with more, it is 0.2 to 0.5 of decoding. All loops run in C.
     """
-    # replace() looks for a byte with memchr: text takes a twentieth to a quarter of what count()
-    # takes. It need not find more than would do.
+    # replace() finds a byte with memchr: a twentieth to a quarter of count()'s time for text. It
+    # stops once it has found enough.
     enough = max_depth + 1
     square, curly = body.replace(b"[", b"", enough), body.replace(b"{", b"", enough)
     if 2 * len(body) - len(square) - len(curly) <= max_depth:
@@ -234,15 +232,17 @@ def nests_deeper(body: bytes, max_depth: int) -> bool:
         removed += 1
     if not brackets:
         return removed > max_depth
-    return removed + max(accumulate(array("b", brackets.translate(_STEPS)))) > max_depth
+    # From 0, for what is no JSON may go on with a bracket that closes nothing.
+    steps = array("b", brackets.translate(_STEPS))
+    return removed + max(accumulate(steps, initial=0)) > max_depth
 
 
 def _brackets(body: bytes) -> bytes:
-    """The brackets outside of strings, as if all were square."""
+    """Return the brackets outside of strings, all as square ones."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # What two quotes enclose is gone or, where they are those of two strings, joins what these
-    # have: either way what stands outside of strings remains outside.
+    # Adjacent quotes are an empty string, or the end of one string and the start of the next:
+    # without them, brackets that were outside of strings are still outside.
     rest = body.translate(_ONE_KIND, _NO_STRUCTURE).replace(b'""', b"")
     return rest if b'"' not in rest else b"".join(rest.split(b'"')[::2])
 
@@ -252,7 +252,7 @@ def _reason(error: Exception) -> str:
         return "nested too deeply"
     if isinstance(error, NoJSONForm):
         return str(error)
-    frames = [each for each, _ in traceback.walk_tb(error.__traceback__)]
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if frames[-1].f_globals.get("__name__") == json.encoder.__name__:
-        return str(error)  # json's own words
-    return type(error).__name__  # a value's, whose text may hold what the payload holds
+        return str(error)  # raised by json itself
+    return type(error).__name__  # raised by a value: the text may quote the payload

@@ -1,4 +1,4 @@
-"""Values that JSON lacks: what stands for them on the wire, and how that is read.
+"""Values that JSON lacks: their form on the wire, and how that form is read.
 
 | value | as nuropb 0.1.8 writes it | as a Mesh writes it | read |
 |---|---|---|---|
@@ -14,7 +14,7 @@
 | dataclass | an object | an object | an object |
 | any other | str() | an error | |
 
-pydantic models and msgspec structs are what these libraries make of them for JSON.
+pydantic models and msgspec structs take the form that these libraries give them for JSON.
 """
 
 from __future__ import annotations
@@ -32,11 +32,9 @@ from decimal import Decimal, DecimalException
 from enum import Enum
 from typing import Any, Final
 
-__all__ = ["ISO", "READ", "NoJSONForm", "as_nuropb", "strictly"]
-
 _NO_TIME: Final = datetime.timedelta(0)
 _LONGEST_NUMBER: Final = 4300
-"""Digits of a Decimal, as of an int: written out, 1e999999999 has that many."""
+"""Digits of a Decimal, as Python limits an int's: 1e999999999 has a thousand million."""
 
 _OFFSET_AND_Z: Final = re.compile(r"[+-]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z\Z", re.ASCII)
 _TIMEDELTA: Final = re.compile(
@@ -50,27 +48,27 @@ _DURATION: Final = re.compile(
 
 
 class NoJSONForm(TypeError):  # noqa: N818 - as json's own TypeErrors
-    """A value cannot be carried as JSON. Its text names the class, and nothing of the value."""
+    """A value has no form in JSON. The text names its class, and quotes nothing of it."""
 
 
 # -- to JSON --------------------------------------------------------------------------------
 
 
 def as_nuropb(value: object) -> object:
-    """Return what stands for a value that json does not know; in the end its text."""
+    """Return the form of a value that json does not know; its str() if it has no other."""
     match value:
         case datetime.datetime() | datetime.date() | datetime.time():
             return f"{value.isoformat()}Z"
         case Decimal():
             return format(value, "f")
-    made = _of_record(value)
-    return str(value) if made is value else made
+    form = _of_record(value)
+    return str(value) if form is value else form
 
 
 def strictly(value: object) -> object:  # noqa: PLR0911 - a table
-    """Return what stands for a value that json does not know.
+    """Return the form of a value that json does not know.
 
-    Raises NoJSONForm where there is nothing that could be read as that value again.
+    Raises NoJSONForm when it has none that could be read back.
     """
     match value:
         case Enum():
@@ -79,7 +77,7 @@ def strictly(value: object) -> object:  # noqa: PLR0911 - a table
             in_utc = value.replace(tzinfo=None) - (value.utcoffset() or _NO_TIME)
             return f"{in_utc.isoformat()}Z"
         case datetime.time() if value.utcoffset():
-            return value.isoformat()  # without a date it has no time in UTC
+            return value.isoformat()  # without a date it cannot be converted to UTC
         case datetime.time():
             return f"{value.replace(tzinfo=None).isoformat()}Z"
         case datetime.date() | Decimal():
@@ -92,18 +90,18 @@ def strictly(value: object) -> object:  # noqa: PLR0911 - a table
             return list(value)
         case Mapping():
             return dict(value)
-    made = _of_record(value)
-    if made is value:
+    form = _of_record(value)
+    if form is value:
         hint = " (was it awaited?)" if inspect.isawaitable(value) else ""
         raise NoJSONForm(f"{type(value).__qualname__} has no JSON form{hint}")
-    return made
+    return form
 
 
 def _of_record(value: object) -> object:
     """Return a dataclass, model or struct as an object of JSON, and any other value itself."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-    # Whoever has such a value has imported the library.
+    # A process that has such a value has imported its library.
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(value, pydantic.BaseModel):
         return value.model_dump(mode="json", by_alias=True)
@@ -114,7 +112,7 @@ def _of_record(value: object) -> object:
 
 
 # -- from text ------------------------------------------------------------------------------
-# These raise ValueError for a text that is none.
+# These raise ValueError for a text that does not parse.
 
 
 def _datetime(text: str) -> datetime.datetime:
@@ -180,14 +178,14 @@ READ: Final[Mapping[type, tuple[Callable[[str], Any], str]]] = {
     bytes: (_bytes, "bytes (base64)"),
     bytearray: (lambda text: bytearray(_bytes(text)), "bytes (base64)"),
 }
-"""How texts are read, and what they are called."""
+"""For each type, the function that reads its text, and the name of that text in errors."""
 
 
-# -- for those who read ISO 8601 ------------------------------------------------------------
+# -- for other libraries, which read ISO 8601 -----------------------------------------------
 
 
 def _iso(text: str) -> str:
-    """Return a time without the Z that nuropb writes behind an offset."""
+    """Return a time without the Z that nuropb writes after an offset."""
     return text[:-1] if text.endswith("Z") and _OFFSET_AND_Z.search(text) else text
 
 
@@ -207,4 +205,4 @@ ISO: Final[Mapping[type, Callable[[str], str]]] = {
     datetime.time: _iso,
     datetime.timedelta: _iso_duration,
 }
-"""Read with other libraries what is written here and by nuropb."""
+"""For each type, the function that makes ISO 8601 of our texts and of nuropb's."""

@@ -20,6 +20,8 @@ from nuropb_rmq.amqp.frames import Content
 from nuropb_rmq.amqp.router import FRAME_MAX_CAP, FrameRouter
 from nuropb_rmq.exceptions import ConnectionLostError
 
+from ...support import LOG
+
 Event = tuple[Any, ...]
 """What a listener was told: ("content", …), ("confirm", tag, multiple, acked), and so on."""
 
@@ -147,6 +149,7 @@ class Harness:
         self.router = FrameRouter(
             self.reader,
             cast(asyncio.AbstractEventLoop, self.clock),
+            LOG,
             on_blocked=self.blocked.append,
             on_lost=self.lost.append,
             clock=self.clock.time,

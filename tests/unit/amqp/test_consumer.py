@@ -14,7 +14,7 @@ from nuropb_rmq.amqp.frames import Content
 from nuropb_rmq.amqp.settlement import Settlement
 from nuropb_rmq.exceptions import ConnectionLostError
 
-from ...support import eventually
+from ...support import LOG, eventually
 
 NUMBER = 7
 
@@ -78,7 +78,7 @@ class Bench:
         self.owner = Owner()
         self.receiver = Receiver(room)
         self.ended: list[ConnectionLostError] = []
-        self.consumer = Consumer("q", self.receiver, self.ended.append, acks=True)
+        self.consumer = Consumer("q", self.receiver, self.ended.append, LOG, acks=True)
         self.consumer.start(ChannelPort(self.owner, NUMBER, self.consumer, 1000))
 
     def deliver(self, *tags: int) -> None:
@@ -217,7 +217,7 @@ async def test_a_consumer_that_the_broker_does_not_know_yet_is_cancelled_when_it
     """What arrives until then waits: returned at once, it would be delivered here once more."""
     bench = Bench()
     cancelling = asyncio.create_task(bench.consumer.cancel())
-    await eventually(lambda: bench.consumer._cancelling)
+    await asyncio.sleep(0)  # it has begun
     bench.deliver(1)
     assert bench.owner.flush() == []
     bench.consumer.consuming()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import struct
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from nuropb_rmq.amqp.frames import Content
 from nuropb_rmq.amqp.router import FRAME_MAX_CAP, HEADER_ROOM, UNTUNED_FRAME_MAX
 from nuropb_rmq.protocol.reader import Head
 
+from ...seams import inside, kept_of_body
 from .harness import Harness, Listener, body_frame, deliver, header, method
 from .strategies import KEPT, MIXED, damaged, splits, streams
 
@@ -91,14 +91,16 @@ def survive(chunks: list[bytes]) -> Harness:
         listener = harness.listeners[number] = Reading()
         harness.ports[number] = harness.router.register(number, listener, max_body=MAX_BODY)
     router = harness.router
-    router._liveness._last_shown = math.inf  # no heartbeats for aiormq among what is passed on
+    inside(router).show_no_heartbeats()  # no heartbeats for aiormq among what is passed on
     for chunk in chunks:
         router.data_received(chunk)
-        assert len(router._buffer) <= router.frame_max + HEADER_ROOM + len(chunk)
-        assert len(router._buffer) < max(router._need, 8 if router._refused else 7)
+        assert len(inside(router).buffer) <= router.frame_max + HEADER_ROOM + len(chunk)
+        assert len(inside(router).buffer) < max(
+            inside(router).need, 8 if inside(router).refused else 7
+        )
         for port in harness.ports.values():
-            assert sum(map(len, port._chunks)) <= MAX_BODY
-    must_pass = b"" if router._refused else control_of(b"".join(chunks))
+            assert kept_of_body(port) <= MAX_BODY
+    must_pass = b"" if inside(router).refused else control_of(b"".join(chunks))
     assert must_pass.startswith(harness.passed)
     assert router.lost is not None or harness.passed == must_pass
     for number in KEPT:
@@ -112,7 +114,7 @@ def survive(chunks: list[bytes]) -> Harness:
         assert router.lost is not None
         assert router.lost.code == 501
         assert isinstance(harness.reader.exception(), ConnectionResetError)
-        assert not router._buffer
+        assert not inside(router).buffer
     return harness
 
 
@@ -219,16 +221,8 @@ async def test_a_large_frame_in_small_pieces_is_not_read_anew_for_each() -> None
     """A megabyte in 1,000 bytes at a time costs one pass over the buffer, not a thousand."""
     harness = survive([method(0, commands.Connection.Tune(0, 2**20, 0))])
     frame = body_frame(3, bytes(2**20 - 8))
-    cuts = 0
-    cut = harness.router._cut
-
-    def counting(data: bytes) -> int:
-        nonlocal cuts
-        cuts += 1
-        return cut(data)
-
-    harness.router._cut = counting  # type: ignore[method-assign]
+    cuts = inside(harness.router).count_cuts()
     for at in range(0, len(frame), 1000):
         harness.feed(frame[at : at + 1000])
-    assert cuts <= 3
+    assert len(cuts) <= 3
     assert harness.passed.endswith(frame)

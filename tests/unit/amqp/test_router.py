@@ -16,6 +16,7 @@ from nuropb_rmq.amqp import frames
 from nuropb_rmq.amqp.heartbeat import HEARTBEAT_EVERY
 from nuropb_rmq.amqp.router import FRAME_MAX_CAP, HEADER_ROOM, UNTUNED_FRAME_MAX
 
+from ...seams import inside, kept_of_body
 from ...support import eventually
 from .harness import (
     HEARTBEAT,
@@ -40,7 +41,7 @@ def run(*chunks: bytes) -> tuple[bytes, list[list[Event]], list[str | None]]:
     harness = Harness(*KEPT)
     harness.feed(*chunks)
     assert harness.router.lost is None
-    assert not harness.router._buffer
+    assert not inside(harness.router).buffer
     return harness.passed, [harness.events(number) for number in KEPT], harness.blocked
 
 
@@ -146,7 +147,7 @@ async def test_nothing_of_a_body_that_is_too_large_is_kept_while_it_arrives() ->
     harness = Harness(1, max_body=10)
     *most, _ = deliver(1, 1, b"y" * 400, cuts=range(0, 400, 10))
     harness.feed(*most)
-    assert not harness.ports[1]._chunks
+    assert not kept_of_body(harness.ports[1])
 
 
 async def test_a_message_without_properties_or_body() -> None:
@@ -262,11 +263,11 @@ async def test_another_version_of_amqp_is_named_and_nothing_behind_it_is_kept() 
         harness = Harness()
         greeting = b"AMQP\x00\x01\x00\x00"
         harness.feed(greeting[:cut])
-        assert len(harness.router._buffer) == cut % 8
+        assert len(inside(harness.router).buffer) == cut % 8
         harness.feed(greeting[cut:] + b"A" * 100_000)
         assert "but 1-0-0" in str(harness.router.lost)
         assert harness.passed == b""
-        assert not harness.router._buffer
+        assert not inside(harness.router).buffer
 
 
 # -- Tune ---------------------------------------------------------------------------------------
@@ -351,11 +352,11 @@ async def test_any_byte_is_a_sign_of_life() -> None:
     harness.router.watch(30.0, 30.0)
     for byte in HEARTBEAT:
         harness.clock.ahead += 29.0
-        harness.router._liveness._check()
+        inside(harness.router).look()
         assert harness.router.lost is None
         harness.feed(bytes((byte,)))
     harness.clock.ahead += 30.0
-    harness.router._liveness._check()
+    inside(harness.router).look()
     assert harness.router.lost is not None
 
 
@@ -365,6 +366,6 @@ async def test_silence_is_not_watched_after_the_end() -> None:
     harness.router.abort("closed")
     reason = harness.router.lost
     harness.clock.ahead += 31.0
-    harness.router._liveness._check()
+    inside(harness.router).look()
     assert harness.router.lost is reason
     assert harness.transport.aborted == 1

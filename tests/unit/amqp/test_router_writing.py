@@ -23,6 +23,8 @@ from nuropb_rmq.amqp.outflow import WRITE_SIZE
 from nuropb_rmq.amqp.router import HIGH_WATER, FrameRouter
 from nuropb_rmq.exceptions import NuropbTransportError
 
+from ...seams import inside
+from ...support import LOG
 from .harness import HEARTBEAT, Harness, Listener, body_frame, deliver, header, method, tick
 
 UNKNOWN_TAG = "PRECONDITION_FAILED - unknown delivery tag 7"
@@ -346,7 +348,7 @@ async def test_after_a_shorter_pause_it_is_written_when_nothing_has_arrived() ->
     await tick()
     assert harness.writes == [PUBLISH]
     assert harness.router.lost is None
-    harness.router._liveness._check()  # the loop turns as ever
+    inside(harness.router).look()  # the loop turns as ever
     harness.ports[1].write(PUBLISH)
     await tick()
     assert harness.writes == [PUBLISH, PUBLISH]
@@ -358,7 +360,7 @@ async def test_the_pause_is_noticed_by_an_idle_connection_too() -> None:
     harness.router.watch(10.0, 30.0)
     harness.feed(HEARTBEAT)
     harness.clock.ahead += 21.0
-    harness.router._liveness._check()
+    inside(harness.router).look()
     assert "stood still" in str(harness.router.lost)
 
 
@@ -418,7 +420,7 @@ async def test_on_a_real_socket() -> None:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     reader, lost = asyncio.StreamReader(), loop.create_future()
-    router = FrameRouter(reader, loop, on_blocked=lambda _: None, on_lost=lost.set_result)
+    router = FrameRouter(reader, loop, LOG, on_blocked=lambda _: None, on_lost=lost.set_result)
     await loop.create_connection(lambda: router, sock=ours)
     writer_closed = router._get_close_waiter(None)  # type: ignore[attr-defined]
     listener = Listener()

@@ -32,6 +32,11 @@ ROWS = [
     (EVENT, FAILED, True, Settlement.REJECT, NOTHING),
     (EVENT, AGAIN, False, Settlement.ACK, NOTHING),
     (EVENT, AGAIN, True, Settlement.ACK, NOTHING),
+    *(
+        (kind, Outcome.RETRY, again, Settlement.RETRY, NOTHING)
+        for kind in (REQUEST, COMMAND, EVENT)
+        for again in (False, True)
+    ),
 ]
 
 

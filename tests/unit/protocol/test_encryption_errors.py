@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from nuropb_rmq.exceptions import EncryptionError, NuropbConfigurationError
 from nuropb_rmq.protocol.encryption import Encryptor
 
+from ...seams import keys_of
 from .test_encryption import KEY, OAEP, OTHER_KEY, REQUEST, RESPONSE, requester, service, wrapped
 
 
@@ -37,7 +38,7 @@ def test_wrong_types_are_encryption_errors(wrong: Any) -> None:
         with pytest.raises(EncryptionError, match="payload, correlation_id"):
             getattr(theirs, method)(wrong, "c")
         if wrong != "text":
-            with pytest.raises(EncryptionError, match="not bytes, str"):
+            with pytest.raises(EncryptionError, match="expected bytes, str"):
                 getattr(theirs, method)(body, wrong)
     for method in ("encrypt_payload", "encrypt_unanswered"):
         with pytest.raises(EncryptionError, match="payload, correlation_id"):
@@ -154,7 +155,8 @@ def test_no_text_shows_a_key() -> None:
     body = both.encrypt_payload(REQUEST, "c", "orders")
     both.decrypt_payload(body, "c")
     secret = KEY.decrypt(base64.b64decode(wrapped(body)), OAEP).decode()
-    texts = [repr(both), str(both), repr(both._sent), repr(both._owed), repr(both._shared)]
+    sent, owed, shared, _ = keys_of(both)  # what was unwrapped is found by its wrapped key
+    texts = [repr(both), str(both), repr(sent), repr(owed), repr(shared)]
     for text in texts:
         assert secret not in text
         assert wrapped(body).decode()[:20] not in text

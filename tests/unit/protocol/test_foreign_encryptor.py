@@ -11,6 +11,8 @@ from cryptography.fernet import Fernet, InvalidToken
 from nuropb_rmq import EncryptionError
 from nuropb_rmq.protocol.foreign_encryptor import ForeignEncryptor
 
+from ...seams import keys_of
+
 
 class Toggling:
     """Remembers and forgets as nuropb's does; the key goes along unencrypted, to see it."""
@@ -54,7 +56,7 @@ class Ends:
     def nothing_remembered(self) -> bool:
         """Neither remembers a key, nor we a call."""
         ends = (self.requester, self.service)
-        calls = [each for end in ends for each in (end._sent, end._owed)]
+        calls = [each for end in ends for each in (keys_of(end).sent, keys_of(end).owed)]
         return not (self.theirs.keys or self.own.keys or any(calls))
 
 
@@ -150,8 +152,8 @@ def test_a_service_that_calls_itself() -> None:
     answer = both.encrypt_payload(b"answer", "c")
     assert both.open_response(answer, "c") == b"answer"
     assert toggling.keys == {}
-    assert not both._sent
-    assert not both._owed
+    assert not keys_of(both).sent
+    assert not keys_of(both).owed
 
 
 def test_a_call_of_ours_that_is_led_back_to_us_does_not_open(ends: Ends) -> None:

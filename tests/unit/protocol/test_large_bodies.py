@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nuropb_rmq.exceptions import MalformedMessageError
@@ -90,5 +90,6 @@ def reached(body: bytes) -> int:
 
 
 @given(st.text(alphabet='[]{}"\\,:1 ', max_size=60).map(str.encode), st.integers(1, 6))
+@example(b"[[{]]]]", 2)
 def test_no_body_is_followed_deeper_whatever_it_is(body: bytes, limit: int) -> None:
     assert nests_deeper(body, limit) or reached(body) <= limit

@@ -15,6 +15,8 @@ from nuropb_rmq.protocol import reader, writer
 from nuropb_rmq.protocol.constants import HEADER_TRACE_ID, HEADER_TYPE, MessageType
 from nuropb_rmq.protocol.reader import Head
 
+from ...seams import kept_by
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 MARK = frames.shortstr(HEADER_TRACE_ID) + b"S"
 
@@ -51,14 +53,14 @@ def said(raw: bytes) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> Iterator[None]:
-    reader._layouts.clear()
+    kept_by(reader).clear()
     yield
-    reader._layouts.clear()
+    kept_by(reader).clear()
 
 
 def test_a_layout_is_known_from_the_second_message_on() -> None:
     first, second = said(packed()), said(packed("c-5678", "t-5678"))
-    assert len(reader._layouts) == 1
+    assert len(kept_by(reader)) == 1
     assert second == {
         **first,
         "correlation_id": "c-5678",
@@ -84,7 +86,7 @@ def test_each_kind_has_its_own(
 def test_a_trace_id_of_another_length_has_another_layout() -> None:
     for trace_id in ("t-1234", "t-12345", "", "t-1234"):
         assert said(packed(trace_id=trace_id))["trace_id"] == trace_id
-    assert len(reader._layouts) == 3
+    assert len(kept_by(reader)) == 3
 
 
 @given(TEXT, TEXT, TEXT, st.none() | st.integers(0, 2**32 - 1), st.data())
@@ -97,9 +99,9 @@ def test_the_same_is_read_whether_the_layout_is_known_or_not(
     at = data.draw(st.integers(0, len(spoilt) - 1))
     spoilt[at] = data.draw(st.integers(0, 255))
     for each in (raw, bytes(spoilt)):
-        reader._layouts.clear()
+        kept_by(reader).clear()
         alone = said(each)
-        reader._layouts.clear()
+        kept_by(reader).clear()
         said(packed(like(correlation_id or "c"), like(trace_id), like(reply_to), expiration))
         said(packed(like(correlation_id or "c"), like(trace_id), None, expiration))
         assert said(each) == alone
@@ -120,21 +122,21 @@ def test_a_mark_within_another_value_is_no_trace_id() -> None:
     )
     first = said(raw)
     assert (first["trace_id"], first["headers"]["x"]) == (None, value)
-    assert reader._layouts == {}
+    assert kept_by(reader) == {}
     assert said(raw) == first
 
 
 def test_no_more_are_kept_than_a_bound() -> None:
     for size in range(300):
         said(packed(trace_id="t" * size))
-    assert len(reader._layouts) <= 256
+    assert len(kept_by(reader)) <= 256
 
 
 def test_no_more_of_one_length_are_kept_than_a_bound_and_none_twice() -> None:
     for size in range(1, 20):
         for _ in range(2):
             said(packed("c" * size, "t" * (20 - size)))
-    (kept,) = reader._layouts.values()
+    (kept,) = kept_by(reader).values()
     assert len(kept) == len({each.between for each in kept}) == reader._MOST_OF_A_LENGTH
     no_text = packed("c" * 3, "t" * 9).replace(b"ccc", b"\xff\xff\xff")
     first = said(no_text)
@@ -148,4 +150,4 @@ def test_values_that_are_no_text_add_no_layout() -> None:
     first = said(spoilt)
     for _ in range(9):
         assert said(spoilt) == first
-    assert [len(each) for each in reader._layouts.values()] == [1]
+    assert [len(each) for each in kept_by(reader).values()] == [1]

@@ -1,0 +1,1 @@
+"""Look at the dead letters of a service, send them back, or drop them."""
