@@ -1,6 +1,6 @@
-"""The addresses of a host name, and a socket to the first of them that accepts a connection.
+"""Resolve a host name, and open a socket to the first of its addresses that accepts.
 
-asyncio's own create_connection() could do this (happy_eyeballs_delay), uvloop's cannot.
+asyncio's own create_connection() could do this (happy_eyeballs_delay); uvloop's cannot.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from itertools import chain, zip_longest
 from typing import Any, Final, NamedTuple
 
 STAGGER: Final = 0.25
-"""Seconds that an address has before the next is tried beside it (RFC 8305, section 5)."""
+"""Seconds until the next address is tried in parallel (RFC 8305, section 5)."""
 
 
 class Address(NamedTuple):
-    """One of the addresses of a host, as socket.connect() takes it."""
+    """One address of a host, for socket.connect()."""
 
     family: int
     proto: int
@@ -27,26 +27,28 @@ class Address(NamedTuple):
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """The addresses of a host, of either family in turn. Raises OSError, or ValueError for a name
-    that cannot be encoded."""
+    """Return the addresses of a host, IPv4 and IPv6 in turns.
+
+    Raises OSError, or ValueError for a name that cannot be encoded.
+    """
     try:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         )
-    except socket.gaierror:  # it is a name, which takes a thread
+    except socket.gaierror:  # a name: resolving it takes a thread
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     families: dict[int, list[Address]] = {}
     for family, _, proto, _, where in found:
         families.setdefault(family, []).append(Address(family, proto, where))
-    return [each for each in chain(*zip_longest(*families.values())) if each is not None]
+    return [found for found in chain(*zip_longest(*families.values())) if found is not None]
 
 
 async def connect(addresses: Sequence[Address]) -> tuple[Address, socket.socket]:
-    """A socket to the first address that accepts a connection.
+    """Open a socket to the first address that accepts a connection.
 
-    Each has STAGGER seconds before the next is tried beside it, or less when it fails. Raises
-    OSError when all have failed. Whoever calls sets the deadline, and closes the socket.
+    The next address is tried in parallel after STAGGER seconds, or when one fails. Raises OSError
+    when all have failed. The caller sets the deadline, and closes the socket.
     """
     if len(addresses) == 1:
         return addresses[0], await _connect(addresses[0])
@@ -74,7 +76,7 @@ async def connect(addresses: Sequence[Address]) -> tuple[Address, socket.socket]
                     raise error
                 errors[str(address)] = error
         refused = next(iter(errors.values()))
-        if all(type(each) is ConnectionRefusedError for each in errors.values()):
+        if all(type(error) is ConnectionRefusedError for error in errors.values()):
             raise refused
         raise none_of("addresses", errors)
     finally:
@@ -104,11 +106,11 @@ async def _give_up(trying: Mapping[asyncio.Task[socket.socket], Address]) -> Non
 
 
 def none_of(what: str, errors: Mapping[str, OSError]) -> OSError:
-    """One error for all that were tried, by their name; caused by the first."""
+    """Return one error for all that were tried, by name; caused by the first."""
     first = next(iter(errors.values()))
     if len(errors) == 1:
         return first
-    told = "; ".join(f"{name}: {str(error) or 'no answer'}" for name, error in errors.items())
-    combined = OSError(f"none of the {what} answered: {told}")
+    texts = "; ".join(f"{name}: {str(error) or 'no answer'}" for name, error in errors.items())
+    combined = OSError(f"none of the {what} answered: {texts}")
     combined.__cause__ = first
     return combined

@@ -1,4 +1,4 @@
-"""The socket of an attempt to connect: every host and address in turn, TLS, the first bytes.
+"""Open the socket of an attempt to connect: hosts and addresses in turn, TLS, the first bytes.
 
 Why: docs/decisions/009-logs-of-other-libraries.md
 """
@@ -19,25 +19,26 @@ from yarl import URL
 from ..amqp.router import PROTOCOL_HEADER, FrameRouter
 from ..config.address import Broker
 from ..exceptions import ConnectionLostError, NuropbConfigurationError, TokenProviderError
+from ..safe_logging import ServiceLog
 from .addresses import connect, none_of, resolve
 from .forked import cut_off, ends_in_children
 from .login import Credentials
 
 _SHARE = 0.9
-"""Of connect_timeout, for what comes before the login."""
+"""Share of connect_timeout until the login begins."""
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _SILENT = (
-    "a connection was accepted, and nothing was said on it: is this the port of AMQP, and does the "
+    "a connection was accepted, and nothing was sent on it: is this the port of AMQP, and does the "
     "broker work?"
 )
 
 
 class LoginWriter(asyncio.StreamWriter):
-    """aiormq's way to the socket; what it says at the login gets our secret and virtual host.
+    """aiormq's writer to the socket; puts our secret and virtual host into its login.
 
-    aiormq takes both from a URL: it prints those, and reads each %2F in the name of a virtual
-    host as a slash, also where the name has these three characters. Its protocol header is
-    dropped: the router has sent one, to see whether the host answers.
+    aiormq takes both from a URL, which it may log, and in which it reads every %2F as a slash, also
+    where the name of the virtual host has these three characters. Its protocol header is dropped:
+    the router has sent one, to see whether the host answers.
     """
 
     def __init__(self, *socket: Any, credentials: Credentials, vhost: str) -> None:
@@ -46,7 +47,7 @@ class LoginWriter(asyncio.StreamWriter):
         self._vhost = vhost
 
     def write(self, data: Any) -> None:
-        """Write; what is said up to Connection.Open comes as one frame each time."""
+        """Write; up to Connection.Open, each call has exactly one frame."""
         super().write(data if self._credentials is None else self._completed(data))
 
     def _completed(self, data: bytes) -> bytes:
@@ -66,21 +67,23 @@ class LoginWriter(asyncio.StreamWriter):
 
 
 class RouterFactory(TransportFactory):
-    """Opens the socket of every attempt; raises only OSError, as aio-pika's retry expects."""
+    """Opens the socket of every attempt; raises only OSError, on which aio-pika retries."""
 
     def __init__(
         self,
         broker: Broker,
         credentials: Credentials,
         connect_timeout: float,
+        log: ServiceLog,
         *,
         on_blocked: Callable[[str | None], None],
         on_lost: Callable[[ConnectionLostError], None],
     ) -> None:
         self._broker = broker
+        self._log = log
         self._credentials = credentials
-        # Of an attempt over several hosts, something is left for the login at the last of them;
-        # over one, for an error that says at what it stopped.
+        # With several hosts, time must be left for the login at the last of them; with one, for an
+        # error that says where the attempt stopped.
         shares = len(broker.hosts) + (len(broker.hosts) > 1)
         longest = connect_timeout * _SHARE
         self._timeout = max(min(1.0, longest), longest / shares)
@@ -89,26 +92,27 @@ class RouterFactory(TransportFactory):
         self._next_host = 0
         self.attempts = 0
         self.no_token: TokenProviderError | None = None
-        """What the latest attempt failed of, when that was the token provider."""
+        """The token provider's error, if the latest attempt failed with it."""
         self.router: FrameRouter | None = None
+        # The socket of the latest attempt. A socket object, because the number of a closed one
+        # may belong to another file.
         self._socket: socket | None = None
-        """That of the latest attempt; what has its number after it was closed is not ours."""
         ends_in_children(self)
 
     def abandon(self) -> None:
-        """Close the socket, past an event loop that is closed itself."""
+        """Close the socket without its event loop, which is closed itself."""
         if self._socket is not None:
             self._socket.close()
 
     def disown(self) -> None:
-        """This process is a forked child: whatever writes to the socket here must not reach it."""
+        """Keep writes in this process, a forked child, from reaching the parent's socket."""
         if self._socket is not None and (descriptor := self._socket.fileno()) >= 0:
             cut_off(descriptor)
 
     async def create(self, url: URL, **kwargs: Any) -> _Streams:
-        """Ask for a token, where one is needed, and connect to the first host that greets.
+        """Get a token, if one is needed, and connect to the first host that answers.
 
-        The first to be tried is the one behind the one used last.
+        Begins with the host after the one used last.
         """
         self.attempts += 1
         self.router = None
@@ -133,20 +137,20 @@ class RouterFactory(TransportFactory):
             await self._credentials.renew()
         except TokenProviderError as e:
             self.no_token = e
-            raise OSError(f"{e}") from None  # what the provider raised may quote a secret
+            raise OSError(f"{e}") from None  # the provider's own error may quote a secret
 
     async def _tls_context(self) -> ssl.SSLContext | None:
         tls = self._broker.tls
         if tls is None:
             return None
         try:
-            # Read anew for each attempt, so that renewed certificates are taken up.
+            # Read for each attempt, so that renewed certificates are used.
             return await asyncio.get_running_loop().run_in_executor(None, tls.context)
         except NuropbConfigurationError as e:
             raise ssl.SSLError(f"{e}") from e
 
     async def _open(self, host: str, port: int, context: ssl.SSLContext | None) -> _Streams:
-        """Connect to the first address of a host that greets; each has its share of the time."""
+        """Connect to the first address of a host that answers; each has its share of the time."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         errors: dict[str, OSError] = {}
@@ -177,12 +181,14 @@ class RouterFactory(TransportFactory):
         self._socket = sock
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
-        router = FrameRouter(reader, loop, on_blocked=self._on_blocked, on_lost=self._on_lost)
+        router = FrameRouter(
+            *(reader, loop, self._log), on_blocked=self._on_blocked, on_lost=self._on_lost
+        )
         transport, _ = await loop.create_connection(
             lambda: router, sock=sock, ssl=context, server_hostname=host if context else None
         )
         self.router = router
-        # A host may accept and stay silent: then it is the next one's turn.
+        # A host may accept and stay silent: then the next one is tried.
         await router.greet()
         writer = LoginWriter(
             *(transport, router, reader, loop),

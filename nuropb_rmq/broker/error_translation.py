@@ -1,6 +1,6 @@
 """Translate errors of aiormq, codes of the broker and texts of OpenSSL into our exceptions.
 
-The texts tell an operator what to mend.
+Their texts tell an operator what to do.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiormq.exceptions import (
     AMQPError,
@@ -34,9 +34,8 @@ from ..exceptions import (
 
 _ALIKE = (
     "; all instances must declare it alike: give them the same queue_type, delivery_limit, "
-    "single_active_consumer, max_priority and dl_exchange (beside nuropb's own: classic, and no "
-    "options), or "
-    "stop them, delete the queue when it is empty, and start them again"
+    "single_active_consumer, max_priority and dl_exchange (with old nuropb peers: classic, and no "
+    "options), or stop them, delete the queue when it is empty, and start them again"
 )
 _TYPE_DIFFERS = (
     "; a queue that is declared without a type gets the virtual host's default_queue_type, and its "
@@ -47,44 +46,44 @@ _PRECONDITION_FAILED = 406
 _NOT_ALLOWED = 530
 """Reply codes (AMQP 0-9-1, 1.2)."""
 _ACK_OVERDUE = "delivery acknowledgement on channel"
-"""Said when a delivery was not settled within the broker's consumer_timeout."""
+"""In the broker's text when a delivery was not settled within its consumer_timeout."""
 _OF_A_TOPIC = "access to topic"
-"""Said when one message may not be published, while messages of other topics may."""
+"""In its text when one topic may not be published to; others may be permitted."""
+_NO_EXCHANGE = re.compile("no exchange '([^']*)'")
 _QUEUE_TYPE = re.compile(r"inequivalent arg 'x-queue-type' .* but current is '(\w+)'")
 _IN_EXCLUSIVE_USE = "in exclusive use"
-"""Said of a queue with an exclusive consumer, with the code of a permission that is refused."""
+"""In its text for a queue with an exclusive consumer; the code is that of a refused permission."""
 _AT_A_LIMIT = "is reached"
-"""How RabbitMQ ends what it says of a limit of its own, whatever the code: an operator's matter."""
+"""The end of its text about one of its limits, with any code; only an operator can change those."""
 
 
-def about_tls(error: BaseException | None) -> bool:
-    """Whether an error tells of TLS itself, or of no answer at all."""
-    return isinstance(error, TimeoutError | ssl.SSLError) or (
-        error is not None and isinstance(error.__cause__, ssl.SSLError)
-    )
+def tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Return OpenSSL's error: `error`, or the cause of it; None when TLS did not fail."""
+    if error is not None and isinstance(error.__cause__, ssl.SSLError):
+        error = error.__cause__
+    return error if isinstance(error, ssl.SSLError) else None
 
 
 def failure(broker: Broker, timeout: float, error: BaseException | None) -> NuropbTransportError:
-    """A failure about which the broker said nothing."""
-    if error is not None and isinstance(error.__cause__, ssl.SSLError):
-        error = error.__cause__
+    """Return our error for a failure without a reason from the broker."""
+    error = tls_error(error) or error
     match error:
         case ssl.SSLError():
-            return BrokerTLSError(f"{broker}: TLS failed: {_tls_text(error)}", None, error)
+            return BrokerTLSError(f"{broker}: TLS failed: {tls_text(error)}", None, error)
         case AuthenticationError():
             return BrokerAuthenticationError(f"{broker}: {error!r}", None, error)
         case TimeoutError():
             text = str(error) or f"no answer in {timeout:g} s"
-        case ConnectionRefusedError():  # asyncio and uvloop put it differently
+        case ConnectionRefusedError():  # the texts of asyncio and uvloop differ
             text = "connection refused: does the broker run there?"
         case _:
-            text = str(error or "closed") or "the connection was reset"  # asyncio may say nothing
+            text = str(error or "closed") or "the connection was reset"  # asyncio's may be empty
     return BrokerUnreachableError(f"{broker}: {text}", None, error)
 
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn what aiormq raises while setting up `what` into errors of ours."""
+    """Translate the errors of aiormq while setting up `what`."""
     try:
         yield
     except NuropbTransportError:
@@ -93,22 +92,36 @@ def translated(what: str) -> Iterator[None]:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # aiormq ends its waiters with CancelledError when a connection goes: that is not ours.
+        # aiormq cancels its waiters when a connection ends: nobody has cancelled us.
         raise ConnectionLostError(f"{what}: the connection was lost during setup") from e
     except ChannelClosed as e:
         raise _of_a_step(what, e) from e
     except TimeoutError:
         raise
     except Exception as e:
-        # aiormq's waiters get a bare Exception when a connection ends right behind a frame.
+        # aiormq's waiters get a bare Exception when a connection ends right after a frame.
         if not isinstance(e, AMQPError | OSError | RuntimeError) and type(e) is not Exception:
             raise
         text = str(e) or "the connection ended during setup"
         raise ConnectionLostError(f"{what}: {text}") from e
 
 
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncIterator[None]:
+    """Raise TimeoutError after `seconds`; raise a CancelledError that aiormq has swallowed."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - narrows for mypy
+    before = task.cancelling()
+    async with asyncio.timeout(seconds):
+        try:
+            yield
+        finally:
+            if task.cancelling() > before:
+                raise asyncio.CancelledError
+
+
 def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
-    """Channel.Close of the broker: what it says of a queue or exchange, or of what we may do."""
+    """Return our error for a Channel.Close about a queue or exchange, or a permission."""
     text = str(error)
     match error:
         case ChannelLockedResource():
@@ -118,34 +131,36 @@ def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
                 error,
             )
         case ChannelNotFoundEntity() if "no exchange" in text or "no queue" in text:
-            advice = ": run configure()" if "no exchange" in text else ""  # queues we make
+            advice = ""  # start() makes queues
+            if missing := _NO_EXCHANGE.search(text):  # `what` may be a queue that is bound to it
+                what, advice = f"exchange {missing[1]!r}", ": run configure()"
             return ServiceNotConfigured(f"{what} does not exist{advice} ({text})", None, error)
         case ChannelPreconditionFailed() if _AT_A_LIMIT not in text:
             advice = _ALIKE if "inequivalent arg 'x-" in text else ""
             advice += _TYPE_DIFFERS if _QUEUE_TYPE.search(text) else ""
-            # RabbitMQ 4.3 refuses a binding with more than two "#" in this way, too.
+            # RabbitMQ 4.3 refuses a binding with more than two "#" with this code, too.
             says = "exists with other properties" if "inequivalent" in text else "is refused"
             return ServiceNotConfigured(f"{what} {says}: {text}{advice}", None, error)
         case ChannelAccessRefused() if _IN_EXCLUSIVE_USE in text:
             return InstanceInUseError(
-                f"{what} has a consumer that is to be the only one: stop it, or let it consume "
-                f"without `exclusive` ({text})",
+                f"{what} has an exclusive consumer: stop it, or let it consume without `exclusive` "
+                f"({text})",
                 error,
             )
         case ChannelAccessRefused():
             return BrokerAuthenticationError(f"{what}: permission refused: {text}", None, error)
-        case _:  # a limit, or what is there and cannot be had now: its node is down, say
+        case _:  # a limit, or something unavailable now, for example because its node is down
             return ConnectionLostError(f"{what}: {text or type(error).__name__}")
 
 
 def standing_type(error: NuropbTransportError) -> str | None:
-    """The type of a queue that was declared with another one; None for other errors."""
+    """Return the type of an existing queue that was declared with another; else None."""
     found = _QUEUE_TYPE.search(f"{error.exception}")
     return found and found[1]
 
 
 def refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
-    """Connection.Close of the broker (AMQP 0-9-1, 1.4): what it says about us, by its code."""
+    """Return our error for a Connection.Close, by its code (AMQP 0-9-1, 1.4)."""
     if lost.code == _ACCESS_REFUSED:
         return BrokerAuthenticationError(
             f"{broker}: the broker refused user {broker.username!r}: {lost.text}", None, lost
@@ -163,15 +178,15 @@ def refusal(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
 
 
 def located(where: object, error: NuropbTransportError) -> NuropbTransportError:
-    """Return the error of a set-up, with user, host and virtual host in front if it lacks them."""
-    if ":***@" not in error.description:  # as a Broker prints itself
+    """Return the error of a set-up; put user, host and virtual host in front if it lacks them."""
+    if ":***@" not in error.description:  # part of str(Broker)
         error.description = f"{where}: {error.description}"
         error.args = (error.description,)
     return error
 
 
 def ending(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
-    """The end of a session that was ready: a permission that is gone, or a loss to recover from."""
+    """Return the error that ends a ready session: a lost permission, or a loss to recover from."""
     if lost.code == _ACCESS_REFUSED and _OF_A_TOPIC not in lost.text:
         return BrokerAuthenticationError(f"{broker}: permission refused: {lost.text}", None, lost)
     if lost.code == _PRECONDITION_FAILED and _ACK_OVERDUE in lost.text:
@@ -183,7 +198,7 @@ def ending(broker: Broker, lost: ConnectionLostError) -> NuropbTransportError:
 def is_final(error: NuropbTransportError) -> bool:
     """Return whether the error lasts until an operator acts, so that retrying is useless.
 
-    A queue that is missing was deleted behind our declaring it; the next session declares it anew.
+    A missing queue was deleted after we declared it; the next session declares it again.
     """
     if isinstance(error.exception, ChannelNotFoundEntity) and "no queue" in str(error.exception):
         return False
@@ -191,9 +206,9 @@ def is_final(error: NuropbTransportError) -> bool:
 
 
 def is_missing(error: NuropbTransportError) -> bool:
-    """Return whether a virtual host or exchange is not there, or a virtual host not open to us.
+    """Return whether a virtual host or exchange is missing, or we may not enter a virtual host.
 
-    One that is made again is first made, then opened to its users, then filled with exchanges.
+    A virtual host that is made again gets its permissions and exchanges only afterwards.
     """
     if isinstance(error, ServiceNotConfigured):
         return is_final(error) and not isinstance(error.exception, ChannelPreconditionFailed)
@@ -202,26 +217,26 @@ def is_missing(error: NuropbTransportError) -> bool:
     return isinstance(error, BrokerAuthenticationError) and closed_to_us
 
 
-# What OpenSSL calls it → what an operator can do about it.
+# OpenSSL's reason → advice for an operator.
 _TLS_ADVICE = {
-    "CERTIFICATE_VERIFY_FAILED": "the broker's certificate is not to be trusted here: check cafile",
-    "WRONG_VERSION_NUMBER": "what answers does not speak TLS: is this the port for plain AMQP?",
+    "CERTIFICATE_VERIFY_FAILED": "the broker's certificate is not trusted here: check cafile",
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS: is this the port for plain AMQP?",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the broker wants a client certificate: set certfile",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "the broker wants a client certificate: set certfile",
     "TLSV1_ALERT_PROTOCOL_VERSION": "the broker has no TLS 1.2 or later: set ssl_options.versions",
-    "TLSV1_ALERT_UNKNOWN_CA": "the broker does not know the authority behind certfile",
+    "TLSV1_ALERT_UNKNOWN_CA": "the broker does not know the authority that signed certfile",
 }
-_NO_UNKNOWN_AUTHORITY = ("expired", "not yet valid")
-_ANOTHER_NAME = ("mismatch", "not valid for")
+_WRONG_TIME = ("expired", "not yet valid")
+_WRONG_NAME = ("mismatch", "not valid for")
 
 
-def _tls_text(error: ssl.SSLError) -> str:
-    """OpenSSL's words, and what they mean for the settings."""
+def tls_text(error: ssl.SSLError) -> str:
+    """Return OpenSSL's text, with advice about the settings."""
     reason = getattr(error, "reason", None) or ""
-    told = getattr(error, "verify_message", "") or reason or str(error)
-    if any(each in told for each in _ANOTHER_NAME):
-        return f"{told} (it must be in the certificate's subjectAltName)"
-    if any(each in told for each in _NO_UNKNOWN_AUTHORITY):
-        return told
+    text = getattr(error, "verify_message", "") or reason or str(error)
+    if any(part in text for part in _WRONG_NAME):
+        return f"{text} (it must be in the certificate's subjectAltName)"
+    if any(part in text for part in _WRONG_TIME):
+        return text
     advice = _TLS_ADVICE.get(reason)
-    return f"{told} ({advice})" if advice else told
+    return f"{text} ({advice})" if advice else text

@@ -1,7 +1,7 @@
-"""What a forked child inherits and must not use: its parent's sockets, and what stands on them.
+"""Keep forked children from using their parent's sockets, and the objects that use them.
 
-A child that writes to a socket of its parent, or closes a TLS connection in order, speaks in its
-parent's place. So both are ended in the child, before any code of the program runs there.
+A child that writes to its parent's socket, or closes its TLS connection, would disturb the
+parent's session. So both are ended in the child, before any code of the program runs there.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from weakref import WeakSet
 
 
 class Inherited(Protocol):
-    """Something that is to end in a forked child."""
+    """An object that must end in a forked child."""
 
     def disown(self) -> None:
-        """This process is a forked child; it must not raise, and calls nothing of the program's."""
+        """End, in a forked child. Must neither raise nor call the program's code."""
 
 
 _inherited: WeakSet[Inherited] = WeakSet()
 
 
 def ends_in_children(thing: Inherited) -> None:
-    """Call `thing.disown()` in every child that is forked while somebody holds `thing`."""
+    """Call `thing.disown()` in every child that is forked while `thing` exists."""
     _inherited.add(thing)
 
 
@@ -33,10 +33,9 @@ def _disown() -> None:
 
 
 def cut_off(descriptor: int) -> None:
-    """Let a file descriptor lead nowhere, in this process alone; whoever has it may close it.
+    """Redirect a file descriptor to the null device, in this process; its owner may still close it.
 
-    Closing it here would not do: its number would be given to another file, which its holder
-    would write to.
+    Closing it here is no solution: its owner would then write to the next file with this number.
     """
     nowhere = os.open(os.devnull, os.O_RDWR)
     try:

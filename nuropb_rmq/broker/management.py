@@ -1,6 +1,6 @@
-"""The HTTP part of RabbitMQ's management API: virtual hosts, queues, overview.
+"""RabbitMQ's management API over HTTP: virtual hosts, queues, overview.
 
-It follows the API's own reference, which every broker serves at /api/index.html. Exchanges and
+Follows the API's own reference, which every broker serves at /api/index.html. Exchanges and
 bindings are not made here: AMQP declares them.
 """
 
@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from ..config.address import TLSConfig, utf8
+from ..config.settings import TransportConfig
 from ..config.tokens import TokenProvider
 from ..exceptions import (
     BrokerAuthenticationError,
@@ -27,43 +28,41 @@ from ..exceptions import (
     ServiceNotConfigured,
     TransportClosedError,
 )
-from .token_source import SHARE, Asker
-
-__all__ = ["ManagementAPI"]
+from ..printable import shorten
+from .token_source import SHARE, TokenSource
 
 logger = logging.getLogger("nuropb_rmq.broker.management")
 
 ANSWER_MAX: Final = 32 * 2**20
-"""Bytes of the longest answer that is read: the list of some ten thousand queues."""
-_ENCODING_MAX: Final = 40  # characters of a foreign header in an error
-_REASON_MAX: Final = 300  # characters of the broker's own words in an error
+"""Bytes of the longest answer that is read: a list of some ten thousand queues."""
+_REASON_MAX: Final = 300  # characters of the broker's reason in an error
 _NO_SUCH_USER: Final = "vhost_or_user_not_found"  # reason of a 400 for permissions, 3.x and 4.x
 _MISSING: Final = 404
 
 
 class ManagementAPI:
-    """The management API of one broker, as one user. An async context manager.
+    """A client of one broker's management API, as one user. An async context manager.
 
     base_url: http(s)://host:port, with or without a trailing /api; a path prefix is kept.
     username, password: both or neither. Without them those in `base_url` are used; in either
-        case they are taken out of the URL, which ends up in logs (httpx's, at INFO).
-    token_provider: asked before each call for an AccessToken, which is used in the password's
-        place: with a username alone, too. It has half of `timeout` to answer in.
-    verify: for https. True: the system's certificate authorities and the host name, as AMQP
-        over TLS does; an SSLContext: whatever it says; False: anyone may answer.
+        case they are removed from the URL, which httpx logs at INFO.
+    token_provider: called before each call for an AccessToken, which is used in place of the
+        password; `username` may then be passed alone. It must answer within half of `timeout`.
+    verify: for https. True: check certificate and host name by the system's authorities, as for
+        AMQP over TLS; an SSLContext: check by its settings; False: accept any server.
     timeout: seconds for each call, from connecting to the last byte of the answer.
-    proxy: URL of an HTTP proxy. Proxies are used only when given here: HTTP_PROXY and its like
-        are for the web, while this API stands beside a broker that AMQP reaches directly; a
-        plain http call through a proxy also shows it the password.
+    proxy: URL of an HTTP proxy. HTTP_PROXY and the like have no effect: they are for the web, while
+        this API belongs to a broker that AMQP reaches directly, and a plain http call would show
+        the proxy the password.
 
-    Nothing is opened before the first call. Raises NuropbConfigurationError for a bad URL or for
-    credentials that are missing or incomplete.
+    Nothing is opened before the first call. Raises NuropbConfigurationError for a bad URL, or for
+    missing or incomplete credentials.
 
-    Every call raises BrokerUnreachableError when nobody answers in time, BrokerTLSError when not
-    with acceptable TLS; BrokerAuthenticationError for credentials refused or not sufficient (401,
-    403); TokenProviderError when there is no token; ServiceNotConfigured for a 404 that the call
-    does not expect; NuropbTransportError, with the status and the broker's reason, for any other
-    refusal, and for answers that make no sense, are compressed, or are longer than ANSWER_MAX;
+    Every call raises BrokerUnreachableError when nobody answers in time; BrokerTLSError when TLS
+    fails; BrokerAuthenticationError for refused or insufficient credentials (401, 403);
+    TokenProviderError when there is no token; ServiceNotConfigured for a 404 that the call does
+    not expect; NuropbTransportError, with the status and the broker's reason, for any other
+    refusal, and for answers that are not as documented, compressed, or longer than ANSWER_MAX;
     TransportClosedError after aclose(). Calls may be repeated: a second time changes nothing.
     """
 
@@ -83,24 +82,27 @@ class ManagementAPI:
             password = ""
         if (username is None) != (password is None):
             raise NuropbConfigurationError("username, password", "give both or neither")
-        given = found if username is None or password is None else (username, password)
-        if given is None:
+        credentials = found if username is None or password is None else (username, password)
+        if credentials is None:
             raise NuropbConfigurationError("username, password", "missing, in base_url too")
-        self._username, self._password = given
+        self._username, self._password = credentials
         utf8("username", self._username)
         utf8("password", self._password)
-        self._asker = None if token_provider is None else Asker(token_provider, timeout * SHARE)
+        within = timeout * SHARE
+        self._source = None if token_provider is None else TokenSource(token_provider, within)
         self._timeout = timeout
+        self.date = ""
+        """The broker's clock as its latest answer tells it (HTTP's Date, in seconds)."""
         try:
             self._client = httpx.AsyncClient(
                 verify=TLSConfig().context() if verify is True else verify,
-                timeout=None,  # noqa: S113 - one deadline surrounds the whole call instead
+                timeout=None,  # noqa: S113 - _send() has one deadline for the whole call instead
                 proxy=proxy,
                 trust_env=False,
                 headers={"Accept-Encoding": "identity"},
             )
         except (ValueError, httpx.InvalidURL):
-            # From None, here and below: their text may quote the URL, password and all.
+            # From None, here and below: their text may quote the URL with the password.
             raise NuropbConfigurationError("proxy", "not the URL of an HTTP proxy") from None
 
     def __repr__(self) -> str:
@@ -118,15 +120,20 @@ class ManagementAPI:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections. More than once is harmless."""
+        """Close the connections; may be called again."""
         await self._client.aclose()
 
+    async def get(self, *path: str, query: str = "") -> Any:
+        """Return what is at /api/PATH, for what has no method here; None when it is missing."""
+        *before, last = (_segment("path", each) for each in path)
+        return await self._get(*before, f"{last}?{query}" if query else last)
+
     async def overview(self) -> dict[str, Any]:
-        """The broker's overview: `rabbitmq_version`, `cluster_name`, `object_totals`, …"""
+        """Return the broker's overview: `rabbitmq_version`, `cluster_name`, `object_totals`, …"""
         return self._object(await self._call("GET", "overview"))
 
     async def vhosts(self) -> list[dict[str, Any]]:
-        """The virtual hosts that the user may see."""
+        """Return the virtual hosts that the user may see."""
         return self._objects(await self._call("GET", "vhosts"), "virtual hosts")
 
     async def vhost_exists(self, name: str) -> bool:
@@ -136,9 +143,9 @@ class ManagementAPI:
     async def create_vhost(self, name: str) -> None:
         """Make the virtual host if it is missing, and let this user configure, write and read all.
 
-        Permissions that the user has there already are left as they are. A user of another
-        authentication backend (LDAP, OAuth 2) is not the broker's to grant to: that backend says
-        what the user may do. The user needs the tag `administrator`.
+        Permissions that the user has there already do not change. A user of another authentication
+        backend (LDAP, OAuth 2) gets none: that backend decides. The user needs the tag
+        `administrator`.
         """
         vhost, user = _segment("name", name), _segment("username", self._username)
         if await self._get("vhosts", vhost) is None:
@@ -148,28 +155,45 @@ class ManagementAPI:
             await self._grant(name, vhost, user)
 
     async def delete_vhost(self, name: str) -> None:
-        """Delete the virtual host with all that is in it; one that is missing is deleted already.
+        """Delete the virtual host with all that is in it; do nothing if it is missing.
 
         The user needs the tag `administrator`.
         """
         if await self._delete("vhosts", _segment("name", name)):
             logger.info("virtual host %r deleted", name)
 
-    async def queue(self, vhost: str, name: str) -> dict[str, Any] | None:
-        """The queue; None when it, or its virtual host, is missing.
+    async def queue(
+        self, vhost: str, name: str, *, statistics: bool = True
+    ) -> dict[str, Any] | None:
+        """Return the queue; None when it, or its virtual host, is missing.
 
-        Counts such as `messages` are the broker's statistics: up to 5 seconds old.
+        Counts such as `messages` are the broker's statistics: up to 5 seconds old, and so is all
+        else with them. Without `statistics` it is of now; policies are there from 4.0 on only.
         """
-        found = await self._get("queues", _segment("vhost", vhost), _segment("name", name))
+        last = _segment("name", name) + ("" if statistics else "?disable_stats=true")
+        found = await self._get("queues", _segment("vhost", vhost), last)
         return None if found is None else self._object(found)
 
-    async def queues(self, vhost: str) -> list[dict[str, Any]]:
-        """The virtual host's queues, with counts as in `queue`. ServiceNotConfigured without it."""
-        found = await self._call("GET", "queues", _segment("vhost", vhost))
+    async def queues(self, vhost: str, *columns: str) -> list[dict[str, Any]]:
+        """Return the queues of a virtual host, with counts as in `queue`.
+
+        With `columns`, only these fields of each, which is less work for the broker. Raises
+        ServiceNotConfigured when the virtual host is missing.
+        """
+        query = f"?columns={','.join(columns)}" if columns else ""
+        found = await self._call("GET", "queues", _segment("vhost", vhost) + query)
         return self._objects(found, "queues")
 
+    async def bindings(self, vhost: str, queue: str) -> list[dict[str, Any]]:
+        """Return the bindings of a queue: each has a `source`, an exchange, and a `routing_key`.
+
+        Raises ServiceNotConfigured when the queue or the virtual host is missing.
+        """
+        path = ("queues", _segment("vhost", vhost), _segment("name", queue), "bindings")
+        return self._objects(await self._call("GET", *path), "bindings")
+
     async def delete_queue(self, vhost: str, name: str) -> None:
-        """Delete the queue with its messages; one that is missing is deleted already."""
+        """Delete the queue with its messages; do nothing if it is missing."""
         if await self._delete("queues", _segment("vhost", vhost), _segment("name", name)):
             logger.info("queue %r of virtual host %r deleted", name, vhost)
 
@@ -178,13 +202,13 @@ class ManagementAPI:
         path = ("permissions", vhost, user)
         response = await self._send("PUT", path, everything)
         if response.status_code == 400 and _NO_SUCH_USER in _reason(response):
-            logger.info("user %r is not the broker's own: no permissions set", self._username)
+            logger.info("user %r has another backend: no permissions set", self._username)
             return
         self._check("PUT", path, response)
         logger.info("user %r may do everything in virtual host %r", self._username, name)
 
     async def _get(self, *path: str) -> Any:
-        """What is there; None for a 404."""
+        """Return the decoded answer; None for a 404."""
         response = await self._send("GET", path)
         if response.status_code == _MISSING:
             return None
@@ -192,7 +216,7 @@ class ManagementAPI:
         return self._decode(response)
 
     async def _delete(self, *path: str) -> bool:
-        """Whether it was there to be deleted."""
+        """Delete; return False for a 404."""
         response = await self._send("DELETE", path)
         if response.status_code == _MISSING:
             return False
@@ -200,7 +224,7 @@ class ManagementAPI:
         return True
 
     async def _call(self, method: str, *path: str, body: dict[str, Any] | None = None) -> Any:
-        """The decoded answer, None when it is empty."""
+        """Return the decoded answer; None when it is empty."""
         response = await self._send(method, path, body)
         self._check(method, path, response)
         return self._decode(response) if response.content else None
@@ -208,14 +232,14 @@ class ManagementAPI:
     async def _send(
         self, method: str, path: tuple[str, ...], body: dict[str, Any] | None = None
     ) -> httpx.Response:
-        """The answer, whatever its status. The one place where httpx's errors become ours."""
+        """Return the answer, with any status; the only place where httpx's errors become ours."""
         if self._client.is_closed:
             raise TransportClosedError(f"management API {self._base_url}: closed")
         url = "/".join((self._base_url, "api", *path))
         try:
             async with asyncio.timeout(self._timeout):
-                if self._asker is not None:
-                    self._password = (await self._asker.ask()).token
+                if self._source is not None:
+                    self._password = (await self._source.ask()).token
                 credentials = httpx.BasicAuth(self._username, self._password)
                 async with self._client.stream(
                     method, url, json=body, auth=credentials
@@ -226,7 +250,7 @@ class ManagementAPI:
                 f"management API {self._base_url}: no answer within {self._timeout:g} s"
             ) from error
         except (httpx.NetworkError, httpx.ProxyError) as error:
-            kind = BrokerTLSError if _about_tls(error) else BrokerUnreachableError
+            kind = BrokerTLSError if _tls_failed(error) else BrokerUnreachableError
             raise kind(
                 f"management API {self._base_url}: {self._mask(str(error)) or 'connection lost'}"
             ) from error
@@ -236,12 +260,13 @@ class ManagementAPI:
             ) from error
 
     async def _read(self, response: httpx.Response) -> httpx.Response:
-        """The whole answer, within ANSWER_MAX bytes; a compressed one could become any size."""
+        """Read the whole answer, up to ANSWER_MAX bytes; a compressed one could become any size."""
+        self.date = response.headers.get("date", "")
         encoding = response.headers.get("content-encoding", "identity")
         if encoding != "identity":
             raise NuropbTransportError(
-                f"management API {self._base_url}: the answer is compressed, and was asked for as "
-                f"it is ({encoding[:_ENCODING_MAX]!r}): does a proxy do that?"
+                f"management API {self._base_url}: expected an uncompressed answer, got "
+                f"content-encoding {shorten(encoding)!r}: does a proxy do that?"
             )
         content = bytearray()
         async for piece in response.aiter_raw():
@@ -256,7 +281,7 @@ class ManagementAPI:
         )
 
     def _check(self, method: str, path: tuple[str, ...], response: httpx.Response) -> None:
-        """Raise what a status other than 2xx stands for."""
+        """Raise the error for a status other than 2xx."""
         if response.is_success:
             return
         what = f"management API {self._base_url}: {method} /api/{'/'.join(path)}"
@@ -279,8 +304,10 @@ class ManagementAPI:
 
     def _objects(self, value: Any, what: str) -> list[dict[str, Any]]:
         if not isinstance(value, list):
-            raise NuropbTransportError(f"management API {self._base_url}: no list of {what}")
-        return [self._object(each) for each in value]
+            raise NuropbTransportError(
+                f"management API {self._base_url}: expected a list of {what}"
+            )
+        return [self._object(item) for item in value]
 
     def _object(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -288,15 +315,35 @@ class ManagementAPI:
         return value
 
     def _mask(self, text: str) -> str:
-        """`text` without our secrets: a proxy or server may send back what it was sent."""
+        """Return `text` without our secrets, which a proxy or server may have sent back."""
         pair = base64.b64encode(f"{self._username}:{self._password}".encode()).decode()
         for secret in (pair, self._password):
             text = text.replace(secret, "***") if secret else text
         return text[:_REASON_MAX]
 
 
+def management_api(
+    config: TransportConfig, api_url: str | None, *, timeout: float = 10.0
+) -> ManagementAPI:
+    """Return the management API of a configuration's broker, with its user; not connected yet.
+
+    api_url: its address, with a user of its own or without one; None: derived from the AMQP URL.
+    Raises NuropbConfigurationError.
+    """
+    broker = config.broker
+    own = api_url is None or "@" not in api_url
+    return ManagementAPI(
+        api_url or broker.management_url(),
+        username=broker.username if own else None,
+        password=broker.password if own else None,
+        token_provider=config.token_provider if own else None,
+        verify=True if broker.tls is None else broker.tls.context(),
+        timeout=timeout,
+    )
+
+
 def _split_credentials(base_url: str) -> tuple[str, tuple[str, str] | None]:
-    """The URL without user, password and /api; and the two, decoded, when the URL holds both."""
+    """Return the URL without credentials and /api; and user and password if it has both."""
     try:
         parts = urlsplit(base_url)
         host = parts.netloc.rpartition("@")[2]
@@ -309,7 +356,7 @@ def _split_credentials(base_url: str) -> tuple[str, tuple[str, str] | None]:
     except (ValueError, httpx.InvalidURL):
         raise NuropbConfigurationError(
             "base_url",
-            "should be http(s)://host:port; percent-encode what is special in user and password",
+            "must be http(s)://host:port; percent-encode special characters in user and password",
         ) from None
     if parts.username is None or parts.password is None:
         return url, None
@@ -317,23 +364,25 @@ def _split_credentials(base_url: str) -> tuple[str, tuple[str, str] | None]:
 
 
 def _segment(field: str, name: str) -> str:
-    """`name` as one segment of a path. Empty, `.` and `..` would address something else."""
+    """Return `name` as one segment of a path; empty, `.` and `..` would mean another path."""
     if name in {"", ".", ".."}:
         raise NuropbConfigurationError(field, f"{name!r} cannot be addressed over HTTP")
     return quote(utf8(field, name), safe="")
 
 
-def _about_tls(error: BaseException | None) -> bool:
-    """Whether it was TLS that failed; httpx has two errors of its own around OpenSSL's."""
-    while error is not None and not isinstance(error, ssl.SSLError):
+def _tls_failed(error: BaseException | None) -> bool:
+    """Return whether OpenSSL's error is behind those of httpx and its libraries."""
+    for _ in range(8):  # not to the end: a chain of errors may be a circle
+        if error is None or isinstance(error, ssl.SSLError):
+            break
         error = error.__cause__ or error.__context__
-    return error is not None
+    return isinstance(error, ssl.SSLError)
 
 
 def _reason(response: httpx.Response) -> str:
-    """The broker's own words: `error: reason` of its JSON, else what the status is called.
+    """Return `error: reason` of the broker's JSON, else the name of the status.
 
-    Any other body is not quoted: it is not known what it says.
+    No other body is quoted, for it may hold anything.
     """
     try:
         body = response.json()

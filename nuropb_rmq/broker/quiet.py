@@ -1,8 +1,8 @@
-"""Drop what aiormq and aio-pika log about our connections, unless a level is set for them.
+"""Drop the logs of aiormq and aio-pika about our connections, unless a level is set for them.
 
-They log each attempt to connect, and each loss with a traceback, where a line of ours says it. Of
-other connections, which a program may have made itself, they log as ever. Of ours they do when a
-level is set for them: logging.getLogger("aiormq").setLevel(logging.WARNING).
+They log each attempt to connect, and each loss with a traceback, where one line of ours is enough.
+Their logs about a program's own connections are not touched. To see those about ours, set a level:
+logging.getLogger("aiormq").setLevel(logging.WARNING).
 
 Why: docs/decisions/009-logs-of-other-libraries.md
 """
@@ -31,7 +31,7 @@ _ours: ContextVar[bool] = ContextVar("nuropb_rmq_connection", default=False)
 
 
 def quietly(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """A coroutine function in which, and in whose tasks, connections are ours."""
+    """Mark the connections made in a coroutine function, and in its tasks, as ours."""
 
     @wraps(call)
     async def run(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,4 +1,4 @@
-"""The state of a transport and of its connections: one enum, and whoever watches it."""
+"""The state of a transport and its connections: one enum, callbacks and waiters."""
 
 from __future__ import annotations
 
@@ -19,51 +19,64 @@ from ..exceptions import (
 )
 from ..protocol.handled import current
 from ..safe_logging import report
+from ..waiting import Changes
 from .forked import ends_in_children
-
-__all__ = ["Lifecycle", "State", "StateCallback", "check_loop"]
 
 logger = logging.getLogger("nuropb_rmq.broker")
 
 _ASYNC: Final = "must not be async, for nobody awaits it: let it create a task, or set an event"
 _LOOP_CLOSED: Final = (
-    "the event loop that start() ran in was closed before stop(): call start() again, in the loop "
-    "that is to use it"
+    "the event loop that start() ran in was closed before stop(): call start() again, in the new "
+    "loop"
 )
 _NOT_STARTED: Final = (
-    "not started: use async with, or await start() (RMQAPI: await connect()), before anything is "
-    "sent"
+    "not started: use async with, or await start() (RMQAPI: await connect()), before sending"
 )
 _ELSEWHERE: Final = (
     "called outside the event loop that start() ran in: from another thread, use "
     "asyncio.run_coroutine_threadsafe(…, loop) or loop.call_soon_threadsafe(); in another loop, "
     "make and start a transport of its own"
 )
-_FORKED: Final = (
+FORKED: Final = (
     "it was started before this process was forked, and belongs to the parent: call start() in "
-    "the child, or fork first"
+    "the child, or fork before start()"
 )
 
 
 class State(Enum):
-    """Where a transport is. Of two connections the worse state counts: the larger value."""
+    """The state of a transport: the worst (largest value) of its connections and of an outage.
+
+    ::
+
+        STOPPED → CONNECTING → READY ⇄ OUTAGE, BLOCKED
+        READY, OUTAGE, BLOCKED ⇄ RECOVERING
+        READY, OUTAGE, BLOCKED, RECOVERING → DRAINING → STOPPED   by stop()
+        READY, OUTAGE, BLOCKED, RECOVERING → FAILED
+        CONNECTING → STOPPED                    when start() fails or stop() is called
+        FAILED → CONNECTING                     by start()
+    """
 
     READY = 1
-    BLOCKED = 2
-    """The broker has an alarm and takes no messages; what arrives is still served."""
-    RECOVERING = 3
-    """It was ready, the connection or a channel was lost, and it is on the way back."""
-    CONNECTING = 4
-    DRAINING = 5
-    """stop() was called: nothing new is taken from the queue, what is in hand is finished."""
-    STOPPED = 6
-    FAILED = 7
-    """Given up: trying again makes no sense until an operator acts. `error` tells why."""
+    """Connected, with all channels open."""
+    OUTAGE = 2
+    """Connected, but handlers fail in a row: one message is tried at a time. See Outage."""
+    BLOCKED = 3
+    """The broker has an alarm and takes no messages; arriving ones are still served."""
+    RECOVERING = 4
+    """The connection or a channel was lost after READY, and is being restored."""
+    CONNECTING = 5
+    """start() was called."""
+    DRAINING = 6
+    """stop() was called: no new messages are taken from the queue, running handlers finish."""
+    STOPPED = 7
+    """Not started, or stopped."""
+    FAILED = 8
+    """Given up: it takes an operator, and then a start(). `error` is the reason."""
 
     @property
     def up(self) -> bool:
-        """Connected, with all channels there."""
-        return self in (State.READY, State.BLOCKED)
+        """True while connected, with all channels open."""
+        return self in (State.READY, State.OUTAGE, State.BLOCKED)
 
     @property
     def over(self) -> bool:
@@ -71,32 +84,37 @@ class State(Enum):
         return self in (State.STOPPED, State.FAILED)
 
 
+ALIVE: Final = (State.READY, State.OUTAGE, State.BLOCKED, State.RECOVERING)
+"""The states from the end of start() on, until it stops or fails."""
 _READY: Final = State.READY
-"""For what every message passes: an enum's member takes up to 0.25 µs to look up (CPython 3.11)."""
+"""For hot paths: looking up a member of an enum takes up to 0.25 µs (CPython 3.11)."""
 
 StateCallback = Callable[[State, NuropbTransportError | None], None]
 
 
 class Lifecycle:
-    """A state, the trouble behind it, and those who wait for a change."""
+    """A state, the error behind it, and the callbacks and waiters for a change."""
 
     def __init__(self) -> None:
         self.state = State.STOPPED
         self.error: NuropbTransportError | None = None
         self._callbacks: dict[object, StateCallback] = {}
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._changes = Changes()
+        self.wake = self._changes.wake
+        """Make all waiters check their condition again."""
+        # The reason why it ended without stop(), with advice; else "".
         self._ended_by = ""
-        """What ended it without stop(), and the way out."""
+        # Thread and loop of start().
         self._thread = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Of start(): callbacks are the program's, and what runs in our tasks is marked as ours.
+        # Callbacks run in the context of start(): that of our own tasks marks connections as ours.
         self._context = copy_context()
+        # The loop's is_running: if the loop runs and this is its thread, we are in it. This check
+        # takes a third of the time of asyncio.get_running_loop(), which gets the process id (3.11).
         self._is_running: Callable[[], bool]
-        """That of the loop. While it runs, what runs in its thread runs in it: to ask this takes a
-        third of the time of asyncio.get_running_loop(), which asks for the process id (3.11)."""
 
     def set(self, state: State, error: NuropbTransportError | None) -> None:
-        """Change, and tell everyone."""
+        """Change state and error; if the state differs, wake the waiters and call the callbacks."""
         self.error = error
         if state is self.state:
             return
@@ -123,28 +141,28 @@ class Lifecycle:
         ends_in_children(self)
 
     def disown(self) -> None:
-        """This process is a forked child: the connections are the parent's."""
+        """Stop, in a forked child: the connections are the parent's."""
         if not self.state.over:
-            self._ended_by = _FORKED
+            self._ended_by = FORKED
             self.state = State.STOPPED
-            self.error = TransportClosedError(_FORKED)
-            self._waiters.clear()
+            self.error = TransportClosedError(FORKED)
+            self._changes.forget()
 
     @property
     def stranded(self) -> bool:
-        """Return whether its event loop was closed before it came to its end."""
+        """True when its event loop was closed before it stopped."""
         return not self.state.over and self._loop is not None and self._loop.is_closed()
 
     def leave_closed_loop(self) -> None:
-        """It is stopped, for it is stranded."""
+        """Become STOPPED after the event loop was closed."""
         self._ended_by = _LOOP_CLOSED
-        self._waiters.clear()  # to finish them takes their loop
+        self._changes.forget()  # they cannot be resolved without their loop
         self.set(State.STOPPED, TransportClosedError(_LOOP_CLOSED))
 
     def on_change(self, callback: StateCallback) -> Callable[[], None]:
-        """Call `callback(state, error)` after every change; return a function that stops it.
+        """Call `callback(state, error)` after every change; return a function that ends this.
 
-        Raises NuropbConfigurationError for what cannot be called so.
+        Raises NuropbConfigurationError when the callback is no function, or an async one.
         """
         called = getattr(callback, "__call__", None)  # noqa: B004 - an object's own may be async
         if called is None:
@@ -159,31 +177,20 @@ class Lifecycle:
 
         return end
 
-    def wake(self) -> None:
-        """Let everyone who waits look again."""
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def change(self) -> asyncio.Future[None]:
-        """Done at the next change."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        waiter.add_done_callback(self._waiters.discard)
-        return waiter
-
     async def wait_for(self, states: tuple[State, ...], timeout: float | None) -> State:
         """Wait for one of these states. See Transport.wait_for."""
         self.check_home()
+
+        def reached() -> bool:
+            if self.state not in states and self.state.over:
+                raise self.closed_error()
+            return self.state in states
+
         try:
             async with asyncio.timeout(timeout):
-                while self.state not in states:
-                    if self.state.over:
-                        raise self.closed_error()
-                    await self.change()
+                await self._changes.until(reached)
         except TimeoutError as e:
-            wanted = ", ".join(each.name for each in states)
+            wanted = ", ".join(state.name for state in states)
             raise NuropbTimeoutError(
                 f"state is {self.state.name}, not {wanted}, after {timeout} s"
             ) from e
@@ -192,8 +199,8 @@ class Lifecycle:
     def check_open(self) -> None:
         """Raise a NuropbTransportError unless messages can be sent, and from here.
 
-        A handler may send as soon as there is one: what it sends waits for the connection that
-        publishes, which may come up after the one that consumes.
+        A handler may send even while CONNECTING: its messages wait for the publishing connection,
+        which may come up after the consuming one.
         """
         state = self.state
         if state is not _READY and (state.over or (state is State.CONNECTING and not current())):
@@ -202,9 +209,9 @@ class Lifecycle:
             self.check_home()
 
     def check_home(self) -> None:
-        """Raise a NuropbTransportError when it is up, and its event loop is not the one here.
+        """Raise a NuropbTransportError in another loop or thread than start()'s, while it is up.
 
-        Synchronous code of that loop's thread may post while no loop runs in it.
+        Synchronous code in that loop's thread may post while no loop runs there.
         """
         if self.state.over or self._loop is None:
             return
@@ -214,19 +221,21 @@ class Lifecycle:
             self._thread = get_ident()
 
     def closed_error(self) -> TransportClosedError:
-        """Why nothing can be sent."""
+        """Return the error that says why nothing can be sent."""
         if self.state is State.FAILED and self.error is not None:
             return TransportClosedError(f"the transport has failed: {self.error}", None, self.error)
         if self._loop is None:
             return TransportClosedError(_NOT_STARTED)
-        why = f": {self._ended_by}" if self._ended_by else ""
-        return TransportClosedError(f"the transport is {self.state.name.lower()}{why}")
+        reason = self._ended_by or self.error  # of the last start(), while it is tried again
+        why = f": {reason}" if reason else ""
+        text = f"the transport is {self.state.name.lower()}{why}"
+        return TransportClosedError(text, None, self.error)
 
 
 def check_loop(loop: asyncio.AbstractEventLoop, thread: int = 0) -> bool:
-    """Return whether the loop runs here; False when none does, and this is its `thread`.
+    """Return True in the loop, and False in its `thread` while no loop runs there.
 
-    Raises NuropbTransportError otherwise.
+    Raises NuropbTransportError anywhere else.
     """
     try:
         here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
@@ -237,3 +246,11 @@ def check_loop(loop: asyncio.AbstractEventLoop, thread: int = 0) -> bool:
     if here is None and get_ident() == thread:
         return False
     raise NuropbTransportError(_ELSEWHERE)
+
+
+def start_error(error: BaseException) -> NuropbTransportError:
+    """Return the error of a start that ended so, for `error` and for all that wait."""
+    if isinstance(error, NuropbTransportError):
+        return error
+    how = "was cancelled" if isinstance(error, asyncio.CancelledError) else f"failed: {error}"
+    return TransportClosedError(f"start() {how}", None, error)

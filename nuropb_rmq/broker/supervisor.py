@@ -1,4 +1,4 @@
-"""A connection and the session on it, kept alive by one supervisor task.
+"""Keep a connection and its session alive, in one supervisor task.
 
 Why: docs/decisions/007-names-of-response-queues.md
 """
@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Callable
 
-from ..amqp.router import FrameRouter
 from ..config.settings import TransportConfig
 from ..exceptions import (
     BrokerUnreachableError,
@@ -19,10 +18,11 @@ from ..exceptions import (
     NuropbTransportError,
     TransportClosedError,
 )
-from ..safe_logging import report
-from ..shielded import shielded
+from ..safe_logging import ServiceLog, report
+from ..waiting import shielded
 from .backoff import pause
-from .connection import CLOSE_WITHIN, BrokerConnection
+from .connecting import Connection, new_connection
+from .connection import CLOSE_WITHIN
 from .error_translation import ending, located
 from .quiet import quietly
 from .session import Role, Session
@@ -31,25 +31,25 @@ from .watch import noticed_after
 
 logger = logging.getLogger("nuropb_rmq.broker")
 
-SessionFactory = Callable[[BrokerConnection, Role, bool], Session]
-"""Makes a session; the last argument is whether the response queue gets another name."""
+SessionFactory = Callable[[Connection, Role, bool], Session]
+"""Makes a session; the last argument is True for a response queue of another name."""
 SETUP_PAUSE = 0.25
-"""Seconds, about, between two tries to set up a session on a connection that is up."""
+"""Seconds, about, between tries to set up a session on a connection that is up."""
 SETTLED_AFTER = 5.0
 """Seconds after which a session counts as one that worked."""
 UNSETTLED_FOR = 120.0
-"""Seconds, about, that a cluster may take to notice that a node is gone (twice net_ticktime)."""
+"""Seconds, about, that a cluster may take to detect a dead node (twice net_ticktime)."""
 SUSPECT_AFTER = 1.0
-"""Seconds after which it has, where the operating system tells it, and has other leaders."""
+"""Seconds that it takes, with new leaders, if the operating system reports the death."""
 LOCKED_FOR = 2.0
 """Seconds for which our own response queue may stay locked before it gets another name."""
 LOCKED_HEARTBEATS = 3.5
-"""Heartbeats for which our own response queue may stay locked by a connection that was lost: the
-broker gives that up after two to three."""
+"""Heartbeats for which a lost connection of ours may lock our response queue: the broker closes
+that connection after two to three."""
 
 
 class Link:
-    """Connects, sets up, waits for the end, and begins again, until told to stop.
+    """Connects, sets up a session, waits for its end, and begins again, until stop().
 
     `state` is READY, BLOCKED, RECOVERING, CONNECTING, STOPPED or FAILED; `error` is the latest
     error, or the cause when FAILED. `on_change` is called after every change of either.
@@ -69,27 +69,35 @@ class Link:
         self.error: NuropbTransportError | None = None
         self._config = config
         self._instance_id = instance_id
+        names = (config.service_name, instance_id)
+        self._log = ServiceLog(logger, *names, connection=role.name.lower())
         self._new_session = new_session
         self._on_change = on_change
         self._session: Session | None = None
-        self._connection: BrokerConnection | None = None
+        self._connection: Connection | None = None
+        # All times are in loop time.
         self._was_ready = False
         self._locked_since: float | None = None
+        # The queue that is locked is the response queue, which may get another name.
         self._renewable = False
-        """Whether it is the response queue that is locked."""
+        # Session.refused of all sessions.
         self._refused: set[str] = set()
+        # Sessions in a row that ended within SETTLED_AFTER.
         self._tries = 0
-        self._router: FrameRouter | None = None
+        # That of the latest session: another one means another connection.
+        self._router: object = None
+        # The latest new connection, perhaps to another node.
         self._moved_at = -math.inf
         self._away_since = 0.0
+        # The deadlines of stop() and start().
         self._closed_by = math.inf
         self._deadline = math.inf
-        """In loop time: of the start."""
+        # Resolved when the first session is ready.
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, deadline: float) -> None:
-        """Begin to bring the link up, until `deadline`, in loop time: see `started`."""
+        """Begin to connect, until `deadline`, in loop time; wait with `started`."""
         if self.state is State.STOPPED:
             raise TransportClosedError("stopped before it was started")
         self._deadline = deadline
@@ -98,13 +106,13 @@ class Link:
         )
 
     async def started(self) -> None:
-        """Wait until it is up. Raises the NuropbTransportError that it failed of."""
+        """Wait until the first session is ready; raise the NuropbTransportError if it fails."""
         await shielded(self._first)
 
     async def stop(self, deadline: float) -> None:
-        """Close session and connection; returns when nothing of them is left.
+        """Close session and connection; return when nothing of them is left.
 
-        The socket is aborted when that has not come to its end at `deadline`, in loop time.
+        The socket is aborted if that takes until `deadline`, in loop time.
         """
         self._closed_by = deadline
         self._set(State.STOPPED, None)
@@ -116,11 +124,11 @@ class Link:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the supervisor is being cancelled: by stop(), or because the event loop ends."""
+        """True while the supervisor is being cancelled, by stop() or the end of the event loop."""
         return self._task is not None and self._task.cancelling() > 0
 
     def abandon(self) -> None:
-        """Close the socket, and nothing else: the event loop that all is made for is closed."""
+        """Close only the socket, because the event loop of all else is closed."""
         if self._connection is not None:
             self._connection.abandon()
 
@@ -133,7 +141,7 @@ class Link:
 
     @quietly
     async def _supervise(self) -> None:
-        connection = self._connection = BrokerConnection(
+        connection = self._connection = new_connection(
             self._config,
             purpose=self.role.name.lower(),
             instance_id=self._instance_id,
@@ -157,8 +165,8 @@ class Link:
             await connection.shut(max(0.0, min(left, CLOSE_WITHIN)))
             raise
         except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
-            never = "%s: the supervisor failed, which it never should"
-            report(logger, logging.ERROR, e, never, self._config.broker)
+            never = "%s: the supervisor failed (a bug in nuropb_rmq)"
+            report(self._log, logging.ERROR, e, never, self._config.broker)
             await connection.shut()
             self._fail(
                 NuropbTransportError(f"{self._config.broker}: internal error: {e!r}", None, e)
@@ -166,7 +174,7 @@ class Link:
         finally:
             self._start_failed(TransportClosedError("stopped before it was ready"))
 
-    async def _open(self, connection: BrokerConnection) -> None:
+    async def _open(self, connection: Connection) -> None:
         timeout = self._config.connect_timeout
         try:
             async with asyncio.timeout_at(self._deadline):
@@ -175,19 +183,20 @@ class Link:
             raise BrokerUnreachableError(
                 f"{self._config.broker}: no answer in {timeout:g} s (connect_timeout)"
             ) from e
-        _heed_cancellation()
+        _raise_if_cancelled()
 
-    async def _live(self, connection: BrokerConnection) -> None:
-        """One session, from setup to its end, or one failed try at it."""
+    async def _live(self, connection: Connection) -> None:
+        """Run one session, from setup to its end, or one failed try at it."""
         fresh, self._router = connection.router is not self._router, connection.router
         renews = self._renews(moved=fresh and self._moves())
         session = self._session = self._new_session(connection, self.role, renews)
         session.suspect_after = self._suspect_after()
         session.refused = self._refused
         session.recovers = fresh and self._was_ready
-        # After a new connection everybody begins anew. Else others have to notice what is missing.
-        missing_for = connection.patience.missing_for
-        session.may_configure = fresh or missing_for >= noticed_after(self._config)
+        # A new connection may make what is missing at once: others have to connect again, too. On
+        # an old one, others must have time to notice that it is missing.
+        missing_for = connection.retry_limit.missing_for
+        session.may_declare = fresh or missing_for >= noticed_after(self._config)
         loop = asyncio.get_running_loop()
         final, lived = False, 0.0
         try:
@@ -197,7 +206,7 @@ class Link:
             began = loop.time()
             trouble = ending(self._config.broker, await session.ended)
             lived = loop.time() - began
-            final = connection.given_up(trouble)
+            final = connection.should_give_up(trouble)
         except NuropbTransportError as e:
             trouble = e
             self._renewable = session.declares_response_queue
@@ -208,26 +217,26 @@ class Link:
         self._session = None
         self._recovering(trouble)
         await session.close("the session ended", with_connection=final)
-        _heed_cancellation()
+        _raise_if_cancelled()
         if final:
             raise trouble
         await asyncio.sleep(self._pause(lived))
 
     def _moves(self) -> bool:
-        """Return whether another connection than before may be to another node."""
+        """Return whether a new connection may be to another node; note the time if so."""
         if not (self._was_ready and len(self._config.broker.hosts) > 1):
             return False
         self._moved_at = asyncio.get_running_loop().time()
         return True
 
     def _renews(self, *, moved: bool) -> bool:
-        """Whether the response queue gets another name in the next session.
+        """Return whether the response queue gets another name in the next session.
 
-        A node that dies takes our queue along, but not its name: from RabbitMQ 4.2 on that stays
-        locked until the node is back, and before, the broker may still be deleting the queue when
-        we have declared it anew elsewhere, and delete the new one. With one host, which may stand
-        for several, a name is given up only when nobody but us can hold it. A name that somebody
-        configured is what keeps a second instance away: it is waited for, and never given up.
+        When a node dies, our queue dies with it, but its name stays locked until the node is back
+        (from RabbitMQ 4.2 on). Before 4.2, the broker may still be deleting the old queue when we
+        have declared it on another node, and delete the new one. With one host, which may stand
+        for several, the name changes only when nobody but us can hold it. A configured name never
+        changes, for it keeps a second instance away: the next session waits for it.
         """
         config = self._config
         configured = config.instance_id is not None or config.response_queue is not None
@@ -239,42 +248,42 @@ class Link:
         return self._was_ready and locked > LOCKED_FOR
 
     def _suspect_after(self) -> float:
-        """When a refused message may be the channel's fault: see PublisherChannel."""
+        """Return seconds after which a channel is suspect if it refuses; see PublisherChannel."""
         unsettled = asyncio.get_running_loop().time() - self._moved_at < UNSETTLED_FOR
         return SUSPECT_AFTER * 2**self._tries if unsettled else math.inf
 
     def _pause(self, lived: float) -> float:
-        """Seconds until the next try: doubling while sessions end soon after they began.
+        """Return seconds until the next try: doubling while sessions end soon after they began.
 
-        The last try for a locked response queue is when the patience for it ends, not later.
+        The last try for a locked response queue is at the end of the wait for it, not later.
         """
         self._tries = 0 if lived > SETTLED_AFTER else min(self._tries + 1, 8)
         jittered = pause(self._tries, self._config.reconnect_cap, first=SETUP_PAUSE)
-        return min(jittered, self._patience_left())
+        return min(jittered, self._lock_wait_left())
 
-    def _patience_left(self) -> float:
-        """Seconds for which a locked response queue is waited for yet."""
+    def _lock_wait_left(self) -> float:
+        """Return seconds that are left to wait for a locked response queue."""
         if self._locked_since is None:
             return math.inf
-        patience = self._config.instance_retry
+        longest = self._config.instance_retry
         if self._was_ready:
-            patience = max(patience, LOCKED_HEARTBEATS * self._config.heartbeat)
-        return self._locked_since + patience - asyncio.get_running_loop().time()
+            longest = max(longest, LOCKED_HEARTBEATS * self._config.heartbeat)
+        return self._locked_since + longest - asyncio.get_running_loop().time()
 
-    async def _set_up(self, session: Session, connection: BrokerConnection) -> None:
+    async def _set_up(self, session: Session, connection: Connection) -> None:
         timeout = self._config.connect_timeout
         try:
             async with asyncio.timeout_at(self._due()):
                 await session.setup()
         except TimeoutError as e:
-            # Who does not answer this answers no Connection.Close, either.
+            # A broker that does not answer this would not answer Connection.Close, either.
             connection.router.abort("channels and queues were not set up in time")
             late = f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
             raise ConnectionLostError(f"{late}{session.progress}") from e
-        _heed_cancellation()
+        _raise_if_cancelled()
 
     def _due(self) -> float:
-        """When an attempt has to have come to its end, in loop time.
+        """Return the deadline of an attempt, in loop time.
 
         A start as a whole has connect_timeout, and instance_retry more while the response queue is
         locked; later each attempt has connect_timeout.
@@ -284,28 +293,29 @@ class Link:
         locked = self._locked_since is not None
         return self._deadline + (self._config.instance_retry if locked else 0.0)
 
-    def _is_final(self, connection: BrokerConnection, error: NuropbTransportError) -> bool:
-        """Return whether trying again makes no sense.
+    def _is_final(self, connection: Connection, error: NuropbTransportError) -> bool:
+        """Return whether to give up.
 
-        A locked response queue is waited for: a predecessor that crashed, or our own lost
-        connection, may hold it until the broker notices. The broker's words are the same for
-        both; only our history tells them apart. A service queue with an exclusive consumer is
-        waited for, too.
+        For a locked response queue there are more tries: a predecessor that crashed, or our own
+        lost connection, may hold it until the broker notices. The broker's text is the same for
+        both; only our history tells them apart. So it is with a service queue that has an
+        exclusive consumer.
         """
         if isinstance(error, InstanceInUseError):
             if self._locked_since is None:
                 self._locked_since = asyncio.get_running_loop().time()
-            return self._patience_left() <= 0
+            return self._lock_wait_left() <= 0
         self._locked_since = None
         if not self._was_ready:
             return True
-        return connection.given_up(error)
+        return connection.should_give_up(error)
 
     # -- changes ----------------------------------------------------------------------------
 
-    def _ready(self, connection: BrokerConnection) -> None:
+    def _ready(self, connection: Connection) -> None:
         if self._was_ready:
-            logger.warning("%s: back after %.1f s", self, self._away())
+            away = self._away()
+            self._log.warning("%s: back after %.1f s", self, away, seconds=round(away, 3))
         self._was_ready = True
         self._locked_since = None
         blocked = connection.router.blocked
@@ -318,36 +328,40 @@ class Link:
             if self.state is not State.RECOVERING:
                 self._away_since = asyncio.get_running_loop().time()
             if self.state is not State.RECOVERING or str(reason) != str(self.error):
-                logger.warning("%s: recovering: %s", self, reason)
+                self._log.warning("%s: recovering: %s", self, reason)
             self._set(State.RECOVERING, reason)
 
     def _fail(self, error: NuropbTransportError) -> None:
         text = str(error)
         self._set(State.FAILED, located(self, error))
         if not self._start_failed(error):
-            logger.error("%s: given up after %.1f s: %s", self, self._away(), text)
+            away = self._away()
+            gave_up = "%s: gave up after %.1f s: %s"
+            self._log.error(gave_up, self, away, text, seconds=round(away, 3))
 
     def _start_failed(self, error: NuropbTransportError) -> bool:
         if self._first.done():
             return False
         self._first.set_exception(error)
-        self._first.exception()  # start() may have been cancelled: then nobody else asks for it
+        self._first.exception()  # mark as retrieved: start() may have been cancelled
         return True
 
     def _lost(self, reason: ConnectionLostError) -> None:
-        if self.state in (State.READY, State.BLOCKED):
+        if self.state.up:
             self._recovering(reason)
 
     def _blocked(self, reason: str | None) -> None:
-        if self.state not in (State.READY, State.BLOCKED):
+        if not self.state.up:
             return
         if reason is None:
             if self.state is State.BLOCKED:
-                logger.warning("%s: not blocked any more, after %.1f s", self, self._away())
+                away = self._away()
+                free = "%s: no longer blocked, after %.1f s"
+                self._log.warning(free, self, away, seconds=round(away, 3))
             self._set(State.READY, None)
         else:
             self._away_since = asyncio.get_running_loop().time()
-            logger.warning("%s: blocked by the broker: %s", self, reason)
+            self._log.warning("%s: blocked by the broker: %s", self, reason)
             problem = NuropbTransportError(f"the broker takes no messages: {reason}")
             self._set(State.BLOCKED, problem)
 
@@ -356,7 +370,7 @@ class Link:
         return f"{name} at {self._config.broker} ({self.role.name.lower()})"
 
     def _away(self) -> float:
-        """Seconds since it was ready."""
+        """Return seconds since it was last ready."""
         return asyncio.get_running_loop().time() - self._away_since
 
     def _set(self, state: State, error: NuropbTransportError | None) -> None:
@@ -367,10 +381,10 @@ class Link:
             self._on_change(self)
 
 
-def _heed_cancellation() -> None:
+def _raise_if_cancelled() -> None:
     """Raise the CancelledError that asyncio.wait_for, deep in aiormq, may have swallowed.
 
-    Before Python 3.12 it does so when what it waits for is done in the same moment.
+    Before Python 3.12 it does so when its awaitable is done in the same turn of the loop.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

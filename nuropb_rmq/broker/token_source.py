@@ -1,4 +1,4 @@
-"""Asks a token provider, which is a program's own function: it may fail, or never return."""
+"""Call a token provider, which is a program's own function: it may fail, or never return."""
 
 from __future__ import annotations
 
@@ -12,37 +12,36 @@ from typing import Any, Final
 
 from ..config.tokens import AccessToken, TokenProvider
 from ..exceptions import TokenProviderError
-from ..shielded import shielded
+from ..waiting import shielded
 
 SHARE: Final = 0.5
 """Share of an attempt's time that the provider may take."""
 SHORTEST_LIFE: Final = 1.0
-"""Seconds that a token must have to live: with less it could not be used before it ends."""
+"""Seconds that a token must be valid for: with less it would expire before it is used."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Outcome:
-    """The end of a call of the provider.
+    """The result of a call of the provider, a token perhaps, or its error.
 
-    Its repr tells nothing: asyncio's debug mode prints that of whatever it hands over, and this may
-    be a token, or an error that quotes one.
+    repr() is masked, for asyncio's debug mode logs the repr of results.
     """
 
-    given: Any
+    result: Any
     error: BaseException | None
 
     def value(self) -> object:
-        """Return or raise what the provider did."""
+        """Return the provider's result, or raise its error."""
         if self.error is not None:
             raise self.error
-        return self.given
+        return self.result
 
     def __repr__(self) -> str:
-        return "<what the token provider gave>"
+        return "<result of the token provider>"
 
 
-class Asker:
-    """Asks a token provider, for at most `within` seconds each time.
+class TokenSource:
+    """Calls a token provider, for at most `within` seconds each time.
 
     An async function runs on the event loop, any other in a thread.
     """
@@ -50,19 +49,20 @@ class Asker:
     def __init__(self, provider: TokenProvider, within: float) -> None:
         self._provider = provider
         self._within = within
+        # A call that has not returned yet; further calls wait for it.
         self._in_thread: asyncio.Future[_Outcome] | None = None
 
     async def ask(self) -> AccessToken:
-        """A token that is valid now.
+        """Return a token that is valid now.
 
-        Raises TokenProviderError, whose text quotes nothing of what the provider raised.
+        Raises TokenProviderError, whose text quotes nothing of the provider's own error.
         """
         try:
             async with asyncio.timeout(self._within) as deadline:
                 token = await self._call()
         except (Exception, SystemExit) as e:
             if deadline.expired():
-                problem = f"gave no token within {self._within:g} s"
+                problem = f"returned no token within {self._within:g} s"
             else:
                 problem = f"failed: {type(e).__name__}"
             raise TokenProviderError(f"token_provider: {problem}", None, e) from e
@@ -74,8 +74,9 @@ class Asker:
         if not isinstance(token, AccessToken):
             problem = f"must return an AccessToken, not {type(token).__name__}"
             raise TokenProviderError(f"token_provider: {problem}")
-        if token.expires_in is not None and token.expires_in < SHORTEST_LIFE:
-            problem = f"gave a token that lives for {token.expires_in:g} s only"
+        life = token.expires_in
+        if life is not None and life < SHORTEST_LIFE:
+            problem = f"must return a token valid for {SHORTEST_LIFE:g} s or more, not {life:g}"
             raise TokenProviderError(f"token_provider: {problem}")
         return token
 
@@ -84,29 +85,29 @@ class Asker:
         if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(
             getattr(called, "__call__", None)  # noqa: B004 - an object's own may be async
         ):
-            # In a task of its own: what it does to the cancellation of its task is not ours.
+            # In a task of its own, because the provider may cancel its task, or uncancel it.
             return (await asyncio.ensure_future(_awaited(self._provider))).value()
-        # A call that hangs is waited for by those who ask next: threads must not pile up.
+        # If a call hangs, later ones wait for it: threads must not pile up.
         if self._in_thread is None or self._in_thread.done():
             self._in_thread = _in_thread(self._provider)
         outcome = await shielded(self._in_thread)
         self._in_thread = None
-        given = outcome.value()
-        return await given if inspect.isawaitable(given) else given
+        result = outcome.value()
+        return await result if inspect.isawaitable(result) else result
 
 
 async def _awaited(provider: TokenProvider) -> _Outcome:
-    """Ask an async provider; no error of it ends the task, nor the event loop (SystemExit)."""
+    """Call an async provider; its errors do not end the task, nor the event loop (SystemExit)."""
     try:
         return _Outcome(await provider(), None)  # type: ignore[misc]
-    except (Exception, SystemExit) as e:  # noqa: BLE001 - it is raised again where it is waited for
+    except (Exception, SystemExit) as e:  # noqa: BLE001 - value() raises it again
         return _Outcome(None, e)
 
 
 def _in_thread(call: Callable[[], object]) -> asyncio.Future[_Outcome]:
-    """What a call returns or raises, from a thread that keeps nobody from leaving.
+    """Run a call in a daemon thread, which does not keep the process from ending.
 
-    Threads of a pool are waited for at the end of a process, however long they hang.
+    A process waits at its end for the threads of a pool, however long they hang.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_Outcome] = loop.create_future()
@@ -119,9 +120,9 @@ def _in_thread(call: Callable[[], object]) -> asyncio.Future[_Outcome]:
         outcome: _Outcome
         try:
             outcome = _Outcome(call(), None)
-        except BaseException as e:  # noqa: BLE001 - it is raised again where somebody waits for it
+        except BaseException as e:  # noqa: BLE001 - value() raises it again
             outcome = _Outcome(None, e)
-        with suppress(RuntimeError):  # the loop is closed by now
+        with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, outcome)
 
     threading.Thread(target=run, name="nuropb-token-provider", daemon=True).start()

@@ -1,7 +1,7 @@
-"""Looks now and then at what a session needs on the broker: somebody may have deleted it.
+"""Check regularly that the exchanges and bindings of a session exist.
 
-The broker tells nobody that an exchange or a binding was deleted. Who publishes to an exchange
-that is gone learns it; who listens hears nothing more, and takes it for silence.
+The broker does not report that an exchange or a binding was deleted. A publisher learns it by an
+error; a consumer only gets no more messages.
 
 Why: docs/decisions/008-what-is-missing-on-the-broker.md
 """
@@ -14,8 +14,6 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from aio_pika import Channel
-
 from ..config.settings import TransportConfig
 from ..exceptions import (
     BrokerAuthenticationError,
@@ -24,70 +22,71 @@ from ..exceptions import (
     NuropbTransportError,
     ServiceNotConfigured,
 )
-from ..safe_logging import report
+from ..safe_logging import ServiceLog, report
 from .bindings import bind
-from .connection import BrokerConnection
-from .error_translation import is_missing, translated
+from .connecting import Connection
+from .control_channel import ControlChannel
+from .error_translation import is_missing, time_limit, translated
 from .topology import Binding, Exchange, Queue
 
-logger = logging.getLogger("nuropb_rmq.broker")
-
-Configure = Callable[[BrokerConnection, TransportConfig], Awaitable[None]]
-"""Makes exchanges, and what else is needed beside them, over this connection."""
+Declare = Callable[[Connection, TransportConfig], Awaitable[None]]
+"""Makes the exchanges and the dead-letter queue over this connection."""
 
 EXCHANGES, BINDINGS = "exchanges", "bindings"
-"""The two kinds of look."""
+"""The two kinds of checks."""
 JITTER = 0.2
-"""Of an interval: how much more or less it may be, lest a thousand instances look at once."""
+"""Share by which an interval varies, lest a thousand instances check at once."""
 
 
 def noticed_after(config: TransportConfig) -> float:
-    """Seconds after which all instances have noticed that an exchange is missing.
+    """Return seconds after which all instances have noticed that an exchange is missing.
 
-    Whoever makes it sooner hides from the others that they have to make their bindings again.
+    If one is made sooner, other instances do not notice that they must make their bindings again.
     """
     everybody = (1 + 2 * JITTER) * (config.exchange_check or 0.0)
     return min(everybody, config.missing_timeout / 2)
 
 
-async def probe(channel: Channel, exchange: Exchange) -> None:
-    """Raise ServiceNotConfigured unless there is such an exchange."""
+async def probe(channel: ControlChannel, exchange: Exchange) -> None:
+    """Raise ServiceNotConfigured unless the exchange exists."""
     with translated(f"exchange {exchange.name!r}"):
-        await channel.declare_exchange(exchange.name, exchange.kind, passive=True)
+        await channel.declare_exchange(exchange, passive=True)
 
 
 class Watch:
-    """The looks of one session, each on a channel that is closed behind it."""
+    """The checks of one session, each on a channel of its own."""
 
     def __init__(
         self,
-        connection: BrokerConnection,
+        connection: Connection,
         config: TransportConfig,
+        log: ServiceLog,
         *,
         exchanges: Sequence[Exchange],
         queues: Sequence[Queue],
         bindings: Sequence[Binding],
-        configure: Configure | None,
+        declare: Declare | None,
         refused: set[str],
-        channels: list[Channel],
+        channels: list[ControlChannel],
     ) -> None:
-        """`queues` are looked at with the exchanges; `refused` are kinds of look that are over.
+        """Check `queues` with the exchanges, but nothing of the kinds in `refused`.
 
-        `channels` are those of the session: what a look leaves open is closed with them.
+        `channels` are those of the session, which closes any that a check leaves open there.
         """
         self._connection = connection
         self._config = config
+        self._log = log
         self._exchanges = exchanges
         self._queues = queues
         self._bindings = bindings
-        self._configure = configure
+        self._declare = declare
         self._refused = refused
         self._channels = channels
         self._missing_since: float | None = None
         self._loop = asyncio.get_running_loop()
 
     async def run(self, end: Callable[[ConnectionLostError], None]) -> None:
-        """Look until cancelled; `end` is called when the session has to begin anew."""
+        """Check until cancelled; call `end` when the session has to begin anew."""
         intervals = {EXCHANGES: self._config.exchange_check or 0.0}
         if self._bindings:
             intervals[BINDINGS] = self._config.binding_renewal or 0.0
@@ -100,39 +99,38 @@ class Watch:
             while due:
                 kind = min(due, key=due.__getitem__)
                 await asyncio.sleep(due[kind] - self._loop.time())
-                pause = await self._look(kind, _jittered(intervals[kind]))
+                pause = await self._check(kind, _jittered(intervals[kind]))
                 due[kind] = self._loop.time() + pause
                 if kind in self._refused:
                     del due[kind]
         except (ServiceNotConfigured, InstanceInUseError) as e:
             end(ConnectionLostError(f"{e}"))
         except Exception as e:  # noqa: BLE001 - it is the task's outermost loop
-            report(
-                logger, logging.ERROR, e, "%s: looks ended, they never should", self._config.broker
-            )
+            never = "%s: checks of exchanges and bindings ended (a bug in nuropb_rmq)"
+            report(self._log, logging.ERROR, e, never, self._config.broker)
 
-    async def _look(self, kind: str, interval: float) -> float:
-        """Look once; returns the seconds until the next look of this kind.
+    async def _check(self, kind: str, interval: float) -> float:
+        """Check once; return the seconds until the next check of this kind.
 
         Raises ServiceNotConfigured when something is missing that cannot be made here, and
-        InstanceInUseError when another connection has taken the response queue.
+        InstanceInUseError when another connection has the response queue.
         """
         broker = self._config.broker
         try:
-            async with self._in_time():
+            async with time_limit(self._config.connect_timeout):
                 await (self._bind() if kind == BINDINGS else self._exist())
         except BrokerAuthenticationError as e:
             self._refused.add(kind)
-            logger.warning("%s: the %s are not looked at any more: %s", broker, kind, e)
+            self._log.warning("%s: the %s are no longer checked: %s", broker, kind, e)
         except ServiceNotConfigured as e:
-            if self._configure is None or not is_missing(e):
+            if self._declare is None or not is_missing(e):
                 raise
-            return await self._missing(self._configure, e, interval)
+            return await self._missing(self._declare, e, interval)
         except InstanceInUseError:
             raise
         except (NuropbTransportError, TimeoutError) as e:
             # The session notices by itself when its connection is gone.
-            logger.debug("%s: the %s could not be looked at: %r", broker, kind, e)
+            self._log.debug("%s: the %s could not be checked: %r", broker, kind, e)
         return interval
 
     async def _exist(self) -> None:
@@ -141,35 +139,35 @@ class Watch:
                 await probe(channel, exchange)
             for queue in self._queues:
                 with translated(f"queue {queue.name!r}"):
-                    await channel.declare_queue(queue.name, passive=True)
+                    await channel.declare_queue(queue, passive=True)
         if self._missing_since is not None:
             await self._bind()
-            self._back("is there again")
+            self._back("exists again")
 
     async def _bind(self) -> None:
         async with self._channel() as channel:
             async for _ in bind(channel, self._bindings, self._open_channel):
                 pass
 
-    async def _open_channel(self) -> Channel:
-        channel = Channel(self._connection)
+    async def _open_channel(self) -> ControlChannel:
+        channel = self._connection.new_channel()
         self._channels.append(channel)
-        await channel.initialize()
+        await channel.open()
         return channel
 
     async def _missing(
-        self, configure: Configure, missing: ServiceNotConfigured, interval: float
+        self, declare: Declare, missing: ServiceNotConfigured, interval: float
     ) -> float:
-        """Make what is missing when everybody has noticed; until then look more often."""
+        """Make what is missing once all instances have noticed; until then check more often."""
         if self._missing_since is None:
             self._missing_since = self._loop.time()
-            logger.warning("%s: %s; it is made again", self._config.broker, missing)
+            self._log.warning("%s: %s; it will be made again", self._config.broker, missing)
         if self._loop.time() - self._missing_since < noticed_after(self._config):
             return interval / 10
         try:
-            async with self._in_time():
+            async with time_limit(self._config.connect_timeout):
                 with translated("exchanges"):
-                    await configure(self._connection, self._config)
+                    await declare(self._connection, self._config)
                 await self._bind()
         except (NuropbTransportError, TimeoutError) as e:
             raise ServiceNotConfigured(
@@ -181,30 +179,17 @@ class Watch:
     def _back(self, how: str) -> None:
         self._missing_since = None
         bindings = len(self._bindings)
-        logger.warning(
+        self._log.warning(
             "%s: what was missing %s, with %d bindings", self._config.broker, how, bindings
         )
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        """Within connect_timeout; a cancellation that got lost in aiormq on the way is not lost."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - narrows for mypy
-        before = task.cancelling()
-        async with asyncio.timeout(self._config.connect_timeout):
-            try:
-                yield
-            finally:
-                if task.cancelling() > before:
-                    raise asyncio.CancelledError
-
-    @asynccontextmanager
-    async def _channel(self) -> AsyncIterator[Channel]:
-        channel = Channel(self._connection)
+    async def _channel(self) -> AsyncIterator[ControlChannel]:
+        channel = self._connection.new_channel()
         self._channels.append(channel)
         try:
-            with translated("a look"):
-                await channel.initialize()
+            with translated("a check"):
+                await channel.open()
                 yield channel
                 await channel.close()
         except (BrokerAuthenticationError, InstanceInUseError, ServiceNotConfigured):

@@ -1,8 +1,8 @@
-"""Where the broker is, who we are there, and how its TLS is verified; read from a URL or a dict.
+"""The broker's hosts, our credentials there, and TLS; read from a URL or a dict.
 
-All of it is frozen and checked when it is made: a wrong setting raises NuropbConfigurationError,
-which names the field and says what would be right. No text made here contains a password.
-Import these names from `nuropb_rmq.config.settings`.
+The classes are frozen, and checked when they are made: a wrong setting raises
+NuropbConfigurationError, which names the field and the values it may have. No error's text
+contains a password. Import these names from `nuropb_rmq.config`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from ..exceptions import NuropbConfigurationError
 
-__all__ = ["AmqpUrl", "Broker", "TLSConfig"]
-
 logger = logging.getLogger("nuropb_rmq.config")
 
 AmqpUrl = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
@@ -31,6 +29,8 @@ _Error = NuropbConfigurationError
 
 _EXAMPLE: Final = "amqp://user:password@host:5672/vhost"
 _ESCAPE: Final = "percent-encode '/', '?', '#' and '@' inside user, password, vhost and options"
+_MEMORY: Final = "memory://"
+_MEMORY_NAME: Final = re.compile(r"[\w.-]{1,100}")
 _SCHEMES: Final = {"amqp": False, "amqps": True}
 _TLS_KEYS: Final = ("cafile", "certfile", "keyfile", "verify")
 _DICT_KEYS: Final = ("host", "hostname", "port", "vhost", "username", "password", "ssl", *_TLS_KEYS)
@@ -54,23 +54,23 @@ _PIKA_KEYS: Final = frozenset(
 
 
 def typed(where: str, value: object, kind: type[_T], wanted: str) -> _T:
-    """`value`, if it is a `kind`; a bool counts as nothing but a bool."""
+    """Return `value` if it is a `kind`; a bool is no int. Raises NuropbConfigurationError."""
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise _Error(where, f"must be {wanted}, not {type(value).__name__}")
 
 
 def utf8(where: str, text: str) -> str:
-    """`text`, if UTF-8 can carry it and it has no NUL, which ends a part of SASL PLAIN (RFC 4616).
+    """Return `text` if UTF-8 can encode it and it has no NUL.
 
-    An environment that is not UTF-8 gives lone surrogates. The error quotes nothing: it may be a
-    password.
+    A NUL ends a part of SASL PLAIN (RFC 4616); lone surrogates come from an environment that is
+    not UTF-8. The error quotes nothing, for the text may be a password.
     """
     try:
         text.encode()
     except UnicodeEncodeError:
         raise _Error(
-            where, "is not text that UTF-8 can carry: was it read with another encoding?"
+            where, "cannot be encoded as UTF-8: was it read with another encoding?"
         ) from None
     if "\0" in text:
         raise _Error(where, "contains a NUL character")
@@ -79,7 +79,7 @@ def utf8(where: str, text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSConfig:
-    """How a TLS connection is verified; paths are of PEM files.
+    """The verification of a TLS connection; paths are of PEM files.
 
     cafile: the authorities to trust, None for the system's. certfile and keyfile: the client's
     certificate, when the broker asks for one; a certfile may hold its key. verify: False accepts
@@ -100,13 +100,13 @@ class TLSConfig:
             object.__setattr__(self, name, path)
         typed("verify", self.verify, bool, "True or False")
         if self.keyfile is not None and self.certfile is None:
-            raise _Error("keyfile", "is of no use without certfile: give the certificate too")
+            raise _Error("keyfile", "has no effect without certfile: give the certificate too")
 
     def context(self) -> ssl.SSLContext:
-        """A client context: TLS 1.2 or later; certificate and host name checked if `verify`.
+        """Make a client context: TLS 1.2 or later, with certificate and host name checked.
 
-        Reads the files. NuropbConfigurationError names the field of the file that is missing,
-        unreadable, or not what it should be.
+        Reads the files. Raises NuropbConfigurationError naming the field of a file that is missing,
+        unreadable, or has the wrong content.
         """
         for name in ("cafile", "certfile", "keyfile"):
             self._probe(name)
@@ -115,7 +115,7 @@ class TLSConfig:
         except ssl.SSLError as error:
             raise _Error("cafile", f"{self.cafile} holds no PEM certificates") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # The common name is no host name any more (RFC 9525, 2): OpenSSL takes it for one.
+        # A common name no longer counts as a host name (RFC 9525, 2), but for OpenSSL it does.
         context.hostname_checks_common_name = False
         if not self.verify:
             context.check_hostname = False
@@ -139,7 +139,7 @@ class TLSConfig:
 
     def _load_client_certificate(self, context: ssl.SSLContext, certfile: str) -> None:
         try:
-            # Without a password OpenSSL would ask for one on the terminal, and wait.
+            # Without a password OpenSSL would ask for one on the terminal.
             context.load_cert_chain(certfile, self.keyfile, password="")
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
@@ -162,16 +162,20 @@ class Broker:
     username: str
     password: str = field(repr=False)
     tls: TLSConfig | None
+    in_memory: bool = False
+    """A broker inside this process: `vhost` is its name."""
 
     @classmethod
     def parse(cls, amqp_url: AmqpUrl, *, field: str = "amqp_url") -> Broker:
-        """Read a URL, a dict, or a list of either; `field` is what errors call it.
+        """Read a URL, a dict, or a list of either; `field` is its name in errors.
 
         In a URL user, password and virtual host are percent-decoded. No path, "/" and "//" are
         the virtual host "/" (pika reads "//" as a virtual host without a name, which no broker
-        has; nuropb's build_amqp_url writes it for "/"). Any other "/" in a virtual host is
-        written %2F: pika would drop what follows it. Raises NuropbConfigurationError.
+        has; nuropb's build_amqp_url writes it for "/"). Any other "/" in a virtual host must be
+        written %2F: pika would drop the rest. Raises NuropbConfigurationError.
         """
+        if isinstance(amqp_url, str) and amqp_url.startswith(_MEMORY):
+            return _in_memory(amqp_url, field)
         if isinstance(amqp_url, str):
             return _from_url(amqp_url, field)
         if isinstance(amqp_url, Mapping):
@@ -183,6 +187,8 @@ class Broker:
         raise _Error(field, f"must be a URL, a dict, or a list of either, not {kind}")
 
     def __str__(self) -> str:
+        if self.in_memory:
+            return f"{_MEMORY}{self.vhost}"
         scheme = "amqp" if self.tls is None else "amqps"
         hosts = ",".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
         return (
@@ -190,15 +196,29 @@ class Broker:
         )
 
     def management_url(self) -> str:
-        """The first host's management API, without credentials: http(s), AMQP port + 10000.
+        """Return the URL of the first host's management API, without credentials.
 
-        Raises NuropbConfigurationError when there is no such port.
+        Its port is the AMQP port + 10000. Raises NuropbConfigurationError when there is no such
+        port.
         """
         host, port = self.hosts[0]
         if port + 10_000 > 65_535:
-            raise _Error("rmq_api_url", f"cannot be derived from AMQP port {port}: give it")
+            raise _Error("rmq_api_url", f"cannot be derived from AMQP port {port}: set it")
         scheme = "http" if self.tls is None else "https"
         return f"{scheme}://{_bracketed(host)}:{port + 10_000}"
+
+
+def _in_memory(url: str, where: str) -> Broker:
+    name = url.removeprefix(_MEMORY)
+    if not _MEMORY_NAME.fullmatch(name):
+        raise _Error(
+            where,
+            f"expected {_MEMORY}NAME, of letters, digits, '-', '_' and '.', "
+            f"got {name.rpartition('@')[2][:80]!r}",  # what is before it may be a password
+        )
+    return Broker(
+        hosts=((name, 0),), vhost=name, username="", password="", tls=None, in_memory=True
+    )
 
 
 def _bracketed(host: str) -> str:
@@ -224,7 +244,7 @@ def _merge(entries: Sequence[Any], where: str) -> Broker:
 
 
 def _from_url(url: str, where: str) -> Broker:
-    # Errors of urllib may quote the user and password: they are never chained or repeated.
+    # Errors of urllib may quote user and password: never chain or repeat them.
     parts, port = _split(url, where)
     tls = _tls(where, _SCHEMES[parts.scheme], _query(parts.query, where))
     try:
@@ -282,7 +302,7 @@ def _query(query: str, where: str) -> dict[str, Any]:
     ignored = sorted(_PIKA_KEYS & values.keys())
     if "ssl_options" in values:
         replaced = ", ".join(_TLS_KEYS)
-        raise _Error(where, f"ssl_options is pika's: say it with amqps:// and {replaced}")
+        raise _Error(where, f"ssl_options is pika's: use amqps:// and {replaced} instead")
     for key in values.keys() - known - _PIKA_KEYS:
         raise _Error(where, f"unknown option {key!r}; known are {', '.join(_TLS_KEYS)}")
     if ignored:
@@ -290,7 +310,7 @@ def _query(query: str, where: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key in known:
         if len(values[key]) > 1:
-            raise _Error(where, f"option {key} is given more than once")
+            raise _Error(where, f"option {key} is set more than once")
         options[key] = values[key][0]
     if "verify" in options:
         truth = _TRUTH.get(options["verify"].lower())
@@ -304,28 +324,24 @@ def _from_dict(settings: Mapping[str, Any], where: str) -> Broker:
     for key in settings:
         if key not in _DICT_KEYS:
             raise _Error(where, f"unknown key {key!r}; known are {', '.join(_DICT_KEYS)}")
-    given = {key: value for key, value in settings.items() if value is not None}
+    values = {key: value for key, value in settings.items() if value is not None}
     for key in ("host", "hostname", "vhost", "username", "password"):
-        utf8(f"{where}.{key}", typed(f"{where}.{key}", given.get(key, ""), str, "a string"))
-    if given.get("host", given.get("hostname")) != given.get("hostname", given.get("host")):
+        utf8(f"{where}.{key}", typed(f"{where}.{key}", values.get(key, ""), str, "a string"))
+    host = values.get("host", values.get("hostname", ""))
+    if values.get("hostname", host) != host:
         raise _Error(where, "host and hostname are the same setting, and differ: give one")
-    enabled = given.get("ssl")
+    enabled = values.get("ssl")
     if enabled is not None:
         typed(f"{where}.ssl", enabled, bool, "True or False")
-    tls = _tls(where, enabled, {key: given[key] for key in _TLS_KEYS if key in given})
-    username, password = given.get("username"), given.get("password")
+    tls = _tls(where, enabled, {key: values[key] for key in _TLS_KEYS if key in values})
+    username, password = values.get("username"), values.get("password")
     if username is None and password:
         raise _Error(f"{where}.username", "is missing, and there is a password: give both")
-    if not username and not password:  # as in nuropb: no credentials are the broker's default ones
+    if not username and not password:  # as in nuropb: the broker's default credentials
         username = password = "guest"  # noqa: S105 - RabbitMQ's well-known default
     return Broker(
-        hosts=(
-            (
-                _host(given.get("host", given.get("hostname", "")), where),
-                _port(given.get("port"), where, tls),
-            ),
-        ),
-        vhost=_vhost(given.get("vhost") or "/", where),
+        hosts=((_host(host, where), _port(values.get("port"), where, tls)),),
+        vhost=_vhost(values.get("vhost") or "/", where),
         username=username or "",
         password=password or "",
         tls=tls,
@@ -333,18 +349,18 @@ def _from_dict(settings: Mapping[str, Any], where: str) -> Broker:
 
 
 def _tls(where: str, enabled: bool | None, options: Mapping[str, Any]) -> TLSConfig | None:
-    """TLS settings, or None for a plain connection; `enabled` None: what the options imply."""
+    """Return TLS settings, or None for a plain connection; `enabled` None: by the options."""
     files = [key for key in options if key != "verify"]
     if enabled or (enabled is None and files):
         try:
             return TLSConfig(**options)
         except NuropbConfigurationError as error:
             raise _Error(f"{where}.{error.field}", error.description.partition(": ")[2]) from None
-    # verify=False is let pass: nuropb's own defaults say it beside ssl=False, and mean nothing.
-    wanting = files or (["verify"] if options.get("verify", False) is not False else [])
-    if wanting:
+    # verify=False passes: nuropb's own defaults have it with ssl=False, where it has no effect.
+    for_tls = files or (["verify"] if options.get("verify", False) is not False else [])
+    if for_tls:
         raise _Error(
-            where, f"{wanting[0]} is given for a connection without TLS: use amqps:// or ssl=True"
+            where, f"{for_tls[0]} is set for a connection without TLS: use amqps:// or ssl=True"
         )
     return None
 
@@ -355,14 +371,14 @@ def _host(host: str, where: str) -> str:
     if not host:
         raise _Error(where, f"host is missing: give a name or an address, like {_EXAMPLE}")
     if any(char in "/@?#[]," or char.isspace() for char in host) or host.count(":") == 1:
-        raise _Error(where, "host must be one name or address, with the port apart from it")
+        raise _Error(where, "host must be one name or address, without the port")
     return host
 
 
 def _port(port: object, where: str, tls: TLSConfig | None) -> int:
     if port is None:
         return 5672 if tls is None else 5671
-    if isinstance(port, str) and port.isascii() and port.isdigit():  # as pika: from an environment
+    if isinstance(port, str) and port.isascii() and port.isdigit():  # as pika: from a variable
         port = int(port[:6])
     number = typed(f"{where}.port", port, int, "an integer from 1 to 65535")
     if not 1 <= number <= 65_535:

@@ -1,7 +1,7 @@
-"""Every setting of a transport, frozen and checked when it is made.
+"""All settings of a transport, frozen and checked when they are made.
 
-A wrong setting raises NuropbConfigurationError, which names the field and says what would be
-right. Where the broker is, and its TLS, is read by `address`; its names are here too.
+A wrong setting raises NuropbConfigurationError, which names the field and the values it may have.
+`address` reads the broker's address and TLS; its names can be imported from here.
 """
 
 from __future__ import annotations
@@ -21,23 +21,29 @@ from ..protocol.constants import (
     MAX_SECONDS,
     MessageType,
 )
-from .address import AmqpUrl, Broker, TLSConfig, typed
+from .address import AmqpUrl, Broker, typed
+from .outage import Outage, check_waits
+from .times import delays
 from .tokens import TokenProvider
 
-__all__ = ["AmqpUrl", "Broker", "TLSConfig", "TransportConfig"]
-
-# pamqp refuses other characters in the name of an exchange or queue, before anything is sent.
+# pamqp refuses other characters in the names of exchanges and queues, before sending anything.
 _NAME: Final = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]+")
 _NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9\-_.:@#,/+ ]")
 _NAME_TEXT: Final = "letters, digits, space and - _ . : @ # , / + only (the AMQP library's limit)"
 _SHORTSTR: Final = 255  # bytes; AMQP 0-9-1, section 4.2.5.3
 _EXCHANGE_NAME: Final = 127  # AMQP 0-9-1's domain exchange-name, enforced by pamqp
-_UUID: Final = "0" * 36  # as long as an instance id that start() makes by itself can be
+_UUID: Final = "0" * 36  # as long as the longest instance id that start() makes
 
 CLASSIC: Final = "classic"
 QUORUM: Final = "quorum"
 _QUEUE_TYPES: Final = (CLASSIC, QUORUM)
-_BOOLEANS: Final = ("client_only", "single_active_consumer", "inherit_deadline", "log_error_text")
+_BOOLEANS: Final = (
+    "client_only",
+    "dead_letter_requests",
+    "single_active_consumer",
+    "inherit_deadline",
+    "log_error_text",
+)
 _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
     "prefetch_count": (0, 65_535),
     "heartbeat": (0, 65_534),
@@ -49,6 +55,7 @@ _INTEGERS: Final[Mapping[str, tuple[int, int]]] = {
 }
 _SECONDS: Final[Mapping[str, float]] = {  # field → its smallest value
     "connect_timeout": 0.001,
+    "start_timeout": 0.0,
     "reconnect_cap": 0.001,
     "publish_timeout": 0.001,
     "request_timeout": 0.001,
@@ -56,6 +63,7 @@ _SECONDS: Final[Mapping[str, float]] = {  # field → its smallest value
     "missing_timeout": 0.0,
     "unknown_outcome_after": 0.0,
     "handler_timeout": 0.001,
+    "watchdog": 0.0,
     "instance_retry": 0.0,
 }
 
@@ -69,9 +77,9 @@ class TransportConfig:
     """
 
     amqp_url: AmqpUrl = field(repr=False, compare=False)
-    """As given; `broker` is what was read from it."""
+    """Address of the broker, in the form that was passed; `broker` holds the parsed one."""
     token_provider: TokenProvider | None = field(default=None, repr=False, compare=False)
-    """Gives an AccessToken to use in place of the password of amqp_url.
+    """A function that returns an AccessToken to use in place of the password of amqp_url.
 
     It is called at every login, and at 80 % of a token's life, to renew the token on the open
     connection. It must answer within half of connect_timeout. When it fails, or the broker refuses
@@ -79,26 +87,36 @@ class TransportConfig:
     long as it fails, and for 5 minutes while its tokens are refused."""
     service_name: str
     instance_id: str | None = None
-    """Unique among the instances of a service; None: made at start().
+    """Name of this instance, unique in its service; None: start() makes one.
 
     An id set here is a lock: at most one instance with it is connected, also after recoveries,
     because its response queue keeps its name. In a cluster with RabbitMQ 4.2 or later that queue
     stays locked while the node that it was used on is down; see instance_retry."""
     client_only: bool = False
-    """A client has a response queue and nothing else; its bindings are not used."""
+    """True for a client, which has only a response queue; its bindings are not used."""
     rpc_exchange: str = DEFAULT_RPC_EXCHANGE
     events_exchange: str = DEFAULT_EVENTS_EXCHANGE
     dl_exchange: str = DEFAULT_DL_EXCHANGE
     dl_queue: str | None = None
-    """None: nuropb-{service}-dlq."""
+    """Name of the dead-letter queue, which then gets the dead letters of all services; None:
+    nuropb-{service}-dlq, which gets those of this service alone."""
+    dead_letter_requests: bool = False
+    """Keep requests in nuropb-{service}-dlq, too, that expired in the service queue, or whose error
+    was answered: their requesters know. Commands and events are always kept, and so are requests
+    that could not be read or answered, or that ended by handler_timeout. All instances should
+    agree."""
+    retry_delays: Sequence[float] = ()
+    """Seconds after which messages can come back (RetryLater): whole milliseconds, 12 delays at
+    most. Each has a queue, nuropb-{service}-retry-{milliseconds}; run configure() for new ones. A
+    Mesh adds those of its Retrys."""
     service_queue: str | None = None
-    """None: nuropb-{service}-sq."""
+    """Name of the service queue; None: nuropb-{service}-sq."""
     response_queue: str | None = None
-    """None: nuropb-{service}-{instance}-rq. When a recovery cannot have that name, and instance_id
-    is None, a counter replaces the last 8 digits of the instance. A name set here never changes,
-    and locks out a second instance, as an instance_id does."""
+    """Name of the response queue; None: nuropb-{service}-{instance}-rq. If a recovery cannot have
+    that name, and instance_id is None, a counter replaces the last 8 digits of the instance. A name
+    set here never changes, and locks out a second instance, as an instance_id does."""
     rpc_bindings: Sequence[str] = ()
-    """Routing keys on the RPC exchange, besides the service's name."""
+    """Routing keys on the RPC exchange, in addition to the service's name."""
     event_bindings: Sequence[str] = ()
     """Topics on the events exchange, with * and # as in AMQP."""
     queue_type: str = CLASSIC
@@ -106,42 +124,47 @@ class TransportConfig:
     survives the loss of a cluster node. All instances of a service must agree; old peers know only
     classic. An existing quorum service queue is used even with classic, with a warning."""
     delivery_limit: int | None = None
-    """How often a quorum queue may redeliver a message before it goes to the dead letters; None:
-    the broker's own limit (20 since 4.0, none before). A lost connection, a killed process and a
-    channel that the broker closes count once for each message in hand. Before RabbitMQ 4.3, so
+    """Limit of redeliveries by a quorum queue; then a message goes to the dead letters. None: the
+    broker's own limit (20 since 4.0, none before). A lost connection, a killed process and a
+    channel that the broker closes count once for each unsettled message. Before RabbitMQ 4.3, so
     does every message that stop() gives back: leave room for restarts."""
     single_active_consumer: bool = False
-    """One instance gets everything, and when it goes another takes over. With prefetch_count=1
-    messages are handled in order. All instances must agree; an old peer cannot."""
+    """True: one instance gets all messages, and when it goes, another takes over. With
+    prefetch_count=1 messages are handled in order. All instances must agree; old peers do not
+    know it."""
     max_priority: int | None = None
     """Highest message priority that the service queue knows, at most 255; a few levels are enough.
     A message of higher priority overtakes those that wait in the queue, not those that an instance
     has taken (prefetch_count). None: priorities have no effect. For classic queues only; all
     instances must agree; old peers know no priorities."""
     prefetch_count: int = 32
-    """Messages handled at a time; 0 is unlimited: all that waits is then taken into memory."""
+    """Number of messages handled at a time; 0: no limit, so that all waiting messages are taken
+    into memory."""
     heartbeat: int = 10
-    """Seconds; 0 turns heartbeats off, and then a silent peer is not noticed."""
+    """Seconds; 0 turns heartbeats off, so that a silent connection is never noticed."""
     connect_timeout: float = 10.0
     """Limits each attempt to connect: all hosts, TLS, login and setting up the session. Limits
     start() as a whole, too: both connections of a service, and what Mesh configures first."""
+    start_timeout: float = 0.0
+    """How long start() waits for a broker that cannot be reached yet, before connect_timeout
+    begins; it tries again with growing pauses. 0: start() fails at once."""
     reconnect_cap: float = 5.0
     """The longest pause between two attempts to connect."""
     publish_timeout: float = 30.0
-    """How long to wait for the broker to confirm a command, an event or an explicit send()."""
+    """Limit of the wait for the broker's confirm of a command, an event or an explicit send()."""
     request_timeout: float = 30.0
-    """How long request() waits for an answer by default."""
+    """Default limit of the wait for an answer to request()."""
     default_ttl: float = 43_200.0
     """Expiration of commands, and of requests sent by send() and post(), that set no ttl."""
     max_pending: int = 100_000
-    """The most requests that may wait for their answers; PendingFullError beyond."""
+    """Limit of requests that wait for their answers; a further one raises PendingFullError."""
     outbox_messages: int = 10_000
-    """The most messages that may wait to be sent."""
+    """Limit of messages that wait to be sent; a further one raises OutboxFullError."""
     outbox_bytes: int = 64 * 2**20
-    """The most bytes that may wait to be sent; as many, 256 KiB at least, may be unconfirmed."""
+    """Limit of bytes that wait to be sent; as many, at least 256 KiB, may be unconfirmed."""
     missing_timeout: float = 60.0
-    """How long a recovery waits for a virtual host or exchange that is missing to be made, or for
-    the permission to enter the virtual host. start() does not wait for them."""
+    """Limit of a recovery's wait for a missing virtual host or exchange, or for access to the
+    virtual host. start() does not wait for them."""
     exchange_check: float | None = 30.0
     """Seconds, a fifth more or less, between checks that the exchanges exist; 0 or None: never
     check. The checks end when the broker refuses one."""
@@ -149,17 +172,22 @@ class TransportConfig:
     """Seconds, a fifth more or less, between renewals of the service queue's bindings; 0 or None:
     renew them only at start and recovery, and when an exchange was missing."""
     unknown_outcome_after: float = 30.0
-    """How long after a recovery a request waits for an answer that may be lost."""
+    """Time after a recovery for which a request waits for an answer that may be lost."""
     handler_timeout: float = 1500.0
-    """How long one handler may run, counted from the arrival of its message; one that never waits
-    cannot be ended. Keep it under the broker's consumer_timeout (30 min)."""
+    """Limit of a handler's time, from the arrival of its message; one that never awaits cannot be
+    ended. Keep it under the broker's consumer_timeout (30 min)."""
+    watchdog: float = 0.0
+    """Time after which the stack of a handler, or those of all threads while a call blocks the
+    event loop, are logged at ERROR; 0: never."""
+    outage: Outage | None = None
+    """Handle one message at a time while handlers fail in a row; None: never. See Outage."""
     instance_retry: float = 4.0
-    """How long start() waits for a crashed predecessor's response queue to be freed. A recovery
-    waits 3.5 heartbeats for it, or this time, when it is longer."""
+    """Limit of start()'s wait for the response queue of a crashed predecessor. A recovery waits
+    this long, or for 3.5 heartbeats if that is longer."""
     max_body_bytes: int = 16 * 2**20
-    """Longer bodies are refused, not parsed."""
+    """Limit of a body's size; larger ones are refused without parsing."""
     max_json_depth: int = 100
-    """Deeper nested bodies are refused, not parsed."""
+    """Limit of levels in a body's JSON; deeper ones are refused without parsing."""
     inherit_deadline: bool = True
     """Limit the timeout of a request made in a handler to the time that the handled request has
     left."""
@@ -190,16 +218,23 @@ class TransportConfig:
             self._check_seconds(name, 0.0)
         self._set("rpc_bindings", _routing_keys("rpc_bindings", self.rpc_bindings))
         self._set("event_bindings", _routing_keys("event_bindings", self.event_bindings))
+        self._set("retry_delays", delays("retry_delays", self.retry_delays))
         self._set("persistent", _message_types("persistent", self.persistent))
+        if self.outage is not None:
+            check_waits(
+                typed("outage", self.outage, Outage, "an Outage, or None"),
+                prefetch_count=self.prefetch_count,
+                handler_timeout=self.handler_timeout,
+            )
         self._check_pattern()
         self._check_names()
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> TransportConfig:
-        """From a dict with the names of the fields, as read from a file, say.
+        """Make settings from a dict with the names of the fields, for example read from a file.
 
-        NuropbConfigurationError names an unknown key, with the nearest known one, and a missing
-        one.
+        Raises NuropbConfigurationError for a missing key and, with the nearest known name, for an
+        unknown one.
         """
         settings = typed("settings", settings, Mapping, "a mapping")  # type: ignore[type-abstract]
         known = [item.name for item in fields(cls) if item.init]
@@ -215,20 +250,25 @@ class TransportConfig:
 
     @property
     def service_queue_name(self) -> str:
-        """The queue of requests, commands and events, shared by all instances."""
+        """Name of the queue of requests, commands and events, which all instances share."""
         return self.service_queue or f"nuropb-{self.service_name}-sq"
 
     @property
     def dl_queue_name(self) -> str:
-        """The dead-letter queue. Not nuropb's name: an old peer declares that one transient."""
+        """Name of the dead-letter queue; not nuropb's, which old peers declare as transient."""
         return self.dl_queue or f"nuropb-{self.service_name}-dlq"
 
-    def response_queue_name(self, instance_id: str, generation: int = 0) -> str:
-        """The queue of answers to this instance; after a recovery it may be a later generation's.
+    @property
+    def dl_by_queue_exchange(self) -> str:
+        """Name of the headers exchange behind dl_exchange, which tells services' letters apart."""
+        return f"{self.dl_exchange}-by-queue"
 
-        Later generations have names of the same form, so that permissions for the first admit them.
-        A derived name has "_" for what pamqp refuses, such as the % of nuropb's client name
-        "%2F-client": peers learn the name from reply_to, so it is ours to choose.
+    def response_queue_name(self, instance_id: str, generation: int = 0) -> str:
+        """Return the name of this instance's response queue; `generation` counts new names.
+
+        Names of later generations have the same form, so that permissions for the first cover
+        them. A derived name has "_" for characters that pamqp refuses, such as the % of nuropb's
+        client name "%2F-client". We may choose it, because peers read it from reply_to.
         """
         if generation:
             instance_id = f"{instance_id[:-8]}{generation:08x}"
@@ -236,7 +276,7 @@ class TransportConfig:
         return self.response_queue or _NOT_IN_NAME.sub("_", derived)
 
     def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # frozen for everyone else
+        object.__setattr__(self, name, value)  # the class is frozen
 
     def _check_integer(self, name: str, low: int, high: int) -> None:
         wanted = f"an integer from {low} to {high}"
@@ -246,12 +286,12 @@ class TransportConfig:
 
     def _check_seconds(self, name: str, shortest: float) -> None:
         wanted = f"seconds, a number from {shortest:g} to {MAX_SECONDS}"
-        given = getattr(self, name)
-        if type(given) is int:  # of any length; a float has an end
-            given = float(max(-1, min(given, 2**64)))
-        value = typed(name, given, float, wanted)
+        value = getattr(self, name)
+        if type(value) is int:  # an int of any length, which may be too large for a float
+            value = float(max(-1, min(value, 2**64)))
+        value = typed(name, value, float, wanted)
         if not math.isfinite(value) or not shortest <= value <= MAX_SECONDS:
-            raise NuropbConfigurationError(name, f"must be {wanted}, not {given}")
+            raise NuropbConfigurationError(name, f"must be {wanted}, not {value}")
         self._set(name, value)
 
     def _check_queue_type(self) -> None:
@@ -265,12 +305,17 @@ class TransportConfig:
                 raise NuropbConfigurationError("max_priority", problem)
         if self.delivery_limit is None:
             return
-        self._check_integer("delivery_limit", 0, 2**31)
-        if kind != QUORUM:
+        if self.delivery_limit == -1:
             raise NuropbConfigurationError(
                 "delivery_limit",
-                'is for quorum queues only: set queue_type="quorum", or leave it out',
+                '-1 is no argument for "no limit": RabbitMQ 3.10 drops a message at its first '
+                "return then. Leave it out (3.10 has no limit of its own); from RabbitMQ 4.0 on, "
+                "set the policy delivery-limit -1 for this queue",
             )
+        self._check_integer("delivery_limit", 0, 2**31)
+        if kind != QUORUM:
+            problem = 'is for quorum queues only: set queue_type="quorum", or leave it out'
+            raise NuropbConfigurationError("delivery_limit", problem)
 
     def _check_pattern(self) -> None:
         pattern = typed("reply_to_pattern", self.reply_to_pattern, str, "a regular expression")
@@ -296,11 +341,16 @@ class TransportConfig:
         _name("service_name" if self.response_queue is None else "response_queue", response_queue)
         if self.client_only:
             return
-        _name(
-            "service_name" if self.service_queue is None else "service_queue",
-            self.service_queue_name,
-        )
+        origin = "service_name" if self.service_queue is None else "service_queue"
+        _name(origin, self.service_queue_name)
         _name("service_name" if self.dl_queue is None else "dl_queue", self.dl_queue_name)
+        if self.dl_queue is None:
+            by_queue = self.dl_by_queue_exchange
+            _name("dl_exchange", by_queue, longest=_EXCHANGE_NAME)
+            for name in ("rpc_exchange", "events_exchange"):
+                if getattr(self, name) == by_queue:
+                    problem = f"{by_queue!r} is the exchange behind dl_exchange: choose another"
+                    raise NuropbConfigurationError(name, problem)
         if len({response_queue, self.service_queue_name, self.dl_queue_name}) < 3:
             raise NuropbConfigurationError(
                 "service_queue", "service, response and dead-letter queue must have three names"
@@ -312,7 +362,7 @@ def _shortstr(name: str, value: object) -> str:
     try:
         size = len(text.encode("utf-8"))
     except UnicodeEncodeError as error:
-        raise NuropbConfigurationError(name, "is not text that UTF-8 can carry") from error
+        raise NuropbConfigurationError(name, "cannot be encoded as UTF-8") from error
     if not 0 < size <= _SHORTSTR:
         raise NuropbConfigurationError(name, f"must be 1 to {_SHORTSTR} bytes of UTF-8, not {size}")
     return text
@@ -321,7 +371,7 @@ def _shortstr(name: str, value: object) -> str:
 def _name(name: str, value: object, longest: int = _SHORTSTR) -> None:
     text = _shortstr(name, value)
     if _NAME.fullmatch(text) is None:
-        raise NuropbConfigurationError(name, f"makes the name {text!r}; names have {_NAME_TEXT}")
+        raise NuropbConfigurationError(name, f"makes the name {text!r}; expected {_NAME_TEXT}")
     if len(text) > longest:
         raise NuropbConfigurationError(name, f"must be at most {longest} characters long")
 
@@ -329,7 +379,7 @@ def _name(name: str, value: object, longest: int = _SHORTSTR) -> None:
 def _listed(name: str, value: object, wanted: str) -> Iterable[object]:
     if isinstance(value, str | bytes):
         raise NuropbConfigurationError(name, f"is one string; wrap it in a list: [{value!r}]")
-    if isinstance(value, Set):  # an order that is the same in every process
+    if isinstance(value, Set):  # in the same order in every process
         return sorted(value, key=str)
     return typed(name, value, Sequence, wanted)  # type: ignore[type-abstract]
 

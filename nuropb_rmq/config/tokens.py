@@ -1,4 +1,4 @@
-"""Access tokens to log in with in place of a password, and the functions that provide them."""
+"""Access tokens, used in place of a password, and the functions that provide them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from typing import Final
 from ..exceptions import NuropbConfigurationError
 from .address import typed
 
-__all__ = ["AccessToken", "TokenProvider"]
-
-_LONGEST: Final = 1e9  # seconds: what is more, or NaN, is a mistake
+_LONGEST: Final = 1e9  # seconds; more is a mistake
 
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A secret that goes to the broker in the password's place, and how long it lives.
+    """A secret to log in with in place of a password, and its lifetime.
 
-    token: a JWT, say, or a password that is changed now and then.
-    expires_in: seconds from now, the `expires_in` of an OAuth 2 response (RFC 6749, 5.1); None
-        when it is not known: then it is renewed at a reconnect only.
+    token: for example a JWT, or a password that is changed now and then.
+    expires_in: seconds from now, the `expires_in` of an OAuth 2 response (RFC 6749, 5.1); None if
+        it is not known: then the token is renewed at reconnects only.
 
-    repr() is masked. Raises NuropbConfigurationError for what is no token or no time.
+    repr() is masked. Raises NuropbConfigurationError for an empty token, or a time that is none.
     """
 
     token: str = field(repr=False)
@@ -34,7 +32,7 @@ class AccessToken:
             size = len(token.encode())
         except UnicodeEncodeError:  # from None: its text quotes the token
             raise NuropbConfigurationError(
-                "AccessToken.token", "is not text that UTF-8 can carry"
+                "AccessToken.token", "cannot be encoded as UTF-8"
             ) from None
         if not size:
             raise NuropbConfigurationError("AccessToken.token", "is empty")
@@ -47,5 +45,5 @@ class AccessToken:
 
 
 TokenProvider = Callable[[], AccessToken | Awaitable[AccessToken]]
-"""Gives a token that is valid now. An async function runs on the event loop, any other in a
-thread of its own. It may be called from several connections at the same time."""
+"""A function that returns a token that is valid now. An async one runs on the event loop, any other
+in a thread of its own. Several connections may call it at the same time."""

@@ -1,18 +1,17 @@
-"""The answer and the events of a handled message: packed, sent, and what follows when they fail.
+"""Pack and send the answers and events of handled messages, and act when one is not delivered.
 
 Why: docs/decisions/006-refused-and-unconfirmed.md
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
 from ..amqp.outgoing import OnDone, Outgoing
-from ..amqp.settlement import REJECT, Settlement
+from ..amqp.settlement import ACK, REJECT, Settlement
 from ..config.settings import TransportConfig
 from ..exceptions import NuropbException, NuropbTransportError, TransportClosedError
 from ..protocol import payloads
@@ -20,10 +19,10 @@ from ..protocol.constants import REQUEST
 from ..protocol.message import context_of, describe
 from ..protocol.reader import Head
 from .delivery import Delivery
+from .letters import Letters
 from .packer import Outbound
 from .sealing import Sealing
-
-logger = logging.getLogger("nuropb_rmq.transport")
+from .tracing import current
 
 
 def _is_response(payload: Mapping[str, Any]) -> bool:
@@ -35,22 +34,30 @@ def _named(head: Head) -> tuple[str, str]:
 
 
 class Answers:
-    """Sends what handlers answer and publish."""
+    """Sender of the answers and events of handlers."""
 
-    def __init__(self, config: TransportConfig, outbound: Outbound, sealing: Sealing) -> None:
+    def __init__(
+        self, config: TransportConfig, outbound: Outbound, sealing: Sealing, letters: Letters
+    ) -> None:
         self._outbound = outbound
+        self._log = outbound.log
+        self._letters = letters
         self._sealing = sealing
         self._pattern = config.reply_to_pattern
-        # Few destinations are many messages': each is looked at once.
+        # Matches `reply_to` against the pattern. Few destinations serve many messages: it caches.
         self._admits = lru_cache(maxsize=1024)(re.compile(self._pattern).fullmatch)
+        # True once a refused `reply_to` has been logged.
         self._refused_reply_to = False
 
     def publish(self, work: Delivery, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Pack everything before anything is sent: then all of it goes, or nothing."""
+        """Pack all messages before any is sent: all of them go, or none.
+
+        Raises what Outbound.pack() raises.
+        """
         head = work.head
         if len(messages) == 1 and messages[0].get("tag") == "response":
-            # What follows does the same, for any messages, in twice the time.
-            reply_to = self._reply_to(head)
+            # The general code below does the same in twice the time.
+            reply_to = self._admit_reply_to(head)
             if reply_to is None:
                 return
             answer = self._outbound.reply(head, messages[0], reply_to, encrypted=work.decrypted)
@@ -59,18 +66,23 @@ class Answers:
             self._send(answer, work.expect())
             return
         if len(messages) > 1:
-            # Events first: the key that a request came with serves one answer, and none goes plain.
+            # Events first. The key of a request encrypts one answer; no other may go in plain text.
             messages = sorted(messages, key=_is_response)
-        packed = []
+        packed: list[Outgoing] = []
         events = 0
         sealed = work.decrypted
-        for payload in messages:
-            if not _is_response(payload):
-                packed.append(self._outbound.event(head, payload))
-                events += 1
-            elif work.decrypted is sealed and (reply_to := self._reply_to(head)) is not None:
-                packed.append(self._outbound.reply(head, payload, reply_to, encrypted=sealed))
-                work.decrypted = False
+        try:
+            for payload in messages:
+                if not _is_response(payload):
+                    packed.append(self._outbound.event(head, payload))
+                    events += 1
+                elif work.decrypted is sealed and (reply_to := self._admit_reply_to(head)):
+                    packed.append(self._outbound.reply(head, payload, reply_to, encrypted=sealed))
+                    work.decrypted = False
+        except NuropbException as e:
+            for message in packed:
+                self._outbound.drop(message, e)
+            raise
         work.sent = len(packed)
         if events:
             topics = [payload["topic"] for payload in messages[:events]]
@@ -78,8 +90,8 @@ class Answers:
                 work, dict(zip(packed[:events], topics, strict=True)), packed[events:]
             )
             return
-        for each in packed:
-            self._send(each, work.expect())
+        for message in packed:
+            self._send(message, work.expect())
 
     def _send(self, message: Outgoing, on_done: OnDone) -> None:
         try:
@@ -90,96 +102,111 @@ class Answers:
     def _send_events(
         self, work: Delivery, events: Mapping[Outgoing, str], answers: Sequence[Outgoing]
     ) -> None:
-        """Publish the events, by their topics, and when all are confirmed the answer.
+        """Publish the events (message: topic), and the answers when all events are confirmed.
 
-        So a requester is never told of a success whose event was not published.
+        A requester thus never gets a success whose event was not published.
         """
-        held = [(each, work.expect()) for each in answers]
-        left = len(events)
-        work.wait_for(left)
-        failed = False
+        held = [(answer, work.expect()) for answer in answers]
+        unconfirmed = len(events)
+        work.wait_for(unconfirmed)
+        failed: NuropbException | None = None
 
         def done(topic: str, error: NuropbException | None) -> None:
-            nonlocal left, failed
-            left -= 1
+            nonlocal unconfirmed, failed
+            unconfirmed -= 1
             if error is not None:
-                what = f"its event on topic {topic!r}"
-                failed = self.undelivered(work, what, error) or failed
-            if left == 0:
+                part = f"its event on topic {topic!r}"
+                if self.undelivered(work, part, error):
+                    failed = error
+            if unconfirmed == 0:
                 for answer, on_done in held:
-                    if failed:
-                        on_done(None)  # another answer went in its place
-                    else:
+                    if failed is None:
                         self._send(answer, on_done)
+                    else:  # undelivered() has sent another answer
+                        self._outbound.drop(answer, failed)
+                        on_done(None)
             work.published()
 
         for event, topic in events.items():
             self._send(event, partial(done, topic))
 
-    def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
-        """Let a message fail whose answer or event could not be delivered.
+    def undelivered(self, work: Delivery, part: str, error: NuropbException) -> bool:
+        """Let a message fail because `part`, its answer or event, could not be delivered.
 
         Returns False when it has failed before, and its answer says so.
         """
+        with current(work.span):
+            return self._undelivered(work, part, error)
+
+    def _undelivered(self, work: Delivery, part: str, error: NuropbException) -> bool:
         head = work.head
         if isinstance(error, TransportClosedError):
-            work.settle(Settlement.REQUEUE)  # nothing is known to be wrong with it
+            work.settle(Settlement.REQUEUE)  # stop(): another instance may handle it
             return True
-        if work.settlement is REJECT:
-            logger.warning("%s %s: %s was not delivered: %s", *_named(head), what, error)
+        if work.error is not None or work.settlement is REJECT:
+            text = "%s %s: %s was not delivered: %s"
+            self._log.warning(text, *_named(head), part, error, about=work)
+            if work.settlement is ACK:  # its requester does not know
+                work.settlement = REJECT
+                self._letters.send(work)
             return False
         if work.stale:
-            logger.warning(
+            self._log.warning(
                 "%s %s: %s was not delivered; the broker delivers the message again: %s",
                 *_named(head),
-                what,
+                part,
                 error,
+                about=work,
             )
-            # Nothing is written for a channel that has ended; what is delivered again before the
-            # last confirm takes the place of this delivery, and is not to be acknowledged.
+            # This is not written: the channel has ended. But the message may be delivered again
+            # before the last confirm; that delivery then takes this one's place, and no ack may
+            # end it.
             work.settlement = Settlement.REQUEUE
             return True
-        logger.warning(
+        self._log.warning(
             "%s %s was handled, but goes to the dead letters: %s was not delivered: %s",
             *_named(head),
-            what,
+            part,
             error,
+            about=work,
         )
-        work.settlement = REJECT
-        if head.kind is REQUEST and (reply_to := self._reply_to(head)) is not None:
-            said = describe(error)
-            said["description"] = f"done, but {what} was not delivered: {said['description']}"
+        work.settlement, work.error = REJECT, error
+        self._letters.send(work)
+        if head.kind is REQUEST and (reply_to := self._admit_reply_to(head)) is not None:
+            failure = describe(error)
+            failure["description"] = f"done, but {part} was not delivered: {failure['description']}"
             self._answer_again(
-                work, payloads.answer(head, context_of(work.message), None, said), reply_to
+                work, payloads.answer(head, context_of(work.message), None, failure), reply_to
             )
         return True
 
     def _answer_again(self, work: Delivery, payload: Mapping[str, Any], reply_to: str) -> None:
-        """Send another answer than the one that was packed before."""
+        """Send an answer in place of one that was packed before."""
         head = work.head
         try:
-            if head.encrypted:  # the answer before has used the key that the request came with
+            if head.encrypted:  # the first answer has used up the request's key
                 self._sealing.owe_again(work.content.body, head.correlation_id)
             answer = self._outbound.reply(head, payload, reply_to, encrypted=head.encrypted)
         except NuropbException as e:
-            logger.warning("%s %s cannot be answered: %s", *_named(head), e)
+            self._log.warning("%s %s cannot be answered: %s", *_named(head), e, about=work)
             if head.encrypted:
                 self._sealing.forget_received(head.correlation_id)
         else:
             self._send(answer, work.expect())
 
-    def _reply_to(self, head: Head) -> str | None:
-        """Where to answer; only what the configured pattern admits is ever published to."""
+    def _admit_reply_to(self, head: Head) -> str | None:
+        """Return the queue to answer to; None if there is none, or reply_to_pattern refuses it."""
         reply_to = head.reply_to
         if not reply_to or not head.correlation_id:
             return None
         if self._admits(reply_to) is None:
             if not self._refused_reply_to:
                 self._refused_reply_to = True
-                logger.warning(
-                    "no answer to %r: reply_to_pattern %r does not admit it (said once)",
+                self._log.warning(
+                    "no answer to %r: reply_to_pattern %r does not admit it (logged once)",
                     reply_to,
                     self._pattern,
+                    about=head,
                 )
             return None
         return reply_to

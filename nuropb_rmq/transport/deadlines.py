@@ -1,7 +1,7 @@
-"""Deadlines of many things at once, with one timer per length of time.
+"""Deadlines of many things, with one timer per length of time.
 
-Things that wait equally long expire in the order in which they were added, so only the first of
-them needs a timer. A timer each would cost several times what is kept here.
+Things with equal timeouts expire in the order in which they were added, so only the first of them
+needs a timer. One timer per thing would cost several times as much.
 
 Why: docs/decisions/010-deadlines.md
 """
@@ -16,41 +16,43 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _FEW_LENGTHS = 64
-"""Lengths of time that are kept, timer and all, whether anything waits so long or not."""
+"""Number of timeouts whose queue and timer are kept even when nothing waits in them."""
 
 
 class Deadlines(Generic[T]):
-    """Calls `expire` with each thing whose time is over, unless it was removed before."""
+    """Deadlines of things. Calls `expire` with each thing whose time is over."""
 
     def __init__(self, expire: Callable[[T], None]) -> None:
         self._expire = expire
         self._call_later = asyncio.get_running_loop().call_later
+        # Timeout in seconds → the things that wait so long, with their monotonic deadlines.
         self._queues: dict[float, dict[T, float]] = {}
         self._timers: dict[float, asyncio.TimerHandle] = {}
-        self._many = _FEW_LENGTHS
+        # Number of queues from which on the empty ones are deleted.
+        self._most_queues = _FEW_LENGTHS
 
     def add(self, thing: T, seconds: float) -> None:
-        """`thing` expires in so many seconds."""
+        """Let `thing` expire in `seconds`, unless it is removed before."""
         queue = self._queues.get(seconds)
         if queue is None:
-            if len(self._queues) >= self._many:
+            if len(self._queues) >= self._most_queues:
                 self._forget_unused()
             queue = self._queues[seconds] = {}
             self._timers[seconds] = self._call_later(seconds, self._due, seconds)
         queue[thing] = monotonic() + seconds
 
     def remove(self, thing: T, seconds: float) -> None:
-        """It does not expire any more; `seconds` are those that it was added with."""
+        """Let `thing` not expire; `seconds` must be those of its add()."""
         queue = self._queues.get(seconds)
         if queue is not None:
             queue.pop(thing, None)
 
     def _forget_unused(self) -> None:
-        """Lengths that nothing waits for: whoever computes its timeouts has many of them."""
+        """Delete empty queues: computed timeouts would make ever more of them."""
         for seconds in [length for length, queue in self._queues.items() if not queue]:
             del self._queues[seconds]
             self._timers.pop(seconds).cancel()
-        self._many = max(_FEW_LENGTHS, 2 * len(self._queues))
+        self._most_queues = max(_FEW_LENGTHS, 2 * len(self._queues))
 
     def _due(self, seconds: float) -> None:
         queue = self._queues[seconds]
@@ -62,11 +64,11 @@ class Deadlines(Generic[T]):
                 return
             del queue[thing]
             self._expire(thing)
-        if self._queues.get(seconds) is queue:  # whoever expired may have cleared all
+        if self._queues.get(seconds) is queue:  # expire() may have called clear()
             del self._queues[seconds], self._timers[seconds]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Let nothing expire any more."""
         for timer in self._timers.values():
             timer.cancel()
         for queue in self._queues.values():

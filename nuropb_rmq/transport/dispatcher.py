@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ..amqp.consumer import Consumer
 from ..amqp.frames import Content
-from ..amqp.settlement import CALL_AGAIN, REJECT, Settlement
+from ..amqp.settlement import CALL_AGAIN, REJECT, REQUEUE, Settlement
 from ..config.settings import TransportConfig
 from ..exceptions import (
     EncryptionError,
@@ -22,29 +22,33 @@ from ..exceptions import (
     NuropbHandlingError,
     NuropbSuccess,
     NuropbTransportError,
+    RetryLater,
 )
 from ..protocol import payloads, writer
-from ..protocol.acknowledgement import DONE, Answer, Outcome, decide
+from ..protocol.acknowledgement import Answer, Outcome, decide
 from ..protocol.constants import REQUEST, RESPONSE
 from ..protocol.handled import enter
-from ..protocol.message import Completion, Handler, Message, context_of, describe
-from ..protocol.reader import Head
+from ..protocol.message import Handler, Message
+from ..protocol.reader import Head, whole_body
 from ..safe_logging import report
+from ..waiting import Changes, runs_here
 from . import stalls
 from .answers import Answers
-from .changes import Changes
 from .delivery import IN_TIME, WAITED, Delivery, Pace, Settler
+from .endings import Endings
 from .failures import Failures
 from .handler_deadlines import HandlerDeadlines
+from .letters import Letters
 from .observer import Observer, Observers
+from .outage import Outages
 from .packer import Outbound
 from .redelivery import InHand
+from .retries import Retries
 from .routes import Routes
-from .sealing import Sealing, whole_body
+from .sealing import Sealing
 from .suspects import Suspects
 from .task_runner import Runner
-
-logger = logging.getLogger("nuropb_rmq.transport")
+from .tracing import current
 
 CANCEL_WITHIN = 2.0
 """Seconds that handlers have to end in, once they are cancelled."""
@@ -54,11 +58,10 @@ _UNHANDLED: Final = "a delivery could not be handled; it goes to the dead letter
 
 
 class Dispatcher:
-    """The receiver of the service queue. Handlers run all at once, as a Runner runs them.
+    """Receiver of the service queue. Handlers run concurrently, in a Runner.
 
-    They are not cancelled when a channel dies: the reply is sent, and the message is settled when
-    it was delivered again meanwhile; else the ack, which would mean nothing on another channel, is
-    dropped.
+    A handler is not cancelled when its channel dies. Its reply is sent; the message is settled if
+    it has come again meanwhile, else not: an ack is only valid on the channel of its delivery.
     """
 
     def __init__(
@@ -70,44 +73,60 @@ class Dispatcher:
         observers: Observers,
         *,
         shutting_down: Callable[[], bool],
+        on_outage: Callable[[], None],
         settler: Settler | None = None,
     ) -> None:
         self._config = config
         self._handler = handler
         self._settler = settler
-        self._outbound = outbound
+        self._outbound, self.log = outbound, outbound.log
         self._sealing = sealing
         self._observers = observers
+        counts = self._counts = observers.counts
+        self._handled, self._settled = counts.handled, counts.settled
         self._changes = Changes()
-        self._answers = Answers(config, outbound, sealing)
+        self._letters = Letters(config, outbound)
+        self._retries = Retries(config, outbound)
+        self._answers = Answers(config, outbound, sealing, self._letters)
+        self.undelivered = self._answers.undelivered
         self._max_depth = config.max_json_depth
         self._routes = Routes(config)
         self._runner = Runner(
             self._dispatch, name="nuropb-handler", on_wait=self._waits, on_end=self._changes.wake
         )
-        self._deadlines = HandlerDeadlines(config.handler_timeout)
-        self._failures = Failures(
-            config.service_name, outbound.topology.instance_id, texts=config.log_error_text
-        )
+        self._deadlines = HandlerDeadlines(config.handler_timeout, config.watchdog)
+        names = config.service_name, outbound.topology.instance_id
+        self._failures = Failures(*names, texts=config.log_error_text)
         self._in_hand = InHand()
-        self._suspects = Suspects(config, self._changes, begin=self._begin, idle=self.drained)
+        parts = (config, self.log, self._changes)
+        self._suspects = Suspects(*parts, begin=self._begin, idle=self.drained)
+        self.outages: Outages | None = None
+        if config.outage is not None:
+            self.outages = Outages(config, begin=self._run, on_change=on_outage, log=self.log)
+        on_failure = None if self.outages is None else self.outages.failed
+        self._endings = Endings(self._failures, self._retries, on_failure)
+        # False from stop_taking() on: no further delivery is begun.
         self._taking = True
-        # Handlers are cancelled by us: at the end of stop(), or by asyncio.run() as it ends.
+        # True once cancel() cancels the handlers.
         self._cancelling = False
+        # Tells whether asyncio.run() is cancelling our tasks as it ends.
         self._shutting_down = shutting_down
-        self._stop_watching = stalls.watch()
-        self._loop = asyncio.get_running_loop()
-        self._thread = get_ident()
+        self._stop_watching = stalls.watch(config.watchdog, unwatched=config.broker.in_memory)
+        self._loop, self._thread = asyncio.get_running_loop(), get_ident()
 
     # -- deliveries -------------------------------------------------------------------------
 
     def receive(self, consumer: Consumer, content: Content) -> Awaitable[None] | None:
-        """Begin to handle a delivery; the awaitable ends when there is room for another."""
+        """Begin to handle a delivery; await the result, if any, before the next delivery."""
         if not self._taking:
-            return None  # the end of the channel gives it back
+            return None  # the end of the channel requeues it
         if self._suspects.active:
             return self._suspects.hold(consumer, content)
-        work = Delivery(self, consumer, content, self._settler)  # _begin(), in place
+        if self.outages is not None and self.outages.active:
+            self.outages.hold(consumer, content)
+            return None
+        work = Delivery(self, consumer, content, self._settler)  # as _run(), without a call
+        self._counts.received += 1
         self._in_hand[work] = None
         self._runner.run(work)
         limit = self._config.prefetch_count
@@ -116,54 +135,87 @@ class Dispatcher:
         return None
 
     def _begin(self, consumer: Consumer, content: Content) -> None:
+        if self.outages is not None and self.outages.active:
+            self.outages.hold(consumer, content)
+        else:
+            self._run(consumer, content, monotonic())
+
+    def _run(self, consumer: Consumer, content: Content, arrived: float) -> Delivery:
         work = Delivery(self, consumer, content, self._settler)
+        work.arrived = arrived
+        self._counts.received += 1
         self._in_hand[work] = None
         self._runner.run(work)
+        return work
 
     def take_again(self, consumer: Consumer, content: Content) -> bool:
-        """Take a message that was delivered before, when it is in hand here, or is a suspect."""
+        """Take a redelivered message that is in hand here, or is a suspect; else return False."""
+        self._counts.redelivered += 1
         if self._in_hand.join(consumer, content):
             return True
         return self._taking and self._suspects.set_aside(consumer, content)
 
     def stop_taking(self) -> None:
-        """Begin with no further delivery; the consumer is cancelled, and nothing more comes."""
+        """Begin no further delivery, and requeue those set aside."""
         self._taking = False
         self._suspects.give_back()
+        if self.outages is not None:
+            self.outages.stop_taking()
+
+    @property
+    def running(self) -> int:
+        """Number of handlers that run."""
+        return len(self._runner)
+
+    @property
+    def unsettled(self) -> int:
+        """Number of deliveries that are not settled, those that wait in an outage included."""
+        return len(self._in_hand) + (self.outages.waiting if self.outages else 0)
 
     async def drained(self) -> None:
-        """Wait until every delivery that was begun is settled, and every handler has ended."""
-        await self._changes.until(lambda: not self._in_hand and not self._runner)
+        """Wait until every delivery that was begun is settled, and every handler has ended.
+
+        Those that wait in an outage count as begun.
+        """
+        await self._changes.until(lambda: not (self._runner or self.unsettled))
 
     async def cancel(self) -> None:
-        """Cancel the handlers that still run; their messages go back to the queue."""
-        self._taking = False
+        """Cancel the handlers that still run; their messages go back to the queue.
+
+        Returns after CANCEL_WITHIN seconds at the latest.
+        """
+        self.stop_taking()
         self._cancelling = True
         self._stop_watching()
         await self._suspects.cancel()
         self._deadlines.clear()
         stubborn = await self._runner.cancel(CANCEL_WITHIN)
         if stubborn:
-            logger.error("%d handlers ignore their cancellation; they are left", stubborn)
+            self.log.error("%d handlers ignored their cancellation and go on running", stubborn)
         self._failures.close()
 
     def settled(self, work: Delivery, settlement: Settlement | None) -> None:
-        """A delivery has come to its end."""
+        """Note the end of a delivery; see Owner."""
         del self._in_hand[work]
         self._changes.wake()
+        if self.outages is not None:
+            self.outages.settled(work)
+        self._settled[settlement] += 1
         if settlement is not None:
             message = work.message
             message.delivery = None  # a circle would wait for the garbage collector
             if self._observers.active:
                 self._observers.tell(Observer.settled, message, settlement)
+        if work.span is not None:
+            work.span.settled(settlement, work.error)
 
     # -- one delivery, top to bottom --------------------------------------------------------
 
-    def gives_up(self, work: Delivery) -> bool:
-        """Whether its handler is cancelled by us; any other CancelledError is its own failure.
+    def cancelled_by_us(self, work: Delivery) -> bool:
+        """Return whether we cancel its handler; any other CancelledError is a handler's failure.
 
-        task.cancelling() does not tell: a TaskGroup whose child has failed leaves it above 0 before
-        Python 3.13, and other code of the program may cancel a task that it knows.
+        task.cancelling() cannot tell: before Python 3.13 a TaskGroup whose child has failed leaves
+        it above 0, and the program itself may cancel the task.
         Why: docs/decisions/003-who-cancelled-a-handler.md
         """
         return work.pace is Pace.OVERDUE or self._cancelling or self._shutting_down()
@@ -176,7 +228,7 @@ class Dispatcher:
             head = work.head = Head(work.content)
             message = work.message = Message(head, {}, work)
             if monotonic() - work.arrived > WAITED and work.expired():
-                work.settle(REJECT)  # as the broker does with what expires in its queue
+                work.settle(REJECT)  # as the broker does with messages that expire in its queue
                 return
             enter(work)
             try:
@@ -195,24 +247,27 @@ class Dispatcher:
                 self._refuse(work, e)
                 return
             if self._observers.active:
-                self._observers.tell(Observer.received, message)
+                work.span = self._observers.processing(message)
+                work.began = monotonic()
+            elif self._observers.recording is not None:
                 work.began = monotonic()
             outcome, messages = await self._handle(work, message)
             if not work.concluded:
                 self._conclude(work, outcome, messages)
         except (Exception, asyncio.CancelledError) as e:
-            if isinstance(e, asyncio.CancelledError) and self.gives_up(work):
-                if not work.concluded:  # stop() gives all of them back, in one go
+            if isinstance(e, asyncio.CancelledError) and self.cancelled_by_us(work):
+                if not work.concluded:  # stop() requeues all of them at once
                     work.settle(None if self._cancelling else Settlement.REQUEUE)
                 raise
-            report(logger, logging.ERROR, e, _UNHANDLED)
+            report(self.log, logging.ERROR, e, _UNHANDLED, about=work)
             work.settle(REJECT)
         finally:
-            if work.decrypted:  # and no answer was encrypted
+            if work.decrypted:  # its key has encrypted no answer
+                work.decrypted = False
                 self._sealing.forget_received(work.head.correlation_id)
 
     def _body(self, work: Delivery, head: Head) -> bytes:
-        """What may be opened. Raises MalformedMessageError."""
+        """Return the body. Raises MalformedMessageError for a message that may not be handled."""
         if head.problem is not None:
             raise head.problem
         if head.kind is RESPONSE:
@@ -222,138 +277,119 @@ class Dispatcher:
     async def _handle(
         self, work: Delivery, message: Message
     ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
-        """Run the handler; whatever it does is an outcome."""
+        """Run the handler, and return its outcome and messages; raises only CancelledError."""
         work.pace = IN_TIME
-        if work.task is not None:  # it has waited before: the message was unsealed elsewhere
+        if work.task is not None:  # unsealing has waited, so _waits() came before IN_TIME
             self._deadlines.add(work)
         try:
             value = await self._handler(message)
-        except NuropbSuccess as success:
-            return self._succeeded(work, success)
-        except NuropbCallAgain:
-            return Outcome.CALL_AGAIN, ()
+        except (NuropbSuccess, NuropbCallAgain, RetryLater) as ending:
+            return self._endings.asked_for(work, ending)
         except BaseException as raised:
             if work.pace is Pace.OVERDUE:
-                late = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
-                return self._failed(work, NuropbHandlingError(late))
-            if self.gives_up(work):  # whatever it raised then, the message goes back
+                text = f"not done within {self._config.handler_timeout:g} s (handler_timeout)"
+                return self._endings.failed(work, NuropbHandlingError(text))
+            if self.cancelled_by_us(work):  # whatever it raised meanwhile: requeue
                 raise asyncio.CancelledError from raised
-            return self._failed(work, raised)
+            return self._endings.failed(work, raised)
         finally:
             if work.task is not None:
                 self._deadlines.remove(work)
-        if isinstance(value, Completion):
-            return value.outcome, value.messages
-        return DONE, self._result(work, value)
-
-    def _result(self, work: Delivery, value: Any) -> Sequence[Mapping[str, Any]]:
-        head = work.head
-        if head.kind is not REQUEST:
-            return ()
-        return (payloads.answer(head, context_of(work.message), value),)
+        return self._endings.returned(work, value)
 
     def _waits(self, work: Delivery, task: asyncio.Task[None]) -> None:
-        """It waits for something. A handler that never does needs no deadline: it could not act."""
+        """Start the deadline of a handler that waits; one that never waits cannot be cancelled."""
         work.task = task
         if work.pace is IN_TIME:
             self._deadlines.add(work)
 
-    def _succeeded(
-        self, work: Delivery, success: NuropbSuccess
-    ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
-        message = work.message
-        try:
-            events = [
-                payloads.event_added(
-                    each,
-                    # They go out in plain: what came encrypted does not go with them.
-                    context={} if message.encrypted else context_of(message),
-                    correlation_id=message.correlation_id,
-                    trace_id=message.trace_id,
-                )
-                for each in success.events
-            ]
-        except (KeyError, TypeError):
-            problem = "NuropbSuccess: each of its events is a mapping with topic and payload"
-            return self._failed(work, NuropbHandlingError(problem))
-        return DONE, [*self._result(work, success.result), *events]
-
-    def _failed(
-        self, work: Delivery, error: BaseException
-    ) -> tuple[Outcome, Sequence[Mapping[str, Any]]]:
-        self._failures.failed(work.message, error)
-        return Outcome.FAILED, [self._error_response(work, describe(error))]
-
-    def _error_response(self, work: Delivery, error: dict[str, Any]) -> dict[str, Any]:
-        return payloads.answer(work.head, context_of(work.message), None, error)
-
     def complete(
         self, work: Delivery, outcome: Outcome, messages: Sequence[Mapping[str, Any]]
     ) -> None:
-        """End a delivery at once, while its handler goes on; see Message.complete."""
-        if get_ident() != self._thread and not self._runs_here():
+        """End a delivery while its handler goes on; see Message.complete."""
+        if get_ident() != self._thread and not runs_here(self._loop):
             raise NuropbTransportError(
-                "complete(): called outside of the event loop's thread; use "
+                "complete() must be called in the event loop's thread; use "
                 "loop.call_soon_threadsafe(message.complete, outcome, messages)"
             )
-        try:
-            self._conclude(work, outcome, messages)
-        except Exception as e:  # noqa: BLE001 - as in _dispatch: the caller is anybody
-            report(logger, logging.ERROR, e, _UNHANDLED)
-            work.settle(REJECT)
+        if outcome is Outcome.RETRY:
+            raise NuropbTransportError("complete() knows no RETRY: raise RetryLater in the handler")
+        with current(work.span):
+            try:
+                self._conclude(work, outcome, messages)
+            except Exception as e:  # noqa: BLE001 - as in _dispatch: not the caller's fault
+                report(self.log, logging.ERROR, e, _UNHANDLED, about=work)
+                work.settle(REJECT)
 
     def _conclude(
         self, work: Delivery, outcome: Outcome, messages: Sequence[Mapping[str, Any]]
     ) -> None:
         head = work.head
         work.concluded = True
-        if self._observers.active and work.began:
-            seconds = monotonic() - work.began
-            self._observers.tell(Observer.handled, work.message, outcome, seconds)
+        self._handled[outcome] += 1
+        if work.began:
+            self._observers.handled(work.message, outcome, work.began, work.span, work.error)
         decision = decide(head.kind, outcome, head.call_again_count)
         work.settlement = decision.settlement
-        if decision.settlement is CALL_AGAIN:
-            on_done = work.expect_call_again()
-            try:
-                self._outbound.call_again(head, on_done, held=monotonic() - work.arrived)
-            except NuropbTransportError as e:
-                on_done(e)
+        goes_back = self.outages is not None and self.outages.concluded(work, outcome)
+        if goes_back:
+            work.settlement = REQUEUE
+        if work.postponed is not None:
+            if work.stale:  # the broker delivers it again, at once
+                work.settle(None)
+            else:
+                self._retries.send(work, work.postponed)
+            return
+        if goes_back or decision.settlement is CALL_AGAIN:
+            self._retries.put_back(work)
             return
         if decision.answer is not _OUTCOME:
             if decision.answer is Answer.NOTHING:
-                messages = [each for each in messages if each.get("tag") == "event"]
+                messages = [payload for payload in messages if payload.get("tag") == "event"]
             else:
                 error = NuropbCallAgainReject("the handler asked for a second call-again")
-                messages = [self._error_response(work, error.to_dict())]
+                messages = [self._endings.error_response(work, error.to_dict())]
+                work.error = error
         try:
             self._answers.publish(work, messages)
         except NuropbException as e:
             if outcome is Outcome.FAILED or head.kind is not REQUEST:
                 raise
-            # The result cannot be sent: that is a failure, and the requester is told so.
-            _, messages = self._failed(work, e)
+            # The result cannot be sent: the requester gets that error instead.
+            _, messages = self._endings.failed(work, e)
             work.settlement = REJECT
             self._answers.publish(work, messages)
+        if work.error is not None:
+            self._letters.end(work)
         work.published()
 
-    def _runs_here(self) -> bool:
-        """Return whether the loop has gone on in this thread."""
+    def not_retried(self, work: Delivery, error: NuropbException) -> None:
+        """Let a message fail that was to come back later, and cannot."""
+        head, text = work.head, "%s %s cannot come back later: %s"
+        self.log.warning(text, head.kind.value, head.correlation_id, error, about=work)
+        if work.settlement is REQUEUE:
+            self._retries.put_back(work)
+            return
+        work.postponed = None
         try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            return False
-
-    def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
-        """An answer or event could not be delivered; see Answers.undelivered."""
-        return self._answers.undelivered(work, what, error)
+            if head.encrypted and head.kind is REQUEST:
+                self._sealing.owe_again(work.content.body, head.correlation_id)
+                work.decrypted = True
+            with current(work.span):
+                self._conclude(work, *self._endings.failed(work, work.error or error))
+        except Exception as e:  # noqa: BLE001 - as in _dispatch
+            report(self.log, logging.ERROR, e, _UNHANDLED, about=work)
+            work.settle(REJECT)
 
     def _refuse(self, work: Delivery, error: NuropbException) -> None:
-        """A message that cannot be read, or believed: dead-lettered once, answered if possible.
+        """Dead-letter a message that is unreadable or not allowed, and answer it if possible.
 
-        The answer is plain when the message could not be decrypted: no key is known for it.
+        The answer is in plain text when the message could not be decrypted: there is no key.
         """
         head = work.head
-        self._failures.unreadable(head.correlation_id, head.trace_id, error)
-        work.settlement = REJECT
+        self._counts.refused += 1
+        self._failures.unreadable(head, error)
+        work.settlement, work.error = REJECT, error
         self._answers.publish(work, [payloads.answer(head, {}, None, error.to_dict())])
+        self._letters.send(work)
         work.published()

@@ -1,20 +1,22 @@
-"""Handlers that fail and messages that are refused, as an operator reads them in the log.
+"""Log records of handlers that fail and of messages that are refused.
 
-A handler's failure is an ERROR with its traceback. A message that its sender got wrong (unknown
-method, parameters that do not fit, not authorized, unreadable) is one WARNING line, and equal ones
-are summed up: nobody may fill a service's log from outside.
+A handler's failure is an ERROR with its traceback. A sender's mistake (unknown method, wrong
+parameters, not authorized, unreadable) is one WARNING line, and equal ones are summed up, so that
+no sender can fill a service's log.
 """
 
 from __future__ import annotations
 
 import logging
 import traceback
-from typing import Final
+from typing import Final, Protocol
 
 from ..printable import printable
 from ..protocol.constants import MessageType
-from ..protocol.handled import Told
-from ..safe_logging import Blame, blamed, origin
+from ..protocol.handled import IncomingMessage
+from ..protocol.message import describe
+from ..protocol.reader import Head
+from ..safe_logging import Blame, Loggable, ServiceLog, blamed, origin
 from .repeats import Repeats
 
 logger = logging.getLogger("nuropb_rmq.transport")
@@ -23,20 +25,25 @@ _LONGEST_TEXT: Final = 300
 _LONGEST_NAME: Final = 100
 
 
-class Failures:
-    """Logs what went wrong with the messages of one instance of a service.
+class Failed(IncomingMessage, Loggable, Protocol):
+    """A message whose handling is logged."""
 
-    `texts`: whether the texts of errors are logged; those of messages that came encrypted and of
-    authorize_func never are: they may quote what is secret.
+
+class Failures:
+    """Logger of the failed and refused messages of one service instance.
+
+    `texts`: log the texts of errors. Those of encrypted messages and of authorize_func are never
+    logged, since they may quote secrets.
     """
 
     def __init__(self, service_name: str, instance_id: str, *, texts: bool) -> None:
         self._service = service_name
         self._instance = instance_id
         self._texts = texts
-        self._repeats = Repeats(logger)
+        self._log = ServiceLog(logger, service_name, instance_id)
+        self._repeats = Repeats(self._log)
 
-    def failed(self, message: Told, error: BaseException) -> None:
+    def failed(self, message: Failed, error: BaseException) -> None:
         """Log that handling the message ended with this error."""
         blame = blamed(error)
         if blame is not Blame.HANDLER:
@@ -46,37 +53,47 @@ class Failures:
             f"{self._named(message)} failed with {type(error).__qualname__} ({self._ids(message)})"
         )
         if self._texts and not message.encrypted:
-            logger.error("%s", text, exc_info=error)
+            self._log.error("%s", text, exc_info=error, about=message)
         else:
-            logger.error("%s\n%s", text, origin(error))
+            self._log.error("%s\n%s", text, origin(error), about=message)
 
-    def unreadable(self, correlation_id: str, trace_id: str | None, error: BaseException) -> None:
-        """Log that a message was dead-lettered unread."""
+    def comes_back(self, message: Failed, error: BaseException, delay: float) -> None:
+        """Log that the message failed with this error, and is handled again later."""
+        named = f"{self._named(message)} failed with {type(error).__name__}"
+        text = named
+        if self._texts and not message.encrypted:
+            text += f": {printable(describe(error)['description'], _LONGEST_TEXT)}"
+        again = f"attempt {message.attempts}, again in {delay:g} s"
+        self._repeats.warning(named, f"{text}; {again} ({self._ids(message)})", message)
+
+    def unreadable(self, head: Head, error: BaseException) -> None:
+        """Log that a message was dead-lettered without being handled."""
         named = f"{self._service}: a message that cannot be handled is dead-lettered"
-        ids = self._ids_of(correlation_id, trace_id)
+        ids = self._ids_of(head.correlation_id, head.trace_id)
         key = f"{named}: {type(error).__name__}"
-        self._repeats.warning(key, f"{named}: {printable(str(error), _LONGEST_TEXT)} ({ids})")
+        text = f"{named}: {printable(str(error), _LONGEST_TEXT)} ({ids})"
+        self._repeats.warning(key, text, head)
 
     def close(self) -> None:
-        """Log the sums of what was not shown."""
+        """Log the counts of warnings that were not shown."""
         self._repeats.sum_up()
 
-    def _refused(self, message: Told, error: BaseException, blame: Blame) -> None:
+    def _refused(self, message: Failed, error: BaseException, blame: Blame) -> None:
         named = f"{self._named(message)} refused: {type(error).__name__}"
         text = named
         if blame is Blame.AUTHORIZER:
             text += _where(error)
         elif self._texts and not message.encrypted:
             text += f": {printable(str(error), _LONGEST_TEXT)}"
-        self._repeats.warning(named, f"{text} ({self._ids(message)})")
+        self._repeats.warning(named, f"{text} ({self._ids(message)})", message)
 
-    def _named(self, message: Told) -> str:
+    def _named(self, message: Failed) -> str:
         kind, payload = message.kind, message.payload
         if kind is MessageType.EVENT:
             return f"{self._service}: event {printable(str(payload.get('topic')), _LONGEST_NAME)}"
         return f"{self._service}.{printable(str(payload.get('method')), _LONGEST_NAME)}"
 
-    def _ids(self, message: Told) -> str:
+    def _ids(self, message: Failed) -> str:
         return f"{message.kind.value} {self._ids_of(message.correlation_id, message.trace_id)}"
 
     def _ids_of(self, correlation_id: str, trace_id: str | None) -> str:
@@ -87,7 +104,7 @@ class Failures:
 
 
 def _where(error: BaseException) -> str:
-    """The place at which authorize_func raised; its text may quote the token."""
+    """Return where authorize_func raised; the error's text is left out, it may quote the token."""
     frames = traceback.extract_tb(error.__traceback__)
     return (
         f", raised by authorize_func at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""

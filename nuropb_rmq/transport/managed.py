@@ -1,4 +1,4 @@
-"""`async with` for what has start() and stop()."""
+"""`async with` for objects with start() and stop()."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Self
 
 
 class Managed:
-    """Is started when `async with` begins, and stopped at its end, whatever happens within."""
+    """Base of objects that `async with` starts, and stops however its block ends."""
 
     async def start(self) -> None:
-        """Begin."""
+        """Start; for subclasses."""
         raise NotImplementedError
 
     async def stop(self) -> None:
-        """End."""
+        """Stop; for subclasses."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:

@@ -1,12 +1,11 @@
-"""A message that is delivered again while its handler runs here: one handler, one outcome.
+"""Join a message that is delivered again to the handler that still runs for it here.
 
-The broker delivers a message again when the channel ends that it was delivered on, however its
-handler is doing. That delivery joins the handler, and is settled by its outcome.
+When a channel ends, the broker delivers its messages again, although their handlers go on. The new
+delivery is then settled by the outcome of the running handler.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Final
 
@@ -16,41 +15,39 @@ from ..amqp.frames import Content
 from ..exceptions import AMQPProtocolError
 from .delivery import Delivery
 
-logger = logging.getLogger("nuropb_rmq.transport")
-
 DELIVERY_COUNT: Final = "x-delivery-count"
-"""Header of a quorum queue: how often the message came back unhandled."""
+"""Header of a quorum queue: the number of times that the message was returned to the queue."""
 _COUNTS: Final = (DELIVERY_COUNT, "x-acquired-count")
 """Headers that a quorum queue sets when it delivers a message again."""
 
 
 class InHand(dict[Delivery, None]):
-    """Deliveries that were begun and are not settled; first those whose channel has ended.
+    """Deliveries that were begun and are not settled; those of ended channels come first.
 
-    It is a dict for its order, and because every message passes it.
+    A dict is fast, for every message passes here, and keeps this order.
     """
 
     def join(self, consumer: Consumer, content: Content) -> bool:
-        """Let a delivery join the handler of its message; False when there is none here.
+        """Join a redelivered message to its handler; return False when none runs here.
 
-        `content` was delivered before. A message in hand cannot be delivered again unless its
-        channel has ended; and it is taken for the same message only when nothing differs, for
-        correlation ids are its author's to choose.
+        Only deliveries of ended channels can come again. They are compared by their whole content:
+        a correlation id is chosen by its sender and may not be unique.
         """
         for work in self:
             if not work.stale:
                 return False
             if same_message(work.content, content):
                 del self[work]
-                self[work] = None  # behind those whose channel has ended
+                self[work] = None  # it now has an open channel: to the end
                 work.delivered_again(consumer, content)
-                logger.debug("delivery %d joins the handler of its message", content.tag)
+                text = "delivery %d: its message is being handled here already"
+                work.log.debug(text, content.tag, about=work)
                 return True
         return False
 
 
 def same_message(one: Content, other: Content) -> bool:
-    """Whether two deliveries can be of one message: all is equal but what the broker counts."""
+    """Return whether two deliveries are equal but for the headers that count deliveries."""
     return (
         one.body == other.body
         and one.body_size == other.body_size
@@ -63,7 +60,7 @@ def same_message(one: Content, other: Content) -> bool:
 
 
 def _uncounted(raw: bytes) -> object:
-    """Properties and headers without the broker's counts; what cannot be read equals nothing."""
+    """Return properties and headers without the counts; unreadable ones compare unequal."""
     try:
         properties = frames.decode_properties(raw)
         headers = frames.decode_table(properties.headers or b"")

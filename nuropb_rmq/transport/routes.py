@@ -1,7 +1,7 @@
-"""What a message may do: as much as the exchange and routing key allow by which it came.
+"""Check that a message asks for no more than its exchange and routing key allow.
 
-The broker's permissions are about exchanges and routing keys; what is run is what the body says.
-So the two must agree, or somebody who may publish one topic could have the handlers of any other.
+The broker's permissions cover exchanges and routing keys, but the body says which handler runs. The
+two must agree, or a user who may publish one topic could run the handlers of any other.
 
 Why: docs/decisions/005-what-a-message-may-do.md
 """
@@ -14,38 +14,41 @@ from typing import Any, Final
 from ..amqp import frames
 from ..config.settings import TransportConfig
 from ..exceptions import MalformedMessageError
+from ..printable import short
 from ..protocol.constants import EVENT
 from ..protocol.put_back import came_by
-from ..protocol.reader import Head, short
+from ..protocol.reader import Head
 from ..service.topics import matcher, matches
 
 _LONGEST_TOPIC: Final = 255  # bytes: it is a routing key (AMQP 0-9-1, section 4.2.5.3)
 
 
 class Routes:
-    """The ways to one service queue.
+    """The routes by which messages may come to one service queue.
 
-    By the exchange of events come events, whose topic is the routing key; by that of requests,
-    requests and commands to the service that is the routing key. What comes by any other exchange,
-    the default one among them, may do what the configured names and bindings allow. The service
-    that a call names must always be one of ours: its name, or one of rpc_bindings.
+    The exchange of events brings events whose topic is the routing key. The exchange of requests
+    brings requests and commands whose service is the routing key. Messages of any other exchange,
+    the default one included, may do what the configured names and bindings allow. The service that
+    a call names must always be service_name or match one of rpc_bindings.
     """
 
     def __init__(self, config: TransportConfig) -> None:
         self._rpc = config.rpc_exchange
         self._events = config.events_exchange
         self._services = frozenset((config.service_name, *config.rpc_bindings))
-        # The exchange of requests may have been made as a topic exchange, by somebody else.
-        patterns = (each for each in config.rpc_bindings if "*" in each or "#" in each)
-        self._patterns = [matcher(each) for each in patterns]
-        self._topics = [matcher(each) for each in config.event_bindings]
+        # rpc_bindings with wildcards: somebody else may have made a topic exchange for requests.
+        patterns = (name for name in config.rpc_bindings if "*" in name or "#" in name)
+        self._patterns = [matcher(pattern) for pattern in patterns]
+        self._topics = [matcher(pattern) for pattern in config.event_bindings]
         exchange = frames.shortstr(self._rpc)
-        self._usual = {exchange + frames.shortstr(each): each for each in self._services}
+        # Route as it arrives (exchange and routing key, encoded) → the service that it calls.
+        self._usual = {exchange + frames.shortstr(name): name for name in self._services}
+        # The encoded exchange of events, and where the routing key's text begins behind it.
         self._by_events = frames.shortstr(self._events)
         self._key_at = len(self._by_events) + 1
 
     def check(self, head: Head, payload: Mapping[str, Any]) -> None:
-        """Raises MalformedMessageError when the payload is not what its way in allows."""
+        """Raise MalformedMessageError when the payload is not what its route allows."""
         route = head.content.route
         if head.kind is EVENT:
             topic = payload["topic"]
@@ -65,7 +68,7 @@ class Routes:
             raise MalformedMessageError(
                 f"an event by the exchange {exchange!r}, which is for requests and commands"
             )
-        elif len(topic) > _LONGEST_TOPIC or not any(matches(each, topic) for each in self._topics):
+        elif len(topic) > _LONGEST_TOPIC or not any(matches(rule, topic) for rule in self._topics):
             raise MalformedMessageError(
                 f"field 'topic' is {short(topic)}: it came by {_named(exchange)}, and no event "
                 "binding of this service admits it"
@@ -82,7 +85,7 @@ class Routes:
             raise MalformedMessageError(
                 f"a {kind} by the exchange {exchange!r}, which is for events"
             )
-        if service in self._services or any(matches(each, service) for each in self._patterns):
+        if service in self._services or any(matches(rule, service) for rule in self._patterns):
             return
         names = ", ".join(sorted(self._services))
         raise MalformedMessageError(

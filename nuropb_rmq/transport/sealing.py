@@ -1,9 +1,9 @@
-"""Encryption as a stage of the flow: when it runs, and where.
+"""Encrypt and decrypt messages, in the event loop or in a thread.
 
-Sealing is done in place, so messages to one destination cannot overtake each other: with a key in
-use it costs microseconds, and wrapping a new key (a public-key operation) less than a thread
-switch is worth. Unsealing a request may need the private key, which costs a millisecond or more:
-that leaves the event loop, and is awaited.
+Encrypting is done in place, so that messages to one destination cannot overtake each other. It
+takes microseconds, and wrapping a new key (a public-key operation) less than a thread switch.
+Decrypting a request may need the private key, which takes a millisecond or more: it runs in a
+thread, and is awaited.
 
 Why: docs/decisions/004-encryption-in-place.md
 """
@@ -13,22 +13,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..amqp.frames import Content
-from ..exceptions import EncryptionError, MalformedMessageError
+from ..exceptions import EncryptionError
 from ..protocol.encryption import Encryptor
 from ..protocol.foreign_encryptor import ForeignEncryptor, PayloadEncryptor
-from ..shielded import shielded
-
-__all__ = ["OFFLOAD_BYTES", "PayloadEncryptor", "Sealing", "sealed_size", "whole_body"]
+from ..waiting import shielded
 
 OFFLOAD_BYTES = 256 * 1024
-"""Requests and commands from this size on, as they come in, are unsealed in a thread."""
+"""Size in bytes from which on incoming requests and commands are decrypted in a thread."""
 
-_NO_ENCRYPTOR = "the message is encrypted, and this transport has no encryptor"
+_NO_ENCRYPTOR = "encrypted, but this transport has no encryptor: give it one (encryptor)"
 
 
 class Sealing:
-    """The stage; without an encryptor it refuses, in both directions."""
+    """The encryptor of a transport. Without one, all methods that need it raise EncryptionError."""
 
     def __init__(self, encryptor: PayloadEncryptor | None) -> None:
         self._encryptor: Encryptor | ForeignEncryptor | None = None
@@ -42,12 +39,12 @@ class Sealing:
     ) -> bytes:
         """Encrypt a request or command for `service`, or a response (None).
 
-        `awaited`: the response to it will be read here, so its key is remembered until then, or
-        until forget_sent(). Raises EncryptionError.
+        `awaited` keeps the key until the response has been read, or forget_sent(). Raises
+        EncryptionError.
         """
         encryptor = self._encryptor
         if encryptor is None:
-            raise EncryptionError("encrypted: this transport has no encryptor")
+            raise EncryptionError(_NO_ENCRYPTOR)
         try:
             if service is None or awaited:
                 sealed = encryptor.encrypt_payload(body, correlation_id, service)
@@ -55,7 +52,7 @@ class Sealing:
                 sealed = encryptor.encrypt_unanswered(body, correlation_id, service)
         except EncryptionError:
             raise
-        except Exception as e:  # any encryptor may be given; its errors are its own
+        except Exception as e:  # an encryptor of the program may raise anything
             raise EncryptionError(f"cannot be encrypted: {type(e).__name__}") from e
         return _bytes_of(sealed, "encrypt_payload")
 
@@ -65,17 +62,20 @@ class Sealing:
             raise EncryptionError(_NO_ENCRYPTOR)
         return self._decrypt(self._encryptor.open_response, body, correlation_id)
 
-    def _decrypt(self, decrypt: Callable[[bytes, str], bytes], body: bytes, of: str) -> bytes:
+    def _decrypt(self, decrypt: Callable[[bytes, str], bytes], body: bytes, id_: str) -> bytes:
         try:
-            plain = decrypt(body, of)
+            plain = decrypt(body, id_)
         except EncryptionError:
             raise
-        except Exception as e:  # any encryptor may be given; its errors are its own
+        except Exception as e:  # an encryptor of the program may raise anything
             raise EncryptionError(f"cannot be decrypted: {type(e).__name__}") from e
         return _bytes_of(plain, "decrypt_payload")
 
     async def unseal(self, body: bytes, correlation_id: str) -> bytes:
-        """Decrypt a request, in a thread where that takes long. Raises EncryptionError."""
+        """Decrypt a request, in a thread if that takes long. Raises EncryptionError.
+
+        Cancelling ends only the wait: the thread goes on, and its key is forgotten then.
+        """
         encryptor = self._encryptor
         if encryptor is None:
             raise EncryptionError(_NO_ENCRYPTOR)
@@ -91,14 +91,13 @@ class Sealing:
         try:
             return await shielded(opening)
         except asyncio.CancelledError:
-            # The thread goes on, and remembers a key that nobody will ask for.
             opening.add_done_callback(lambda done: self._abandon(done, correlation_id))
             raise
 
     def owe_again(self, body: bytes, correlation_id: str) -> None:
-        """Take the key out of a request once more: it served an answer that was not delivered.
+        """Decrypt a request again for its key, which an undelivered answer has used up.
 
-        In place, for this is rare. Raises EncryptionError.
+        In place, since this is rare. Raises EncryptionError.
         """
         encryptor = self._encryptor
         if encryptor is None:
@@ -110,36 +109,30 @@ class Sealing:
             self.forget_received(correlation_id)
 
     def forget_sent(self, correlation_id: str) -> None:
-        """A message of ours expects no response any more: its key is not needed."""
+        """Forget the key of a message that we sent: no response is awaited any more."""
         if self._encryptor is not None:
             self._encryptor.forget(correlation_id, received=False)
 
     def forget_received(self, correlation_id: str) -> None:
-        """What came in is settled, answered or not: its key is not needed."""
+        """Forget the key of a message that came in: it will not be answered any more."""
         if self._encryptor is not None:
             self._encryptor.forget(correlation_id, sent=False)
 
 
-def _bytes_of(made: object, method: str) -> bytes:
-    """What an encryptor returned. Raises EncryptionError when it is not bytes."""
-    if isinstance(made, bytes | bytearray):
-        return bytes(made)
-    raise EncryptionError(f"the encryptor's {method} returned {type(made).__name__}, not bytes")
-
-
-def whole_body(content: Content) -> bytes:
-    """The body. Raises MalformedMessageError when it was too large to be kept."""
-    if len(content.body) != content.body_size:
-        raise MalformedMessageError(
-            f"the body of {content.body_size} bytes is larger than max_body_bytes"
-        )
-    return content.body
+def _bytes_of(value: object, method: str) -> bytes:
+    """Check the value that an encryptor returned. Raises EncryptionError if it is not bytes."""
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    raise EncryptionError(f"the encryptor's {method}: expected bytes, got {type(value).__name__}")
 
 
 def sealed_size(size: int, wrapped: int) -> int:
-    """Bytes of a body of `size` bytes when it is encrypted, behind a wrapped key of `wrapped`."""
-    # A Fernet token has version, time, IV and HMAC around what AES-CBC pads to whole blocks; it is
-    # base64 itself, and base64 once more on the wire.
+    """Return the size of an encrypted body from its plain `size`; all in bytes.
+
+    `wrapped` is the size of the wrapped key before it.
+    """
+    # A Fernet token has version, time, IV and HMAC around the text, which AES-CBC pads to whole
+    # blocks. The token is base64, and base64 again on the wire.
     token = 1 + 8 + 16 + 16 * (size // 16 + 1) + 32
     return wrapped + len(b".") + _base64_size(_base64_size(token))
 

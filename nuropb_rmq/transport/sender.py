@@ -1,56 +1,60 @@
-"""Send messages that nobody has to wait for: confirmations and posted requests."""
+"""Send payloads with a confirmation, and requests whose responses are awaited or handed over."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from time import monotonic
+from typing import Any, cast
 
 from ..amqp.outgoing import DONE, WAITING, Outgoing, Stage
 from ..config.settings import TransportConfig
+from ..config.times import seconds
 from ..exceptions import (
     NuropbException,
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
     NuropbValidationError,
 )
-from ..protocol import writer
-from ..protocol.constants import COMMAND, MAX_SECONDS, REQUEST
+from ..protocol import handled, writer
+from ..protocol.constants import COMMAND, REQUEST, ResponsePayloadDict
 from ..protocol.reader import Head
 from .deadlines import Deadlines
 from .ignorable import Ignorable
+from .observed import ObservedCall, error_name
+from .observer import Observers
 from .packer import Outbound, identify
 from .pending_requests import OnResponse, Pending, Replies
 
 logger = logging.getLogger("nuropb_rmq.transport")
 
 OnFailure = Callable[["PostedRequest", NuropbException], None]
-"""Called with each posted request that gets no response; it must not raise."""
+"""Called with each posted request that gets no response; must not raise."""
 
 
 class Confirmation(Ignorable[None]):
-    """Done when the broker has confirmed a message, or when it is known that it will not."""
+    """Future of one message: done when the broker has confirmed it, or with an error."""
 
     __slots__ = ("_deadlines", "_timeout", "message")
 
-    what = "a message was not sent, or not delivered, and nobody waited for it"
+    failure = "a message was not sent, or not delivered, and nobody waited for it"
 
     message: Outgoing | None
-    """Until the outcome is known: a circle that lasts would wait for the garbage collector."""
+    """Set until the outcome is known; kept longer, it would be a reference cycle."""
 
     def begin(self, deadlines: Deadlines[Confirmation], timeout: float) -> None:
-        """The deadline runs. (An __init__ above that of asyncio's future would cost as much.)"""
+        """Start the deadline. (This is no __init__, for speed.)"""
         self.message = None
         self._deadlines = deadlines
         self._timeout = timeout
         deadlines.add(self, timeout)
 
     def settle(self, error: NuropbException | None) -> None:
-        """The message's outcome is known."""
+        """Set the outcome of the message."""
         self._deadlines.remove(self, self._timeout)
         self.message = None
-        if self.done():  # cancelled by whoever waited
+        if self.done():  # its waiter was cancelled
             return
         if error is None:
             self.set_result(None)
@@ -58,13 +62,13 @@ class Confirmation(Ignorable[None]):
             self.set_exception(error)
 
     def withdraw(self) -> None:
-        """It was never sent: there is nothing to tell."""
+        """Cancel it: its message was not sent, and the caller gets the error."""
         self._deadlines.remove(self, self._timeout)
         self.message = None
         self.cancel()
 
     def late(self, stage: Stage) -> NuropbException:
-        """The error of a deadline that passed, of a message at this stage."""
+        """Return the error for a message that was at this stage at its deadline."""
         if stage is WAITING:
             return NuropbTimeoutError(
                 f"never sent: the broker took no messages for {self._timeout:g} s"
@@ -75,86 +79,58 @@ class Confirmation(Ignorable[None]):
 
 
 _EXPIRING = (COMMAND, REQUEST)
-_NUMBERS = (int, float)  # isinstance with `int | float` makes the union anew each time
-
-
-def seconds(name: str, value: object) -> float:
-    """A time in seconds. Raises NuropbValidationError, calling it `name`."""
-    return _time(name, value, "seconds", 1)
-
-
-def grace_period(grace: float) -> float:
-    """A grace period in seconds, which may be 0. Raises NuropbValidationError."""
-    none = isinstance(grace, int | float) and not isinstance(grace, bool) and grace == 0
-    return 0.0 if none else seconds("grace", grace)
-
-
-def milliseconds(name: str, value: object) -> float:
-    """A time in milliseconds, as seconds. Raises NuropbValidationError, calling it `name`."""
-    return _time(name, value, "milliseconds", 1000)
-
-
-def _time(name: str, value: object, unit: str, in_a_second: int) -> float:
-    longest = MAX_SECONDS * in_a_second
-    if isinstance(value, _NUMBERS) and not isinstance(value, bool):
-        if 0 < value <= longest:
-            return value / in_a_second
-        is_long = isinstance(value, int) and value > 2**64
-        told = "a longer one" if is_long else repr(value)  # so many digits have no use, or no end
-    else:
-        told = repr(value)
-    raise NuropbValidationError(
-        f"{name}: {told}, a number of {unit} above 0 is needed, at most {longest} (49 days)"
-    )
+_UNWANTED = "nobody waits for it"
 
 
 class PostedRequest(Pending):
-    """A request whose response, or failure, is told to callbacks: nobody awaits it."""
+    """A request whose response or failure goes to callbacks."""
 
-    __slots__ = ("_confirmation", "_posts", "ends", "payload")
+    __slots__ = ("_confirmation", "_sender", "ends", "observed", "payload", "posted_at")
 
     def __init__(
         self,
-        posts: Posts,
+        sender: Sender,
         payload: Mapping[str, Any],
         timeout: float,
         confirmation: Confirmation,
     ) -> None:
         super().__init__(payload["correlation_id"], timeout)
-        self._posts = posts
+        self._sender = sender
         self._confirmation = confirmation
-        self.ends = posts.loop.time() + timeout
-        """When its time is over, in loop time."""
+        self.observed: ObservedCall | None = None
+        self.ends = sender.loop.time() + timeout
+        """Loop time of its timeout."""
         self.payload = payload
+        self.posted_at = monotonic()
 
     def published(self, error: NuropbException | None) -> None:
-        """What became of the request's own message."""
+        """Settle the confirmation of the request's own message."""
         self._confirmation.settle(error)
         if error is not None:
             super().published(error)
 
     def answer(self, head: Head, payload: dict[str, Any]) -> None:
-        """There is a response."""
-        self._posts.answered(self, head, payload)
+        """Hand over the response."""
+        self._sender.answered(self, head, payload)
 
     def fail(self, error: NuropbException) -> None:
-        """There will be none."""
-        if self.message is not None:  # else it is being posted, and whoever does so is told
-            self._posts.failed(self, error)
+        """Hand over the error."""
+        if self.message is not None:  # else post() is running, and raises it
+            self._sender.failed(self, error)
 
     def expire(self) -> None:
-        """The deadline passed; what was not sent until now is never sent."""
+        """End the request at its deadline; a message that still waits is never sent."""
         if self.message is not None and self.message.stage is WAITING:
-            self._posts.discard(self.message, self.overdue())
+            self._sender.discard(self.message, self.overdue())
         else:
             super().expire()
 
 
-class Posts:
-    """Sends what nobody has to wait for.
+class Sender:
+    """Sender of payloads, with their deadlines.
 
-    With `on_failure`, posted requests are followed: it, or `on_response`, is told what became of
-    each. Without, a request is like a command.
+    With `on_failure`, a posted request is followed up: `on_response` gets its response, or
+    `on_failure` its error. Without it nobody learns the outcome.
     """
 
     def __init__(
@@ -162,10 +138,13 @@ class Posts:
         config: TransportConfig,
         outbound: Outbound,
         replies: Replies,
+        *,
         on_response: OnResponse | None,
         on_failure: OnFailure | None,
+        observers: Observers,
     ) -> None:
         self._config = config
+        self._observers = observers
         self._outbound = outbound
         self._replies = replies
         self._on_response = on_response
@@ -193,12 +172,15 @@ class Posts:
         identified = identify(payload)
         confirmation = Confirmation(loop=self.loop)
         confirmation.begin(self._deadlines, timeout)
-        request = None
+        request = observed = None
         on_done = confirmation.settle
         try:
             if kind is REQUEST and self._on_failure is not None and ttl is not None:
                 request = self._follow(identified, ttl, confirmation)
                 request.encrypted = encrypted
+                if self._observers.active:
+                    observed = self._observers.call(identified, encrypted=encrypted)
+                    request.observed = observed
                 on_done = request.published
             message = confirmation.message = self._outbound.pack(
                 identified,
@@ -210,22 +192,26 @@ class Posts:
             )
             publish = self._outbound.request if kind is REQUEST else self._outbound.publish
             publish(message, on_done)
-            if message.stage is DONE:  # refused as it is: told to whoever called
+            if observed is not None:
+                observed.published(message)
+            if message.stage is DONE:  # refused at once: raise it here
                 confirmation.result()
-        except BaseException:
+        except BaseException as e:
             confirmation.withdraw()
             if request is not None:
                 self._replies.close(request)
+            if observed is not None:
+                observed.failed(e)
             raise
         if request is not None:
             request.message = message
         return confirmation
 
     def abandon(self, confirmation: Confirmation) -> None:
-        """Nobody waits for it any more: what was not written is never sent."""
+        """Discard a message whose sender waits no longer, if it was not written yet."""
         message = confirmation.message
         if message is not None and message.stage is WAITING:
-            self._outbound.discard(message, NuropbTimeoutError("nobody waits for it"))
+            self._outbound.discard(message, NuropbTimeoutError(_UNWANTED))
 
     def _expire(self, confirmation: Confirmation) -> None:
         message = confirmation.message
@@ -234,29 +220,109 @@ class Posts:
 
     # -- requests ---------------------------------------------------------------------------
 
+    async def request(
+        self,
+        payload: Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+        priority: int | None = None,
+        encrypted: bool = False,
+    ) -> ResponsePayloadDict:
+        """Send a request and wait for its response. See Transport.request."""
+        if writer.check_outgoing(payload) is not REQUEST:
+            raise NuropbValidationError(
+                f"payload field 'tag': expected 'request', got {payload['tag']!r}; use send()"
+            )
+        timeout = self._config.request_timeout if timeout is None else seconds("timeout", timeout)
+        wanted = timeout
+        if handled.current() is not None and self._config.inherit_deadline:
+            timeout = handled.bounded(timeout)
+        identified = identify(payload)
+        pending = self._replies.open(identified["correlation_id"], timeout)
+        pending.encrypted = encrypted
+        observed = None
+        if self._observers.active:
+            observed = self._observers.call(identified, encrypted=encrypted)
+        try:
+            message = pending.message = self._outbound.pack(
+                identified,
+                kind=REQUEST,
+                ttl=timeout,
+                priority=priority,
+                encrypted=encrypted,
+                awaited=True,
+            )
+            self._outbound.request(message, pending.published)
+            if observed is not None:
+                observed.published(message)
+            try:
+                response = cast(ResponsePayloadDict, await pending.future)
+            except NuropbTimeoutError as e:
+                raise e if timeout == wanted else handled.over(e) from None
+            finally:
+                if message.stage is WAITING:
+                    self._outbound.discard(message, NuropbTimeoutError(_UNWANTED))
+        except BaseException as e:
+            self._failed(pending, observed, identified, e)
+            raise
+        else:
+            if observed is not None:
+                observed.answered(pending.head, response)
+            recording = self._observers.recording
+            if recording is not None and message.posted_at:  # as _record(), without a call
+                error = error_name(response) if response.get("error") else None
+                recording.request_ended(identified, error, message.posted_at)
+            return response
+        finally:
+            self._replies.close(pending)
+
+    def _failed(
+        self,
+        pending: Pending,
+        observed: ObservedCall | None,
+        payload: Mapping[str, Any],
+        error: BaseException,
+    ) -> None:
+        if observed is not None:
+            observed.failed(error)
+        if pending.message is not None:
+            self._record(payload, type(error).__name__, pending.message.posted_at)
+
+    def _record(self, payload: Mapping[str, Any], error: str | None, posted_at: float) -> None:
+        if self._observers.recording is not None and posted_at:
+            self._observers.recording.request_ended(payload, error, posted_at)
+
     def _follow(
         self, payload: Mapping[str, Any], timeout: float, confirmation: Confirmation
     ) -> PostedRequest:
-        """Wait for the response; one that was posted with the same id is forgotten.
+        """Register a posted request; an earlier one with the same id is forgotten.
 
-        Raises NuropbValidationError when a request() awaits the response with this id.
+        Raises NuropbValidationError when a request() with this id waits, and PendingFullError.
         """
         before = self._replies.waiting(payload["correlation_id"])
         if before is not None and isinstance(before, PostedRequest):
             self._replies.close(before)
+            if before.observed is not None:
+                before.observed.failed(NuropbOutcomeUnknownError("posted again, with the same id"))
         request = PostedRequest(self, payload, timeout, confirmation)
         self._replies.add(request)
         return request
 
     def answered(self, request: PostedRequest, head: Head, payload: dict[str, Any]) -> None:
-        """The response came."""
+        """End a posted request with its response."""
         self._end(request)
+        if request.observed is not None:
+            request.observed.answered(head, payload)
+        self._record(request.payload, error_name(payload), request.posted_at)
         if self._on_response is not None:
             self._on_response(head, payload)
 
     def failed(self, request: PostedRequest, error: NuropbException) -> None:
-        """It will not come; or too late."""
+        """End a posted request with an error."""
         self._end(request)
+        if request.observed is not None:
+            request.observed.failed(error)
+        self._record(request.payload, type(error).__name__, request.posted_at)
         if self._on_failure is not None:
             self._on_failure(request, error)
 
@@ -265,9 +331,9 @@ class Posts:
         self._replies.remember(request.correlation_id, request.ends)
 
     def discard(self, message: Outgoing, error: NuropbException) -> None:
-        """Settle a message that is not sent any more."""
+        """Settle a message with an error; see Publisher.discard."""
         self._outbound.discard(message, error)
 
     def close(self) -> None:
-        """No deadline passes any more."""
+        """Cancel all deadlines."""
         self._deadlines.clear()

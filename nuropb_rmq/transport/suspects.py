@@ -1,15 +1,14 @@
 """Handle messages that may crash their process one at a time.
 
 A quorum queue counts how often a message came back because its consumer was lost. When a message
-kills its process, that counts for all messages in hand, and at the delivery limit they all become
-dead letters. So from a certain count on messages are handled one at a time: the innocent ones are
+kills its process, the counts of all messages in hand rise, and at the delivery limit all of them
+become dead letters. So messages with a high count are handled one at a time: the harmless ones are
 settled, and only the one that crashes the process is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -19,25 +18,24 @@ from ..amqp.frames import Content
 from ..amqp.settlement import Settlement
 from ..config.settings import TransportConfig
 from ..protocol.reader import Head
-from .changes import Changes
+from ..safe_logging import ServiceLog
+from ..waiting import Changes
 from .redelivery import DELIVERY_COUNT
-
-logger = logging.getLogger("nuropb_rmq.transport")
 
 USUAL_LIMIT: Final = 20
 """The broker's own delivery limit, from RabbitMQ 4.0 on
 (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling)."""
 GATHER: Final = 0.2
-"""Seconds until the first is handled: those that were delivered together arrive in that time."""
+"""Seconds until the first is handled, so that all that were delivered together have arrived."""
 ALONE_FOR: Final = 10.0
-"""Seconds after which the next is begun beside one that still runs.
+"""Seconds after which the next one is begun although the last still runs.
 
-Those that wait are unacknowledged, and with the usual prefetch of 32 each begins well within the
-broker's consumer_timeout of 30 minutes."""
+Waiting messages are unacknowledged. With the usual prefetch of 32 each of them begins well within
+the broker's consumer_timeout of 30 minutes."""
 
 
 class Suspects:
-    """Messages that are set aside, and the task that begins them one at a time.
+    """Messages set aside, and the task that begins them one at a time.
 
     `begin` begins to handle a delivery; `idle` returns when nothing is in hand.
     """
@@ -45,6 +43,7 @@ class Suspects:
     def __init__(
         self,
         config: TransportConfig,
+        log: ServiceLog,
         changes: Changes,
         *,
         begin: Callable[[Consumer, Content], None],
@@ -52,21 +51,23 @@ class Suspects:
     ) -> None:
         limit = USUAL_LIMIT if config.delivery_limit is None else config.delivery_limit
         self._limit = limit
-        # Each round with the culprit gives an innocent message an even chance to be handled before
-        # it, so most of the limit is left for these rounds. The first quarter is for connections
-        # that were lost, which count as well: handling alone is slow.
+        # The count from which on a message is set aside. Lost connections count as well, and
+        # handling alone is slow, so the first quarter of the limit is spared. In each round after
+        # that, a harmless message has an even chance to be handled before the one that crashes.
         self._from = max(1, limit // 4)
         self._begin = begin
         self._idle = idle
+        self._log = log
         self._changes = changes
+        # Suspects with their counts, and other deliveries that wait until no suspect is left.
         self._aside: list[tuple[Consumer, Content, int]] = []
         self._held: list[tuple[Consumer, Content]] = []
         self._task: asyncio.Task[None] | None = None
         self.active = False
-        """Some are set aside, or handled: nothing else may begin."""
+        """True while there are suspects: no other delivery may begin."""
 
     def set_aside(self, consumer: Consumer, content: Content) -> bool:
-        """Take a delivery that came back too often; False when it did not."""
+        """Set a delivery aside if it came back too often; return whether it did."""
         count = Head(content).shape.headers.get(DELIVERY_COUNT)
         if not isinstance(count, int) or count < self._from:
             return False
@@ -77,7 +78,7 @@ class Suspects:
         return True
 
     def hold(self, consumer: Consumer, content: Content) -> Awaitable[None]:
-        """Keep another delivery until no suspect is left, which ends the awaitable."""
+        """Keep another delivery until no suspect is left; await that before the next delivery."""
         self._held.append((consumer, content))
         return self._changes.until(lambda: not self.active)
 
@@ -85,15 +86,15 @@ class Suspects:
         await asyncio.sleep(GATHER)
         while True:
             await self._alone()
-            # Those whose channel has ended are delivered again, to whomever.
-            self._aside = [each for each in self._aside if each[0].port.open]
+            # The broker delivers those of ended channels again, here or elsewhere.
+            self._aside = [suspect for suspect in self._aside if suspect[0].port.open]
             if not self._aside:
                 break
-            # In any fixed order those behind the culprit would not have their turn before the
-            # limit: it comes back first as well.
-            at = random.randrange(len(self._aside))  # noqa: S311 - it is no secret
+            # In a fixed order, the messages behind the one that crashes would never have their
+            # turn before the limit.
+            at = random.randrange(len(self._aside))  # noqa: S311 - no secret
             consumer, content, count = self._aside.pop(at)
-            self._say(content, count)
+            self._warn(content, count)
             self._begin(consumer, content)
         self.active = False
         held, self._held = self._held, []
@@ -107,29 +108,30 @@ class Suspects:
             async with asyncio.timeout(ALONE_FOR):
                 await self._idle()
         except TimeoutError:
-            logger.debug("what is in hand has taken %g s: the next one is begun", ALONE_FOR)
+            self._log.debug("a suspect has run for %g s: the next one begins", ALONE_FOR)
 
-    def _say(self, content: Content, count: int) -> None:
-        """Name it before it begins: if it ends the process, this is the last line of the log."""
+    def _warn(self, content: Content, count: int) -> None:
+        """Log it before it begins: if it ends the process, this is the log's last line."""
         head = Head(content)
-        logger.warning(
+        self._log.warning(
             "%s %s came back %d times because its channel or process was lost; it is handled "
             "alone, and dead-lettered at more than %d (delivery_limit)",
             head.kind.value,
             head.correlation_id,
             count,
             self._limit,
+            about=head,
         )
 
     def give_back(self) -> None:
-        """Return all of them to the queue, where another instance may take them at once."""
+        """Requeue all of them; another instance may take them at once."""
         aside, self._aside = self._aside, []
         held, self._held = self._held, []
-        for consumer, content in (*((each[0], each[1]) for each in aside), *held):
+        for consumer, content in (*(suspect[:2] for suspect in aside), *held):
             consumer.settle(content, Settlement.REQUEUE)
 
     async def cancel(self) -> None:
-        """End the task."""
+        """Requeue all, and end the task."""
         self.give_back()
         if self._task is not None:
             self._task.cancel()

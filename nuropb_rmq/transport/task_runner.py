@@ -1,8 +1,8 @@
-"""Runs coroutines: a task for each one that waits, and none for those that never do.
+"""Run coroutines: those that wait in tasks of their own, the others in a shared task.
 
-A task costs more than what most handlers do. So the first step of each coroutine is taken in a
-task that several share; the one that has to wait keeps that task to its end, as its own, and the
-others get tasks of their own. Python 3.12 has eager tasks for this, 3.11 has not.
+A task costs more than most handlers do. So several coroutines take their first steps in one task.
+The first that has to wait keeps this task to its end, and the remaining ones get other tasks.
+Python 3.12 has eager tasks for this; 3.11 has not.
 
 Why: docs/decisions/002-handlers-share-a-task.md
 """
@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
-from types import coroutine
+from types import GeneratorType, coroutine
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def begin(
     loop: asyncio.AbstractEventLoop | None = None,
     context: Context | None = None,
 ) -> asyncio.Task[None]:
-    """A task that begins in the next turn of the loop, when its caller has stored it.
+    """Return a task that begins in the next turn of the loop, after its caller has stored it.
 
     With an eager task factory (Python 3.12) create_task() would run its first steps at once.
     """
@@ -36,12 +36,11 @@ def begin(
 
 
 class Runner(Generic[T]):
-    """Runs `body` with each thing: all at once, each in its own copy of the runner's context.
+    """Runner of `body` for many things concurrently, each in its own copy of the context.
 
-    To a body it is as if it had a task of its own: asyncio.current_task() is the same from its
-    first step to its last. `on_wait` is called when one waits for the first time, with the task
-    that is its own from then on, or before it begins when it has one from its beginning; and
-    `on_end` whenever one has ended. They must not raise.
+    A body sees the same asyncio.current_task() from its first step to its last. `on_wait` is called
+    with the task that a body has for itself: when it waits for the first time, or before it begins.
+    `on_end` is called when a body has ended. Neither may raise.
     """
 
     def __init__(
@@ -54,26 +53,27 @@ class Runner(Generic[T]):
     ) -> None:
         self._body = body
         self._name = name
-        self._loop = asyncio.get_running_loop()  # to ask for it is a system call on Python 3.11
+        self._loop = asyncio.get_running_loop()  # asking is a system call on Python 3.11
         self._on_wait = on_wait
         self._on_end = on_end
-        # Not the context of whoever calls run(): that may be any callback of the event loop.
+        # The context that bodies get copies of; that of run()'s caller may be any callback's.
         self._context = copy_context()
-        self._given: deque[T] = deque()
+        self._queue: deque[T] = deque()
+        # Number of bodies that have begun and not ended.
         self._begun = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        # Tasks that will take first steps in the next turn of the loop.
+        # Number of tasks that will begin in the next turn of the loop.
         self._starting = 0
-        # Whether the latest first step ended in waiting: then the next ones probably do, too.
+        # True when the last first step ended in waiting: the next ones probably do, too.
         self._waiting = False
 
     def __len__(self) -> int:
-        """How many have not ended."""
-        return len(self._given) + self._begun
+        """Return the number of things whose bodies have not ended."""
+        return len(self._queue) + self._begun
 
     def run(self, thing: T) -> None:
-        """Begin with it in the next turn of the loop."""
-        self._given.append(thing)
+        """Run the body for `thing`, from the next turn of the loop on."""
+        self._queue.append(thing)
         if not self._starting:
             self._start()
         elif self._waiting:
@@ -81,7 +81,7 @@ class Runner(Generic[T]):
 
     def _start(self) -> None:
         self._starting += 1
-        # Else a handler would run within the call that reads its message.
+        # In the next turn: else a handler would run inside the call that reads its message.
         self._tasks.add(begin(self._work(), self._name, loop=self._loop))
 
     def _start_alone(self) -> None:
@@ -100,15 +100,15 @@ class Runner(Generic[T]):
                 finally:
                     self._end()
         finally:
-            self._tasks.discard(task)  # here, for a done callback is a further turn of the loop
+            self._tasks.discard(task)  # a done callback would take another turn of the loop
 
     def _take_first_steps(self, task: asyncio.Task[None]) -> tuple[Body, Context, Any] | None:
-        """Run those that do not wait; returns the first one that does, and what it waits for."""
-        given = self._given
+        """Run bodies until one waits; return it, its context and the awaited future, or None."""
+        queue = self._queue
         self._starting -= 1
         try:
-            while given and not task.cancelling():  # else it would be the next one that is hit
-                thing = given.popleft()
+            while queue and not task.cancelling():  # the cancellation must not hit another body
+                thing = queue.popleft()
                 body = self._body(thing)
                 context = self._context.copy()
                 self._begun += 1
@@ -126,21 +126,21 @@ class Runner(Generic[T]):
             self._waiting = False
             return None
         finally:
-            # With one task after the other, each that waits would take a turn of the loop, and a
-            # system call with it.
-            for _ in range(len(given) - self._starting):
+            # All at once: starting one task after the other would take a turn of the loop, and a
+            # system call, for each.
+            for _ in range(len(queue) - self._starting):
                 self._start_alone()
 
     async def _work_alone(self) -> None:
-        """Run one thing in this task and its context, which are its own from the beginning."""
+        """Run one body in this task and context from its beginning."""
         task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - this runs in one
         self._starting -= 1
         try:
-            if self._given:
-                thing = self._given.popleft()
-                if self._given and not self._starting:
-                    self._start()  # they came after this task was made
+            if self._queue:
+                thing = self._queue.popleft()
+                if self._queue and not self._starting:
+                    self._start()  # for things that came after this task was made
                 self._begun += 1
                 try:
                     self._on_wait(thing, task)
@@ -155,40 +155,46 @@ class Runner(Generic[T]):
         self._on_end()
 
     async def cancel(self, within: float) -> int:
-        """Cancel all, and wait for `within` seconds; how many go on all the same.
+        """Cancel all bodies; return the number of those that still run after `within` seconds.
 
-        What was not begun never is. Nothing may be run after this.
+        Bodies that were not begun never are. run() must not be called after this.
         """
-        self._given.clear()
+        self._queue.clear()
         for task in self._tasks:
             task.cancel()
         if not self._tasks:
             return 0
         _, stubborn = await asyncio.wait(tuple(self._tasks), timeout=within)
-        self._tasks.clear()  # one that had not begun could not take itself out
+        self._tasks.clear()  # tasks that had not begun could not remove themselves
         return len(stubborn)
+
+
+def body_of(awaited: GeneratorType[Any, Any, Any]) -> Body | None:
+    """Return the body that a task runs, if it is this generator of a Runner which runs it."""
+    frame = awaited.gi_frame
+    if frame is None or frame.f_globals is not globals() or frame.f_code.co_name != "_rest":
+        return None
+    body: Body = frame.f_locals["body"]
+    return body
 
 
 @coroutine
 def _rest(body: Body, context: Context, awaited: Any) -> Generator[Any, Any, None]:
-    """All steps of a coroutine but the first, which has yielded `awaited` (PEP 380, in a context).
-
-    Whatever awaits this sees what it would see from the coroutine itself.
-    """
+    """Run the rest of a coroutine that has yielded `awaited`, as `await` would (PEP 380)."""
     while True:
         try:
-            given = yield awaited
+            received = yield awaited
         except GeneratorExit:
             context.run(body.close)
             raise
-        except BaseException as e:  # noqa: BLE001 - a cancellation, or what it waited for: the body's
+        except BaseException as e:  # noqa: BLE001 - for the body: a cancellation, or the awaited error
             step: Callable[[Any], Any] = body.throw
-            given = e
+            received = e
         else:
             step = body.send
         try:
-            awaited = context.run(step, given)
+            awaited = context.run(step, received)
         except StopIteration:
             return
         finally:
-            del given  # an error holds this frame
+            del received  # an error would keep this frame in a reference cycle

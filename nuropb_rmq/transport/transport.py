@@ -1,56 +1,51 @@
-"""The coroutine core: start, stop, send, request, state. It owns the tasks."""
+"""Transport: start, stop, send, request, state. It owns the tasks that it starts."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-from ..amqp.outgoing import WAITING
-from ..amqp.publisher import Publisher
-from ..broker.connection import BrokerConnection
+from ..broker.connecting import Connection
+from ..broker.reachable import reachable
 from ..broker.session import Role, Session
-from ..broker.state import Lifecycle, State, StateCallback
+from ..broker.state import ALIVE, Lifecycle, State, StateCallback, start_error
 from ..broker.supervisor import Link
-from ..broker.topology import Topology
 from ..config.settings import TransportConfig
+from ..config.times import grace_period
 from ..exceptions import (
+    BrokerUnreachableError,
     NuropbConfigurationError,
-    NuropbTimeoutError,
     NuropbTransportError,
-    NuropbValidationError,
     TransportClosedError,
 )
-from ..protocol import handled, writer
-from ..protocol.constants import REQUEST, ResponsePayloadDict, new_id
+from ..protocol.constants import ResponsePayloadDict, new_id
+from ..protocol.foreign_encryptor import PayloadEncryptor
 from ..protocol.message import Handler
-from ..shielded import shielded
+from ..waiting import cancelled, finished, shielded
+from .conditions import Conditions
 from .dispatcher import Dispatcher
 from .hooks import Hooks
-from .managed import Managed
-from .observer import Observer, Observers
-from .packer import Outbound, identify
-from .pending_requests import Replies
-from .sealing import PayloadEncryptor, Sealing
-from .sender import Confirmation, Posts, grace_period, seconds
-from .task_runner import begin
+from .observable import Observable
+from .parts import Parts, snapshot
+from .sealing import Sealing
+from .sender import Confirmation
+from .stats import Stats
+from .task_runner import Body, begin
 
-logger = logging.getLogger("nuropb_rmq.transport")
 DEFAULT_GRACE = 10.0
-"""Seconds that stop() gives to what is in hand."""
+"""Seconds that stop() gives running handlers and unsent messages by default."""
 STOPPED_WITHIN = 5.0
-"""Seconds behind the grace period in which stop() ends, whatever the broker and handlers do."""
-_ABORT_AFTER = 4.0  # seconds behind the grace period after which sockets are aborted
-_ALIVE = (State.READY, State.BLOCKED, State.RECOVERING)
+"""Seconds after the grace period within which stop() returns, whatever the broker does."""
+_ABORT_AFTER = 4.0  # seconds after the grace period: sockets are aborted
 
 
-class Transport(Managed):
-    """Requests, commands, events and responses over RabbitMQ, recovering by itself.
+class Transport(Observable):
+    """Requests, commands, events and responses over RabbitMQ, with automatic recovery.
 
-    With a handler (`async def handler(message) -> result`) it serves `config.service_name`;
-    with `config.client_only` it only sends. Constructed without a loop; one start() at a time.
+    With a handler (`async def handler(message) -> result`) it serves `config.service_name`; with
+    `config.client_only` it only sends. It is made without a loop. Raises NuropbConfigurationError.
     """
 
     def __init__(
@@ -62,78 +57,94 @@ class Transport(Managed):
         hooks: Hooks | None = None,
     ) -> None:
         self._hooks = hooks or Hooks()
+        super().__init__(self._hooks)
         self._handler = handler
         if handler is None and not config.client_only:
             raise NuropbConfigurationError(
-                "handler", "a service needs one; a transport that only sends needs client_only=True"
+                "handler", "is missing: give one to serve, or client_only=True only to send"
             )
         if config.broker.tls is not None:
-            config.broker.tls.context()  # a missing file is told now, not at the first connect
+            config.broker.tls.context()  # report a missing file now, not at the first connect
         self._config = config
         self._sealing = Sealing(encryptor)
         self._instance_id = config.instance_id or self._hooks.instance_id
         self._life = Lifecycle()
-        self._observers = Observers()
         self._life.on_change(self._observers.state_changed)
         self._links: list[Link] = []
+        self._before: asyncio.Task[None] | None = None
+        # The end of this run, once it has begun: by stop(), a failed start, or a failure.
         self._closing: asyncio.Task[None] | None = None
-        self._publisher: Publisher
-        self._replies: Replies
-        self._posts: Posts
-        self._outbound: Outbound
+        # Made by each start().
+        self._parts: Parts
         self._dispatcher: Dispatcher | None = None
+        # False from stop_consuming() to the next start().
         self._serving = True
+        self.announce()
 
     @property
     def config(self) -> TransportConfig:
-        """The configuration it was made with."""
+        """The configuration that it was constructed with."""
         return self._config
 
     @property
     def instance_id(self) -> str:
-        """Its instance id; made at start() when the configuration has none."""
+        """Its instance id; generated by start() when the configuration has none."""
         return self._instance_id
 
     @property
     def response_queue(self) -> str:
-        """The queue of responses to this instance; "" before start(). A recovery may renew it."""
-        return self._outbound.topology.response_queue.name if self._links else ""
+        """The name of its response queue; "" before start(). A recovery may change it."""
+        return self._parts.outbound.topology.response_queue.name if self._links else ""
 
     @property
     def state(self) -> State:
-        """Where it is; of two connections the worse counts. STOPPED when its loop was closed."""
+        """Its state: the worse one of two connections. STOPPED when its loop was closed."""
         return State.STOPPED if self._life.stranded else self._life.state
 
     @property
     def error(self) -> NuropbTransportError | None:
-        """The trouble behind the state, when there is any."""
+        """The error behind the state, or None."""
         return self._life.error
 
     @property
     def consuming(self) -> bool:
-        """True until stop_consuming(): messages are taken whenever it is connected."""
+        """True until stop_consuming(): it takes messages whenever it is connected."""
         return self._serving
 
     @property
     def pending(self) -> int:
-        """Requests that wait for their response."""
-        return len(self._replies) if self._links else 0
+        """Number of requests that wait for their response."""
+        return len(self._parts.replies) if self._links else 0
 
     @property
     def dropped(self) -> dict[str, int]:
         """Number of messages of the response queue dropped since start(), by reason."""
-        return dict(self._replies.dropped) if self._links else {}
+        return dict(self._parts.replies.dropped) if self._links else {}
+
+    def reasons(self) -> dict[str, str | None]:
+        """Return why each part is not as it should be, by its name; None where it is.
+
+        For health checks, in the loop's thread.
+        """
+        return self._conditions.reasons()
+
+    @property
+    def _conditions(self) -> Conditions:
+        publisher = self._parts.publisher if self._links else None
+        outages = self._dispatcher.outages if self._dispatcher else None
+        return Conditions(self._config, self._links, outages, publisher, self._serving)
 
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
-        """Call `callback(state, error)` after every change; return a function that stops it."""
+        """Call `callback(state, error)` after every change; return a function that removes it."""
         return self._life.on_change(callback)
 
-    def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell `observer` of every message from now on; return a function that stops it."""
-        return self._observers.add(observer)
+    def stats(self) -> Stats:
+        """Return the counts since it was made, and the levels of this moment; for any thread."""
+        about = self._config.service_name, self._instance_id, self.state, self._observers.counts
+        return snapshot(*about, (self._parts, self._dispatcher) if self._links else None)
 
     async def wait_for(self, *states: State, timeout: float | None = None) -> State:
-        """Wait until the state is one of these, at most `timeout` seconds; returns it.
+        """Wait up to `timeout` seconds until the state is one of `states`; return it.
 
         Raises NuropbTimeoutError, and TransportClosedError when it fails or stops meanwhile.
         """
@@ -142,11 +153,11 @@ class Transport(Managed):
 
     # -- start and stop ---------------------------------------------------------------------
 
-    async def start(self, *, deadline: float | None = None) -> None:
+    async def start(self) -> None:
         """Connect, declare and consume; returns when it serves, within connect_timeout.
 
-        Waits up to instance_retry longer for a locked response queue; on failure, closes within
-        2 s. `deadline`, in loop time: the end of a connect_timeout that the caller has begun.
+        Waits up to start_timeout for a broker that is not there yet, and up to instance_retry
+        longer for a locked response queue. On failure, closes within 2 s.
 
         Raises a NuropbTransportError: BrokerUnreachableError, BrokerAuthenticationError,
         ServiceNotConfigured (virtual host or exchange missing), InstanceInUseError,
@@ -155,62 +166,67 @@ class Transport(Managed):
         self.leave_closed_loop()
         if not self.state.over:
             raise NuropbTransportError(f"start(): the transport is {self.state.name} already")
-        if self._closing is not None:
-            if self._closing.get_loop() is asyncio.get_running_loop():
-                await shielded(self._closing)
-            self._closing = None
+        self._closing = None
         self._prepare()
-        deadline = deadline or asyncio.get_running_loop().time() + self._config.connect_timeout
+        timeout = self._config.connect_timeout
         try:
+            if self._config.start_timeout:
+                await self._first("nuropb-reachable", reachable(self._config), None)
+            deadline = asyncio.get_running_loop().time() + timeout
+            if self._hooks.configure is not None:
+                await self._first("nuropb-configure", self._hooks.configure(), timeout)
             for link in self._links:
                 link.begin(deadline)
             for link in self._links:
                 await link.started()
-            for error in (each.error for each in self._links if each.state is State.FAILED):
+            for error in (link.error for link in self._links if link.state is State.FAILED):
                 raise error or NuropbTransportError("failed")
         except BaseException as e:
             if self._closing is None:
-                cancelled = TransportClosedError("start() was cancelled")
-                reason = e if isinstance(e, NuropbTransportError) else cancelled
-                self._closing = begin(self._close(reason), "nuropb-start-failed")
-            await shielded(self._closing)
+                self._closing = begin(self._close(start_error(e)), "nuropb-start-failed")
+            await finished(self._closing)
             raise
 
+    async def _first(self, name: str, work: Body, timeout: float | None) -> None:
+        """Run what comes before connecting, for `timeout` seconds; _close() cancels it."""
+        task = self._before = begin(work, name)
+        await asyncio.wait((task,), timeout=timeout)
+        if self._closing is not None:
+            raise TransportClosedError("stop() was called before start() had finished")
+        if not task.done():
+            late = f"exchanges and queues were not declared within {timeout:g} s (connect_timeout)"
+            raise BrokerUnreachableError(f"{self._config.broker}: {late}")
+        task.result()
+
     def _prepare(self) -> None:
-        """Everything new for this start: nothing of an earlier run can leak into it."""
+        """Make all parts anew, so that nothing of an earlier run leaks into this one."""
         config, hooks = self._config, self._hooks
         self._instance_id = config.instance_id or hooks.instance_id or new_id()
         self._serving = True
-        room = {"max_messages": config.outbox_messages, "max_bytes": config.outbox_bytes}
-        self._publisher = Publisher(**room, max_body=config.max_body_bytes)
-        self._replies = Replies(self._sealing, config, on_response=hooks.on_response)
-        topology = Topology.of(config, self._instance_id)
-        parts = (config, topology, self._publisher, self._sealing)
-        outbound = Outbound(*parts, encode=hooks.encode, observers=self._observers)
-        self._outbound = outbound
-        self._posts = Posts(config, outbound, self._replies, hooks.on_response, hooks.on_failure)
+        shared = config, hooks, self._sealing, self._observers
+        parts = self._parts = Parts(*shared, self._instance_id)
         if self._handler is not None and not config.client_only:
-            self._dispatcher = Dispatcher(
-                *(config, self._handler, outbound, self._sealing, self._observers),
+            self._dispatcher = parts.serve(
+                self._handler,
                 shutting_down=lambda: any(link.cancelled for link in self._links),
-                settler=hooks.settler,
+                on_outage=self._part_changed,
             )
-        ways = partial(Session, publisher=self._publisher, responses=self._replies)
-        session = partial(ways, steps=hooks.steps, configure=hooks.configure)
+        session = partial(Session, publisher=parts.publisher, responses=parts.replies)
+        session = partial(session, steps=hooks.steps, declare=hooks.declare)
 
-        def new_session(connection: BrokerConnection, role: Role, renews: bool) -> Session:
+        def new_session(connection: Connection, role: Role, renews: bool) -> Session:
             if renews:
-                self._replies.redirect(*outbound.renew_response_queue())
+                parts.replies.redirect(*parts.outbound.renew_response_queue())
             service = self._dispatcher if self._serving else None
-            return session(connection, config, outbound.topology, role, service=service)
+            return session(connection, config, parts.outbound.topology, role, service=service)
 
         roles = [Role.CLIENT] if config.client_only else [Role.PUBLISHING, Role.CONSUMING]
         link = partial(Link, config, instance_id=self._instance_id, new_session=new_session)
-        self._links = [link(each, on_change=self._link_changed) for each in roles]
-        self._life.set(State.CONNECTING, None)
+        self._links = [link(role, on_change=self._link_changed) for role in roles]
+        self._life.set(State.CONNECTING, self.error)
 
     async def stop(self, *, grace: float = DEFAULT_GRACE) -> None:
-        """Stop consuming, finish what is in hand for up to `grace` seconds, and close.
+        """Stop consuming, let handlers finish for up to `grace` seconds, and close.
 
         Messages that were not begun go back to the queue at once, unfinished ones after the grace
         period. Returns within `grace` + 5 seconds, whatever the broker does. A second call waits
@@ -222,25 +238,26 @@ class Transport(Managed):
         if self.state.over:
             return
         self._life.check_home()
-        if self._closing is None:
+        if self._closing is None or self._closing.done():  # done, and not over: it was cancelled
             self._closing = begin(self._stop(grace), "nuropb-stop")
         await shielded(self._closing)
 
     async def _stop(self, grace: float) -> None:
-        if self.state in _ALIVE:
-            self._life.set(State.DRAINING, None)
-            try:
+        try:
+            if self.state in ALIVE:
+                self._life.set(State.DRAINING, None)
                 async with asyncio.timeout(grace):
                     await self._drain()
-            except TimeoutError:
-                logger.warning("stop(): not everything was finished within %g s", grace)
-        await self._close(TransportClosedError("the transport was stopped"))
+        except TimeoutError:
+            self._parts.outbound.log.warning("stop(): %g s (grace) left work unfinished", grace)
+        finally:
+            await self._close(TransportClosedError("the transport was stopped"))
 
     async def _drain(self) -> None:
         await self.stop_consuming()
         if self._dispatcher is not None:
             await self._dispatcher.drained()
-        await self._publisher.flushed()
+        await self._parts.publisher.flushed()
 
     async def stop_consuming(self) -> None:
         """Take nothing more from the service queue until the next start().
@@ -257,7 +274,7 @@ class Transport(Managed):
             self._dispatcher.stop_taking()
 
     def leave_closed_loop(self) -> None:
-        """Drop what belongs to a loop that was closed before stop(): start() begins anew."""
+        """Drop everything of a loop that was closed before stop(), so that start() can follow."""
         if self._life.stranded:
             for link in self._links:
                 link.abandon()
@@ -265,33 +282,39 @@ class Transport(Managed):
             self._life.leave_closed_loop()
 
     async def _close(self, reason: NuropbTransportError, final: State = State.STOPPED) -> None:
-        """End everything; the order lets handlers that are cancelled still find a transport."""
+        """Cancel what a start began with, then handlers, which can still send, and disconnect."""
         deadline = asyncio.get_running_loop().time() + _ABORT_AFTER
+        if self._before is not None:
+            await cancelled(self._before, deadline)
+            self._before = None
         if self._dispatcher is not None:
             await self._dispatcher.cancel()
         await asyncio.gather(*(link.stop(deadline) for link in self._links))
-        self._publisher.close(reason)
-        self._posts.close()
-        self._replies.fail_all(reason)
+        self._parts.publisher.close(reason)
+        self._parts.sender.close()
+        self._parts.replies.fail_all(reason)
         self._life.set(final, reason)
 
     def _link_changed(self, changed: Link) -> None:
         self._life.wake()
-        if changed.role is not Role.PUBLISHING and changed.state in _ALIVE:
-            self._replies.expose()  # at its return too: what was written meanwhile has no answer
-        self._publisher.responses_come(self._links[-1].state.up)
+        if changed.role is not Role.PUBLISHING and changed.state in ALIVE:
+            self._parts.replies.expose()  # when it is back, too: for requests written meanwhile
+        self._parts.publisher.responses_come(self._links[-1].state.up)
         if changed.state is State.BLOCKED:
-            self._publisher.stalled()
-        if self._closing is not None or self.state not in (*_ALIVE, State.CONNECTING):
+            self._parts.publisher.stalled()
+        self._part_changed()
+
+    def _part_changed(self) -> None:
+        if self._closing is not None or self.state not in (*ALIVE, State.CONNECTING):
             return
-        worst, before = max(self._links, key=lambda link: link.state.value), self.state
+        worst, before = max(self._conditions.states, key=lambda part: part.state.value), self.state
         if worst.state is State.FAILED and before is not State.CONNECTING:
             failed = worst.error or NuropbTransportError("failed")
             self._closing = begin(self._close(failed, State.FAILED), "nuropb-failed")
-        elif worst.state in _ALIVE:
+        elif worst.state in ALIVE:
             self._life.set(worst.state, worst.error)
             if before is State.RECOVERING and worst.state.up:
-                self._replies.recovered(self._config.unknown_outcome_after)
+                self._parts.replies.recovered(self._config.unknown_outcome_after)
 
     # -- sending ----------------------------------------------------------------------------
 
@@ -305,13 +328,13 @@ class Transport(Managed):
         encrypted: bool = False,
         timeout: float | None = None,
     ) -> Confirmation:
-        """Send a payload, from synchronous code of the loop's thread; see send().
+        """Send a payload from synchronous code in the loop's thread; see send().
 
-        What cannot be sent raises at once. The future is done when the broker has confirmed the
-        message, and raises the rest; nobody has to wait for it: its error is logged then.
+        Errors of the payload are raised at once. The future is done when the broker has confirmed
+        the message. It need not be awaited: an error that nobody retrieves is logged.
         """
         self._life.check_open()
-        return self._posts.post(
+        return self._parts.sender.post(
             payload,
             ttl=ttl,
             priority=priority,
@@ -330,15 +353,15 @@ class Transport(Managed):
         encrypted: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Send a payload; returns when the broker has confirmed it.
+        """Send a payload; return when the broker has confirmed it.
 
         `ttl` is its expiration in seconds (commands and requests: `default_ttl`); `timeout`, in
         seconds, is how long to wait for the broker (`publish_timeout`); `priority` needs a service
         with `max_priority`. Raises NuropbValidationError, NuropbSerializationError or
-        EncryptionError for what cannot be sent, NuropbNotDeliveredError when no queue takes a
+        EncryptionError for an invalid payload, NuropbNotDeliveredError when no queue takes a
         request or command, PublishNackedError, TopicRefusedError, OutboxFullError,
         NuropbTimeoutError (never sent), NuropbOutcomeUnknownError (written, and not confirmed),
-        TransportClosedError. When cancelled, what was not written is never sent.
+        TransportClosedError. Cancelled before the message is written, it is never sent.
         """
         confirmation = self.post(
             payload,
@@ -351,7 +374,7 @@ class Transport(Managed):
         try:
             await confirmation
         finally:
-            self._posts.abandon(confirmation)
+            self._parts.sender.abandon(confirmation)
 
     async def request(
         self,
@@ -364,37 +387,12 @@ class Transport(Managed):
         """Send a request and wait for its response, which may carry an error.
 
         `timeout`, in seconds, is also the message's expiration (`request_timeout` by default). In a
-        handler it is at most what the handled request has left (`inherit_deadline`).
-        Cancelling forgets the call. Raises what send() raises, NuropbTimeoutError when there is
-        no response in time, MalformedMessageError or EncryptionError when it cannot be read,
-        NuropbOutcomeUnknownError when it was lost with a connection, and PendingFullError.
+        handler it is at most what the handled request has left (`inherit_deadline`). Cancelling
+        forgets the call. Raises what send() raises, NuropbTimeoutError without a response in time,
+        MalformedMessageError or EncryptionError for one that cannot be read, PendingFullError, and
+        NuropbOutcomeUnknownError when a connection was lost meanwhile.
         """
         self._life.check_open()
-        if writer.check_outgoing(payload) is not REQUEST:
-            raise NuropbValidationError("payload field 'tag': request() sends requests, see send()")
-        timeout = self._config.request_timeout if timeout is None else seconds("timeout", timeout)
-        asked = timeout
-        if handled.current() is not None and self._config.inherit_deadline:
-            timeout = handled.bounded(timeout)
-        identified = identify(payload)
-        pending = self._replies.open(identified["correlation_id"], timeout)
-        pending.encrypted = encrypted
-        try:
-            message = pending.message = self._outbound.pack(
-                identified,
-                kind=REQUEST,
-                ttl=timeout,
-                priority=priority,
-                encrypted=encrypted,
-                awaited=True,
-            )
-            self._outbound.request(message, pending.published)
-            try:
-                return cast(ResponsePayloadDict, await pending.future)
-            except NuropbTimeoutError as e:
-                raise e if timeout == asked else handled.over(e) from None
-            finally:
-                if message.stage is WAITING:
-                    self._outbound.discard(message, NuropbTimeoutError("nobody waits for it"))
-        finally:
-            self._replies.close(pending)
+        return await self._parts.sender.request(
+            payload, timeout=timeout, priority=priority, encrypted=encrypted
+        )

@@ -10,6 +10,7 @@ from typing import Any
 from nuropb_rmq import NuropbException, Transport
 from nuropb_rmq.testing import RabbitMQNode
 
+from ..seams import in_hand
 from ..support import eventually, request, result_of
 from .console import queue_names
 
@@ -58,11 +59,9 @@ def within(seconds: float) -> Iterator[None]:
 
 async def joined(service: Transport, count: int = 1) -> None:
     """Wait until so many messages in hand were delivered again, by a channel that there is."""
-    dispatcher = service._dispatcher
-    assert dispatcher is not None
-    in_hand = dispatcher._in_hand
+    works = in_hand(service)
     await eventually(
-        lambda: sum(work.content.redelivered and not work.stale for work in in_hand) == count
+        lambda: sum(work.content.redelivered and not work.stale for work in works) == count
     )
 
 

@@ -11,9 +11,9 @@ import pytest
 from nuropb_rmq import TransportConfig, configure
 from nuropb_rmq.testing import RabbitMQNode
 
+from ..compat.conftest import apis
 from ..mesh.conftest import meshes
-from ..rmq_api.conftest import apis
-from ..support import Mesh
+from ..support import Transports
 from .common import QUORUM
 from .console import delete_queue, set_milliseconds
 from .proxy import Proxy
@@ -22,7 +22,7 @@ __all__ = ["apis", "meshes", "mortal_mesh", "proxy", "quorum"]
 
 
 @pytest.fixture
-async def quorum(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> Mesh:
+async def quorum(mesh: Transports, rabbitmq_node: RabbitMQNode) -> Transports:
     """A virtual host with a dead-letter queue of the quorum profile."""
     # How often such a queue says how many messages it has; 5 s by itself.
     await asyncio.to_thread(set_milliseconds, rabbitmq_node, quorum_tick_interval=200)
@@ -32,20 +32,20 @@ async def quorum(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> Mesh:
 
 
 @pytest.fixture
-async def mortal_mesh(mortal_node: RabbitMQNode) -> AsyncIterator[Mesh]:
+async def mortal_mesh(mortal_node: RabbitMQNode) -> AsyncIterator[Transports]:
     """A configured virtual host on the mortal node."""
     vhost = f"mortal-{os.urandom(4).hex()}"
     url = f"{mortal_node.amqp_url}{vhost}"
     await configure(
         TransportConfig(amqp_url=url, service_name="orders"), api_url=mortal_node.management_url
     )
-    mesh = Mesh(url)
+    mesh = Transports(url)
     yield mesh
     await mesh.stop()
 
 
 @pytest.fixture
-async def proxy(mesh: Mesh) -> AsyncIterator[Proxy]:
+async def proxy(mesh: Transports) -> AsyncIterator[Proxy]:
     """A proxy in front of the shared node, to the mesh's virtual host."""
     async with Proxy(mesh.url) as made:
         yield made

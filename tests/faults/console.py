@@ -61,13 +61,21 @@ async def until_depths(node: RabbitMQNode, url: str, wanted: dict[str, int]) -> 
             counts = {name: int(found[name][0]) for name in wanted}
 
 
+async def until_gone(node: RabbitMQNode, url: str, queue: str) -> None:
+    """Wait until the broker has no such queue."""
+    async with asyncio.timeout(20):
+        while queue in await asyncio.to_thread(queue_names, node, url):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.1)
+
+
 def metadata_is_written(node: RabbitMQNode) -> None:
     """Wait until the names of queues and exchanges are on the disk.
 
     Until 4.x they are in Mnesia, which writes its log in its own time: kill -9 may undo a declare
-    that was confirmed a moment ago, and with the queue go its messages.
+    that was confirmed a moment ago, and with the queue go its messages. The log of a quorum queue
+    is found by a table of its own, without which the queue is there, and never elects a leader.
     """
-    node.rabbitmqctl("eval", "catch mnesia:sync_log().")
+    node.rabbitmqctl("eval", "catch mnesia:sync_log(), [dets:sync(Name) || Name <- dets:all()].")
 
 
 # -- breaking -------------------------------------------------------------------------------

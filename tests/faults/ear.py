@@ -38,7 +38,7 @@ class Ear(logging.Handler):
     def __init__(self, secrets: Iterable[str | bytes]) -> None:
         super().__init__(level=1)
         self._forms: set[str] = set()
-        self._said: list[tuple[str, str]] = []
+        self.said: list[tuple[str, str]] = []
         self.records: Counter[str] = Counter()
         """How many were heard, by the first part of the logger's name."""
         for secret in secrets:
@@ -57,11 +57,11 @@ class Ear(logging.Handler):
         self.records[library] += 1
         extras = {name: value for name, value in vars(record).items() if name not in _USUAL}
         parts = [self.format(record), repr(record.args), repr(extras)]
-        self._said.append((f"{record.name} {record.levelname}", "\n".join(parts)))
+        self.said.append((f"{record.name} {record.levelname}", "\n".join(parts)))
 
     def forget(self) -> None:
         """Forget what was heard."""
-        self._said.clear()
+        self.said.clear()
 
     def found_in(self, text: str) -> list[str]:
         """The secrets that are in a text."""
@@ -72,7 +72,7 @@ class Ear(logging.Handler):
         """Every record that tells a secret."""
         return [
             f"{who}: {found}\n{text[:2000]}"
-            for who, text in self._said
+            for who, text in self.said
             if (found := self.found_in(text))
         ]
 

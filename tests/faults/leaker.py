@@ -23,6 +23,7 @@ from typing import Any
 from nuropb_rmq import RMQAPI, Mesh, NuropbException, Transport, TransportConfig, publish_to_mesh
 
 from ..encrypting import private_key
+from ..seams import encryptor_of
 from ..support import request
 from .worker import memory, told
 
@@ -173,7 +174,7 @@ class Leaker:
             await self._repeat(count, cancel)
             await self._use(client, 1)
             assert client.transport.pending == 0
-            assert client._caller._encryptor.calls_remembered == 0
+            assert encryptor_of(client).calls_remembered == 0
 
     async def _cancelled(self, what: str, call: Awaitable[Any], within: float) -> None:
         """Cancel it at some moment, once or twice; note how it ended."""

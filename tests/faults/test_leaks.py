@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ..support import Mesh
+from ..support import Transports
 from .processes import ROOT
 
 RSS_PER_CYCLE = 1.0
@@ -40,7 +40,7 @@ LOOP_THREADS = 32
     ],
 )
 async def test_starts_stops_and_cancellations_leave_nothing(
-    mesh: Mesh, warm_up: int, cycles: int, cancellations: int
+    mesh: Transports, warm_up: int, cycles: int, cancellations: int
 ) -> None:
     """A cycle starts a service and a client, calls, and stops them: Mesh, RMQAPI, Transport."""
     seed = random.SystemRandom().randrange(10**6)

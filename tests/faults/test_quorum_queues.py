@@ -13,7 +13,7 @@ import pytest
 from nuropb_rmq import Message, NuropbCallAgain, NuropbHandlingError, ServiceNotConfigured
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, command, event, eventually, request, result_of
+from ..support import Recorder, Transports, Watch, command, event, eventually, request, result_of
 from .common import QUORUM, joined, within
 from .console import queues, until_depths
 from .processes import ServiceProcess
@@ -23,7 +23,9 @@ DL_QUEUE, SERVICE_QUEUE = "nuropb-orders-dlq", "nuropb-orders-sq"
 TAKEN_OVER = 5.0
 
 
-async def test_everything_works_on_quorum_queues(quorum: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_everything_works_on_quorum_queues(
+    quorum: Transports, rabbitmq_node: RabbitMQNode
+) -> None:
     """Calls, commands and events, call-again, rejection; acks of many messages at once."""
     recorder = Recorder()
 
@@ -34,7 +36,7 @@ async def test_everything_works_on_quorum_queues(quorum: Mesh, rabbitmq_node: Ra
             raise NuropbCallAgain
         return await recorder(message)
 
-    await quorum.service(handle, event_bindings=["orders.#"], **QUORUM)
+    await quorum.service(handle, event_bindings=["orders.#"], dead_letter_requests=True, **QUORUM)
     client = await quorum.client()
     types = await asyncio.to_thread(queues, rabbitmq_node, quorum.url, "type")
     assert {name for name, (kind,) in types.items() if "quorum" in kind} == {
@@ -54,7 +56,7 @@ async def test_everything_works_on_quorum_queues(quorum: Mesh, rabbitmq_node: Ra
 
 
 async def test_a_message_that_ends_its_consumer_is_dead_lettered(
-    quorum: Mesh, rabbitmq_node: RabbitMQNode
+    quorum: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """delivery_limit=2: it is delivered three times, then it is a dead letter; others are not."""
     begun = asyncio.Event()
@@ -80,7 +82,7 @@ async def test_a_message_that_ends_its_consumer_is_dead_lettered(
     release.set()
 
 
-async def test_a_classic_queue_that_is_there_already_is_named(mesh: Mesh) -> None:
+async def test_a_classic_queue_that_is_there_already_is_named(mesh: Transports) -> None:
     """An old peer's, say: the error says which settings make the difference."""
     await mesh.service(Recorder(), instance_id="one")
     for settings in (QUORUM, {"single_active_consumer": True}):
@@ -91,7 +93,9 @@ async def test_a_classic_queue_that_is_there_already_is_named(mesh: Mesh) -> Non
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-async def test_single_active_consumer_is_followed_by_another(mesh: Mesh, queue_type: str) -> None:
+async def test_single_active_consumer_is_followed_by_another(
+    mesh: Transports, queue_type: str
+) -> None:
     """Killed with -9 it is succeeded within 5 s; nothing is lost, and the order is kept."""
     settings: dict[str, Any] = {"queue_type": queue_type}
     settings |= {"single_active_consumer": True, "prefetch_count": 1}

@@ -12,7 +12,8 @@ from nuropb_rmq.broker.backoff import FIRST_PAUSE, pause
 from nuropb_rmq.broker.supervisor import SETUP_PAUSE
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, eventually, request
+from ..seams import connections_of
+from ..support import Recorder, Transports, Watch, eventually, request
 from .common import works
 from .console import close_connection
 from .proxy import Proxy, Wire
@@ -37,7 +38,7 @@ class Holding(Recorder):
 
 @pytest.mark.parametrize("how", ["kill", "stop_app"])
 async def test_row_01_broker_restarted(
-    mortal_node: RabbitMQNode, mortal_mesh: Mesh, how: str
+    mortal_node: RabbitMQNode, mortal_mesh: Transports, how: str
 ) -> None:
     """A call that is pending then has no answer: it ends, and says that its outcome is unknown."""
     holding = Holding()
@@ -59,7 +60,7 @@ async def test_row_01_broker_restarted(
         await asyncio.wait_for(pending, AFTER_PORT_OPENS)
 
 
-async def test_row_01_tcp_reset_of_service_and_client(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_01_tcp_reset_of_service_and_client(mesh: Transports, proxy: Proxy) -> None:
     service = await mesh.service(Recorder(), amqp_url=proxy.url)
     client = await mesh.client(amqp_url=proxy.url)
     watches = Watch(service), Watch(client)
@@ -73,7 +74,7 @@ async def test_row_01_tcp_reset_of_service_and_client(mesh: Mesh, proxy: Proxy) 
 
 
 async def test_row_01_only_one_of_the_two_connections_is_closed(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     service = await mesh.service(Recorder(), instance_id="one")
     client = await mesh.client()
@@ -99,23 +100,22 @@ def test_row_01_pauses_grow_and_are_jittered() -> None:
         assert spread([pause(failures, 5.0) for _ in range(200)], longest)
 
 
-async def test_row_01_pauses_between_two_set_ups_grow_and_are_jittered(mesh: Mesh) -> None:
+async def test_row_01_pauses_between_two_set_ups_grow_and_are_jittered(mesh: Transports) -> None:
     """On a connection that is up: they double from a quarter of a second, up to the cap."""
     client = await mesh.client(reconnect_cap=3.0)
-    link = client._links[0]
+    connection = connections_of(client)[0]
     for tries in range(10):
         pauses = []
         for _ in range(200):
-            link._tries = tries
-            pauses.append(link._pause(0.0))
-        assert link._tries == min(tries + 1, 8)
-        assert spread(pauses, min(SETUP_PAUSE * 2**link._tries, 3.0))
-    link._pause(60.0)
-    assert link._tries == 0, "a session that worked for a while begins anew"
+            pauses.append(connection.pause(tries=tries, lived=0.0))
+        assert connection.tries == min(tries + 1, 8)
+        assert spread(pauses, min(SETUP_PAUSE * 2**connection.tries, 3.0))
+    connection.pause(tries=8, lived=60.0)
+    assert connection.tries == 0, "a session that worked for a while begins anew"
 
 
 async def test_row_01_attempts_to_connect_use_the_pauses(
-    mesh: Mesh, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    mesh: Transports, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is asked for with the failures in a row, and waited for; a success begins anew."""
     asked: list[tuple[int, float]] = []

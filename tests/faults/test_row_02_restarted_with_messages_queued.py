@@ -9,7 +9,7 @@ import pytest
 from nuropb_rmq import NuropbException, State
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, command, event, eventually
+from ..support import Recorder, Transports, command, event, eventually
 from .console import metadata_is_written
 
 
@@ -22,7 +22,7 @@ async def restart(node: RabbitMQNode, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "shutdown"])
 async def test_row_02_what_waits_for_a_service_is_still_there(
-    mortal_node: RabbitMQNode, mortal_mesh: Mesh, how: str
+    mortal_node: RabbitMQNode, mortal_mesh: Transports, how: str
 ) -> None:
     recorder = Recorder()
     service = await mortal_mesh.service(recorder, event_bindings=["orders.#"])
@@ -38,7 +38,7 @@ async def test_row_02_what_waits_for_a_service_is_still_there(
 
 
 async def test_row_02_what_is_confirmed_while_the_broker_goes_is_handled(
-    mortal_node: RabbitMQNode, mortal_mesh: Mesh
+    mortal_node: RabbitMQNode, mortal_mesh: Transports
 ) -> None:
     """Sending never pauses: some of it is confirmed, some refused, some of unknown outcome."""
     recorder = Recorder()

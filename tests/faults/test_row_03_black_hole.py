@@ -12,7 +12,8 @@ import pytest
 
 from nuropb_rmq import BrokerUnreachableError, Message, NuropbException, State, Transport
 
-from ..support import Mesh, Recorder, command, eventually, request, result_of
+from ..seams import connections_of, inside
+from ..support import Recorder, Transports, command, eventually, request, result_of
 from .common import seconds_of, within
 from .proxy import Proxy, Way, Wire
 
@@ -42,15 +43,15 @@ async def ended(deadline: float, work: Awaitable[object]) -> str:
 
 async def noticed(transport: Transport) -> float:
     """The seconds until each connection of it is known to be lost."""
-    links = transport._links
-    lost = eventually(lambda: not any(link.state.up for link in links), within=NOTICED_WITHIN)
+    links = connections_of(transport)
+    lost = eventually(lambda: not any(link.up for link in links), within=NOTICED_WITHIN)
     return await seconds_of(lost)
 
 
 class Party:
     """A service and two clients behind one wire, with awaits of every kind under way."""
 
-    def __init__(self, mesh: Mesh, name: str, proxy: Proxy) -> None:
+    def __init__(self, mesh: Transports, name: str, proxy: Proxy) -> None:
         self._mesh = mesh
         self.name = name
         self.proxy = proxy
@@ -91,7 +92,7 @@ class Party:
         assert result_of(answer) == {"n": 1}
 
 
-async def test_row_03_it_is_noticed_and_every_await_ends(mesh: Mesh) -> None:
+async def test_row_03_it_is_noticed_and_every_await_ends(mesh: Transports) -> None:
     """One way, the other way, and both, at the default heartbeat: noticed in 40 s, and recovered.
 
     Every await ends by its own deadline, whether that is long before or behind.
@@ -131,15 +132,14 @@ async def test_row_03_it_is_noticed_and_every_await_ends(mesh: Mesh) -> None:
 
 
 async def test_row_03_it_is_our_own_watch_that_notices(
-    mesh: Mesh, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    mesh: Transports, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """aiormq looks as well, and late; without its look a hole is noticed all the same."""
     monkeypatch.setattr(aiormq.Connection, "HEARTBEAT_GRACE_MULTIPLIER", 1000)
     clients = [await mesh.client(amqp_url=proxy.url, heartbeat=heartbeat) for heartbeat in (1, 10)]
     for client, patience in zip(clients, (3, 30), strict=True):
-        session = client._links[0]._session
-        assert session is not None
-        assert session._router._liveness._patience == patience, "3 heartbeats, in seconds"
+        watch = inside(connections_of(client)[0].router)
+        assert watch.patience == patience, "3 heartbeats, in seconds"
     proxy.hole(Way.DOWN)
     await eventually(lambda: not clients[0].state.up, within=NOTICED_WITHIN)
     assert "nothing was heard from the broker for" in str(clients[0].error)
@@ -148,7 +148,7 @@ async def test_row_03_it_is_our_own_watch_that_notices(
 
 
 @pytest.mark.parametrize("wire", [Wire.SILENT, Wire.HOLE])
-async def test_row_03_a_start_ends_as_well(mesh: Mesh, proxy: Proxy, wire: Wire) -> None:
+async def test_row_03_a_start_ends_as_well(mesh: Transports, proxy: Proxy, wire: Wire) -> None:
     """Whoever accepts connections and says nothing is told from a broker in connect_timeout."""
     proxy.set(wire)
     starts = [

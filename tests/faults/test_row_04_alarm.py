@@ -9,7 +9,8 @@ import pytest
 from nuropb_rmq import Message, MessageType, NuropbOutcomeUnknownError, NuropbTimeoutError, State
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, command, event, eventually, request, result_of
+from ..seams import publisher_of
+from ..support import Recorder, Transports, command, event, eventually, request, result_of
 from .common import within
 from .console import alarm, depth
 
@@ -18,7 +19,7 @@ QUEUE = "nuropb-orders-sq"
 
 
 async def test_row_04_publishes_time_out_and_resume(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     recorder = Recorder()
     await mesh.service(recorder)
@@ -34,7 +35,7 @@ async def test_row_04_publishes_time_out_and_resume(
         with pytest.raises(NuropbTimeoutError, match="not sent"):
             await client.request(request(n=3), timeout=0.2)
         waiting = asyncio.create_task(client.send(command(n=4)))
-        await eventually(lambda: client._publisher.waiting == 1)
+        await eventually(lambda: publisher_of(client).waiting == 1)
     with within(RESUMES_WITHIN):
         await client.wait_for(State.READY)
         await waiting
@@ -57,7 +58,7 @@ class Gates:
 
 
 async def test_row_04_a_service_goes_on_with_what_needs_no_answer(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     gates = Gates()
     service = await mesh.service(gates, prefetch_count=5, event_bindings=["orders.#"])
@@ -101,7 +102,7 @@ async def until_depth(node: RabbitMQNode, url: str, wanted: int) -> None:
 
 
 async def test_row_04_stop_and_start_under_an_alarm(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """Consuming needs no room at the broker; only who publishes waits."""
     recorder = Recorder()

@@ -9,18 +9,14 @@ from nuropb_rmq.amqp import frames
 from nuropb_rmq.amqp.channel import ChannelPort
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, command, request, result_of
+from ..seams import connections_of, publisher_of
+from ..support import Recorder, Transports, Watch, command, request, result_of
 from .console import connections
 
 
 def ports_of(transport: Transport) -> list[ChannelPort]:
     """Every registered channel of a transport, in the order of its setup."""
-    return [
-        port
-        for link in transport._links
-        if link._session is not None
-        for port in link._session._ports
-    ]
+    return [port for each in connections_of(transport) for port in each.ports]
 
 
 def spoil(port: ChannelPort) -> None:
@@ -29,7 +25,7 @@ def spoil(port: ChannelPort) -> None:
 
 
 async def test_row_05_service_channel_closed_under_load(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     recorder = Recorder()
     service = await mesh.service(recorder, prefetch_count=300)
@@ -48,7 +44,7 @@ async def test_row_05_service_channel_closed_under_load(
 
 
 async def test_row_05_publishing_channel_closed_with_publishes_in_flight(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     recorder = Recorder()
     await mesh.service(recorder, prefetch_count=300)
@@ -57,7 +53,7 @@ async def test_row_05_publishing_channel_closed_with_publishes_in_flight(
     watch = Watch(client)
     sends = [asyncio.create_task(client.send(command(n=n))) for n in range(100)]
     await asyncio.sleep(0)
-    assert client._publisher.unconfirmed == 100
+    assert publisher_of(client).unconfirmed == 100
     spoil(ports_of(client)[-1])
     sends += [asyncio.create_task(client.send(command(n=n))) for n in range(100, 200)]
     outcomes = await asyncio.gather(*sends, return_exceptions=True)

@@ -23,7 +23,8 @@ from nuropb_rmq.broker.session import Run
 from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.transport.hooks import Hooks
 
-from ..support import Mesh, Recorder, Watch, command, event, eventually, request
+from ..seams import connections_of, publisher_of
+from ..support import Recorder, Transports, Watch, command, event, eventually, request
 from . import console
 from .common import no_queues, within, works
 from .ear import with_credentials
@@ -71,14 +72,16 @@ class User:
         await asyncio.to_thread(console.permit, self.node, self.url, self.name, **permissions)
 
 
-async def user_of(node: RabbitMQNode, mesh: Mesh, proxy_url: str = "") -> tuple[User, str]:
+async def user_of(node: RabbitMQNode, mesh: Transports, proxy_url: str = "") -> tuple[User, str]:
     """A new user, and the URL that he connects to."""
     name = f"user-{console.vhost_of(mesh.url)}"
     await asyncio.to_thread(console.add_user, node, mesh.url, name, PASSWORD)
     return User(node, mesh.url, name), with_credentials(proxy_url or mesh.url, name, PASSWORD)
 
 
-async def test_row_06_a_permission_is_taken_away(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_row_06_a_permission_is_taken_away(
+    mesh: Transports, rabbitmq_node: RabbitMQNode
+) -> None:
     """A publish that is refused with 403 is the end: all who wait are told at once."""
     user, url = await user_of(rabbitmq_node, mesh)
     await mesh.service(never)
@@ -86,7 +89,7 @@ async def test_row_06_a_permission_is_taken_away(mesh: Mesh, rabbitmq_node: Rabb
     told = Told(client)
     call = asyncio.create_task(ended(client.request(request(), timeout=60)))
     waiting = asyncio.create_task(ended(client.wait_for(State.DRAINING)))
-    await eventually(lambda: client._publisher.unconfirmed == 0 and client.pending)
+    await eventually(lambda: publisher_of(client).unconfirmed == 0 and client.pending)
     await user.permit(write="nothing")
     with within(FAILS_WITHIN):
         # The broker remembers for a while what it has permitted; this exchange it is asked first.
@@ -107,7 +110,7 @@ async def test_row_06_a_permission_is_taken_away(mesh: Mesh, rabbitmq_node: Rabb
 
 
 async def test_row_06_a_permission_is_gone_when_it_comes_back(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy
 ) -> None:
     """Its response queue cannot be declared again."""
     user, url = await user_of(rabbitmq_node, mesh, proxy.url)
@@ -121,7 +124,7 @@ async def test_row_06_a_permission_is_gone_when_it_comes_back(
     assert "permission refused" in str(client.error)
 
 
-async def test_row_06_an_exchange_is_deleted(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_row_06_an_exchange_is_deleted(mesh: Transports, rabbitmq_node: RabbitMQNode) -> None:
     """A publish to it ends the channel; the next session misses it, and all who wait are told.
 
     After missing_timeout: row 59.
@@ -130,7 +133,7 @@ async def test_row_06_an_exchange_is_deleted(mesh: Mesh, rabbitmq_node: RabbitMQ
     client = await mesh.client(missing_timeout=0)
     told, watch = Told(client), Watch(client)
     calls = [asyncio.create_task(ended(client.request(request(), timeout=60)))]
-    await eventually(lambda: client._publisher.unconfirmed == 0 and client.pending)
+    await eventually(lambda: publisher_of(client).unconfirmed == 0 and client.pending)
     name = client.config.rpc_exchange
     await asyncio.to_thread(console.delete_exchange, rabbitmq_node, mesh.url, name)
     with within(FAILS_WITHIN):
@@ -165,7 +168,7 @@ class Deleting:
 
 
 async def test_row_06_a_queue_that_is_deleted_while_it_is_set_up(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy
 ) -> None:
     """404 for a queue that was just declared: it is declared once more."""
     deleting = Deleting(rabbitmq_node, mesh.url)
@@ -199,7 +202,7 @@ class Limited:
     @property
     def _tries(self) -> int:
         """Connections, and sessions: a queue is refused on a connection that stays."""
-        return self.proxy.accepted + self.client._links[0]._tries
+        return self.proxy.accepted + connections_of(self.client)[0].tries
 
     async def back(self, node: RabbitMQNode) -> None:
         """Lift the limit, and see that it comes back."""
@@ -207,7 +210,7 @@ class Limited:
         await self.client.wait_for(State.READY, timeout=10)
 
 
-async def test_row_06_limits_are_waited_for(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_row_06_limits_are_waited_for(mesh: Transports, rabbitmq_node: RabbitMQNode) -> None:
     """530, and 406 for queues: somebody lifts the limit, or closes what is too much."""
     vhost = console.vhost_of(mesh.url)
     user, _ = await user_of(rabbitmq_node, mesh)
@@ -231,7 +234,7 @@ async def test_row_06_limits_are_waited_for(mesh: Mesh, rabbitmq_node: RabbitMQN
 
 
 async def test_row_06_a_virtual_host_that_is_down_is_waited_for(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy
 ) -> None:
     """541: its message store has stopped, and an operator starts it again."""
     client = await mesh.client(amqp_url=proxy.url, reconnect_cap=0.5)
@@ -253,7 +256,7 @@ async def test_row_06_a_virtual_host_that_is_down_is_waited_for(
 
 
 async def test_row_06_a_virtual_host_that_is_deleted(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """320 for the connection, and 530 for the next: it does not exist."""
     client = await mesh.client(missing_timeout=0)

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, request, result_of
+from ..support import Recorder, Transports, Watch, request, result_of
 from .console import delete_queue
 
 
-async def test_row_07_service_queue_deleted(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_row_07_service_queue_deleted(mesh: Transports, rabbitmq_node: RabbitMQNode) -> None:
     service = await mesh.service(Recorder())
     client = await mesh.client()
     watch = Watch(service)
@@ -21,7 +21,7 @@ async def test_row_07_service_queue_deleted(mesh: Mesh, rabbitmq_node: RabbitMQN
         assert result_of(await client.request(request(n=1))) == {"n": 1}
 
 
-async def test_row_07_response_queue_deleted(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_row_07_response_queue_deleted(mesh: Transports, rabbitmq_node: RabbitMQNode) -> None:
     await mesh.service(Recorder())
     client = await mesh.client(instance_id="i1")
     watch = Watch(client)

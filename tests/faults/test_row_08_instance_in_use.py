@@ -8,11 +8,12 @@ import pytest
 
 from nuropb_rmq import InstanceInUseError, State
 
-from ..support import Mesh, Recorder, eventually, request, result_of
+from ..seams import connections_of
+from ..support import Recorder, Transports, eventually, request, result_of
 from .common import within
 
 
-async def test_row_08_the_second_is_refused_and_the_first_never_notices(mesh: Mesh) -> None:
+async def test_row_08_the_second_is_refused_and_the_first_never_notices(mesh: Transports) -> None:
     first = await mesh.service(Recorder(), instance_id="one")
     states: list[State] = []
     first.on_state_change(lambda state, _: states.append(state))
@@ -28,11 +29,12 @@ async def test_row_08_the_second_is_refused_and_the_first_never_notices(mesh: Me
     assert states == []
 
 
-async def test_row_08_a_predecessor_that_goes_away_in_time_is_waited_for(mesh: Mesh) -> None:
+async def test_row_08_a_predecessor_that_goes_away_in_time_is_waited_for(mesh: Transports) -> None:
     first = await mesh.service(Recorder(), instance_id="one")
     second = mesh.transport("orders", Recorder(), instance_id="one")
     starting = asyncio.create_task(second.start())
-    await eventually(lambda: any(each._tries for each in second._links))  # it was refused once
+    # It was refused once.
+    await eventually(lambda: any(each.tries for each in connections_of(second)))
     assert not starting.done()
     await first.stop()
     await starting

@@ -9,19 +9,18 @@ import pytest
 
 from nuropb_rmq import InstanceInUseError, State, Transport, TransportClosedError
 
-from ..support import Mesh, Recorder, eventually, request, result_of
+from ..seams import connections_of
+from ..support import Recorder, Transports, eventually, request, result_of
 from .common import within
 from .proxy import Proxy, Wire
 
 
 def cut(client: Transport) -> None:
     """End its connection, on its own side alone."""
-    session = client._links[0]._session
-    assert session is not None
-    session._router.abort("cut")
+    connections_of(client)[0].router.abort("cut")
 
 
-async def test_row_09_our_own_lost_connection_is_waited_for(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_09_our_own_lost_connection_is_waited_for(mesh: Transports, proxy: Proxy) -> None:
     """Our side of it is gone; the broker takes two to three heartbeats to notice.
 
     With an instance_id the queue's name stays what it is: nothing helps but to wait.
@@ -43,7 +42,7 @@ async def test_row_09_our_own_lost_connection_is_waited_for(mesh: Mesh, proxy: P
     assert result_of(await client.request(request(n=1))) == {"n": 1}
 
 
-async def test_row_09_it_is_not_waited_for_for_ever(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_09_it_is_not_waited_for_for_ever(mesh: Transports, proxy: Proxy) -> None:
     """The queue stays locked: by another instance of this id, as it turns out."""
     client = await mesh.client(
         amqp_url=proxy.url, instance_id="one", heartbeat=1, instance_retry=0.5, reconnect_cap=0.5
@@ -62,18 +61,18 @@ async def test_row_09_it_is_not_waited_for_for_ever(mesh: Mesh, proxy: Proxy) ->
     assert other.state is State.READY
 
 
-async def test_row_09_a_name_that_we_made_is_given_up(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_09_a_name_that_we_made_is_given_up(mesh: Transports, proxy: Proxy) -> None:
     """Without an instance_id nobody needs the old name: another one takes its place.
 
     The broker would notice the loss after minutes only, so nothing but another name helps.
     """
     await mesh.service(Recorder())
     client = await mesh.client(amqp_url=proxy.url, heartbeat=60, reconnect_cap=0.5)
-    before = client._outbound.topology.response_queue.name
+    before = client.response_queue
     proxy.set(Wire.HOLE)
     cut(client)
     proxy.abandon()
     await eventually(lambda: isinstance(client.error, InstanceInUseError))
     await client.wait_for(State.READY, timeout=15)
-    assert client._outbound.topology.response_queue.name != before
+    assert client.response_queue != before
     assert result_of(await client.request(request(n=1))) == {"n": 1}

@@ -16,7 +16,7 @@ from nuropb_rmq import RMQTransport
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import DL_QUEUE, tapping
-from ..support import Mesh, Recorder, command, event, eventually, request, result_of
+from ..support import Recorder, Transports, command, event, eventually, request, result_of
 from .console import vhost_of
 
 
@@ -34,7 +34,7 @@ async def denied(url: str) -> bool:
     return False
 
 
-async def test_row_10_all_works(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_row_10_all_works(mesh: Transports, rabbitmq_node: RabbitMQNode) -> None:
     assert await denied(mesh.url) == (int(rabbitmq_node.version.partition(".")[0]) >= 4)
     recorder = Recorder()
     await mesh.service(recorder, event_bindings=["orders.*"])
@@ -53,11 +53,11 @@ async def test_row_10_all_works(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None
     await old.stop()
 
 
-async def test_row_10_dead_letters_are_kept(mesh: Mesh) -> None:
+async def test_row_10_dead_letters_are_kept(mesh: Transports) -> None:
     async def fail(_: object) -> object:
         raise LookupError("no such order")
 
-    await mesh.service(fail)
+    await mesh.service(fail, dead_letter_requests=True)
     client = await mesh.client()
     response = await client.request(request(n=1))
     assert response["error"] is not None

@@ -6,13 +6,13 @@ import pytest
 
 from nuropb_rmq import NuropbNotDeliveredError
 
-from ..support import Mesh, command, event, request
+from ..support import Transports, command, event, request
 from .common import within
 
 TOLD_WITHIN = 1.0
 
 
-async def test_row_11_unroutable_request_and_command(mesh: Mesh) -> None:
+async def test_row_11_unroutable_request_and_command(mesh: Transports) -> None:
     client = await mesh.client()
     with within(TOLD_WITHIN), pytest.raises(NuropbNotDeliveredError, match="was it ever started"):
         await client.request(request(service="nobody"))

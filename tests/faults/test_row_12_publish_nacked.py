@@ -10,7 +10,8 @@ import pytest
 from nuropb_rmq import PublishNackedError, Transport
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
+from ..seams import publisher_of
+from ..support import Recorder, Transports, Watch, command, eventually, request, result_of
 from .console import depth, policy
 
 QUEUE = "nuropb-orders-sq"
@@ -32,7 +33,7 @@ async def refused(work: Awaitable[object]) -> None:
 
 
 async def test_row_12_it_is_told_and_never_counted_as_sent(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture
+    mesh: Transports, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Requests, commands and posts raise; what is sent when there is room again goes on."""
     recorder = Recorder()
@@ -64,5 +65,5 @@ async def test_row_12_it_is_told_and_never_counted_as_sent(
     await service.start()
     assert result_of(await client.request(request(n="last"))) == {"n": "last"}
     assert [each.payload["params"]["n"] for each in recorder.seen] == [*sent, "last"]
-    assert client.pending == client._publisher.unconfirmed == 0
+    assert client.pending == publisher_of(client).unconfirmed == 0
     assert watch.states == []

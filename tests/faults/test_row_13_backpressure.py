@@ -19,7 +19,8 @@ from nuropb_rmq.amqp.publisher_channel import PER_MESSAGE
 from nuropb_rmq.amqp.router import HIGH_WATER
 
 from ..encrypting import tapping
-from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
+from ..seams import connections_of, inside, publisher_of, publishing
+from ..support import Recorder, Transports, Watch, command, eventually, request, result_of
 from .proxy import Proxy, Way, Wire
 
 KB = "x" * 1024
@@ -49,19 +50,19 @@ def numbers(recorder: Recorder) -> list[int]:
     return [each.payload["params"]["n"] for each in recorder.seen]
 
 
-async def test_row_13_bytes_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_13_bytes_that_wait_are_bounded(mesh: Transports, proxy: Proxy) -> None:
     recorder = Recorder()
     await mesh.service(recorder, prefetch_count=1)
     client = await mesh.client(amqp_url=proxy.url, outbox_bytes=50_000)
     await lose(client, proxy)
     posts = await post_until_full(client)
-    assert 50_000 - 2_000 < client._publisher._outbox.bytes <= 50_000
+    assert 50_000 - 2_000 < publishing(client).outbox.bytes <= 50_000
     proxy.set(Wire.PASS)
     await asyncio.gather(*posts)
     await eventually(lambda: numbers(recorder) == list(range(len(posts))))
 
 
-async def test_row_13_requests_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_13_requests_that_wait_are_bounded(mesh: Transports, proxy: Proxy) -> None:
     """They wait for the consumer of their responses, and count apart."""
     await mesh.service(Recorder())
     client = await mesh.client(amqp_url=proxy.url, outbox_messages=3, outbox_bytes=5_000)
@@ -69,7 +70,7 @@ async def test_row_13_requests_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -
     with pytest.raises(OutboxFullError, match="outbox_bytes"):
         await client.request(request(text=KB * 5))
     calls = [asyncio.create_task(client.request(request(n=n))) for n in range(3)]
-    await eventually(lambda: len(client._publisher._held) == 3)
+    await eventually(lambda: len(publishing(client).held) == 3)
     with pytest.raises(OutboxFullError, match="outbox_messages"):
         await client.request(request(n=3))
     assert client.pending == 3
@@ -77,7 +78,7 @@ async def test_row_13_requests_that_wait_are_bounded(mesh: Mesh, proxy: Proxy) -
     assert [result_of(each)["n"] for each in await asyncio.gather(*calls)] == [0, 1, 2]
 
 
-async def test_row_13_requests_that_wait_for_their_answers_are_bounded(mesh: Mesh) -> None:
+async def test_row_13_requests_that_wait_for_their_answers_are_bounded(mesh: Transports) -> None:
     """Awaited ones and posted ones; what was refused was not sent, and there is room again."""
     gate = asyncio.Event()
     seen: list[int] = []
@@ -105,19 +106,19 @@ async def test_row_13_requests_that_wait_for_their_answers_are_bounded(mesh: Mes
 
 
 async def test_row_13_requests_that_were_taken_are_sent_whatever_waits_beside_them(
-    mesh: Mesh, proxy: Proxy
+    mesh: Transports, proxy: Proxy
 ) -> None:
     """Both bounds are reached; when the connection is back nothing is refused of what was taken."""
     await mesh.service(Recorder())
     client = await mesh.client(amqp_url=proxy.url, outbox_messages=3)
     await lose(client, proxy)
     calls = [asyncio.create_task(client.request(request(n=n))) for n in range(3)]
-    await eventually(lambda: len(client._publisher._held) == 3)
+    await eventually(lambda: len(publishing(client).held) == 3)
     posts = await post_until_full(client)
     assert len(posts) == 3
-    client._publisher.responses_come(True)  # the consuming connection was quicker
-    assert (client._publisher.waiting, client._publisher._outbox.overfull) == (6, True)
-    client._publisher.responses_come(False)
+    publisher_of(client).responses_come(True)  # the consuming connection was quicker
+    assert (publisher_of(client).waiting, publishing(client).outbox.overfull) == (6, True)
+    publisher_of(client).responses_come(False)
     with pytest.raises(OutboxFullError, match="outbox_messages"):
         await client.request(request(n=3))
     proxy.set(Wire.PASS)
@@ -125,7 +126,9 @@ async def test_row_13_requests_that_were_taken_are_sent_whatever_waits_beside_th
     assert [result_of(each)["n"] for each in await asyncio.gather(*calls)] == [0, 1, 2]
 
 
-async def test_row_13_responses_that_a_program_posts_are_bounded(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_13_responses_that_a_program_posts_are_bounded(
+    mesh: Transports, proxy: Proxy
+) -> None:
     """Only a service's own answers are always taken: the prefetch count bounds those."""
     client = await mesh.client(amqp_url=proxy.url, outbox_messages=3)
     await lose(client, proxy)
@@ -136,7 +139,7 @@ async def test_row_13_responses_that_a_program_posts_are_bounded(mesh: Mesh, pro
         client.post({**response, "reply_to": "nuropb-nobody-rq"})
 
 
-async def test_row_13_what_is_not_confirmed_is_bounded(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_13_what_is_not_confirmed_is_bounded(mesh: Transports, proxy: Proxy) -> None:
     """A broker that reads and confirms nothing: so much is written, and the rest waits."""
     recorder = Recorder()
     await mesh.service(recorder, prefetch_count=1)
@@ -144,18 +147,21 @@ async def test_row_13_what_is_not_confirmed_is_bounded(mesh: Mesh, proxy: Proxy)
     client = await mesh.client(amqp_url=proxy.url, outbox_bytes=bound)
     proxy.hole(Way.DOWN)
     posts = await post_until_full(client)
-    written = client._publisher.unconfirmed
+    written = publisher_of(client).unconfirmed
     assert bound < written * (1024 + PER_MESSAGE + 1024) < bound * 1.5  # 1 KB of text, and JSON
-    assert client._publisher.waiting == len(posts) - written
+    assert publisher_of(client).waiting == len(posts) - written
     assert client.state is State.READY
     proxy.set(Wire.PASS)
     await asyncio.gather(*posts)
     await eventually(lambda: numbers(recorder) == list(range(len(posts))))
-    assert client._publisher._channel is not None
-    assert client._publisher._channel.room == bound
+    channel = publishing(client).channel
+    assert channel is not None
+    assert channel.room == bound
 
 
-async def test_row_13_a_slow_wire_fills_the_outbox_and_no_buffers(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_13_a_slow_wire_fills_the_outbox_and_no_buffers(
+    mesh: Transports, proxy: Proxy
+) -> None:
     """Publishing pauses at the high-water mark of the socket's buffer."""
     recorder = Recorder()
     await mesh.service(recorder, prefetch_count=1)
@@ -163,12 +169,9 @@ async def test_row_13_a_slow_wire_fills_the_outbox_and_no_buffers(mesh: Mesh, pr
     proxy.slow(50_000)
     large = KB * 100
     posts = await post_until_full(client, large)
-    session = client._links[0]._session
-    assert session is not None
-    router = session._router
-    assert router._out_transport is not None
+    router = connections_of(client)[0].router
     assert not router.writable
-    buffered = router._out_transport.get_write_buffer_size() + router._outflow.size
+    buffered = inside(router).unsent
     # The router's buffer of one tick, and the transport's: a message may go over either mark.
     assert 0 < buffered <= 2 * (HIGH_WATER + len(large) + 1024)
     proxy.slow(None)
@@ -176,7 +179,7 @@ async def test_row_13_a_slow_wire_fills_the_outbox_and_no_buffers(mesh: Mesh, pr
     await eventually(lambda: numbers(recorder) == list(range(len(posts))))
 
 
-async def test_row_13_an_expiration_goes_on_while_it_waits(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_13_an_expiration_goes_on_while_it_waits(mesh: Transports, proxy: Proxy) -> None:
     """A caller's timeout is its message's expiration, from the call on and not from the writing."""
     loop = asyncio.get_running_loop()
     async with tapping(mesh) as tap:

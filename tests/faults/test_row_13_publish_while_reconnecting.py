@@ -8,6 +8,7 @@ import time
 import pytest
 
 from nuropb_rmq import (
+    ConnectionLostError,
     NuropbException,
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
@@ -21,7 +22,8 @@ from nuropb_rmq.protocol.constants import MessageType
 from nuropb_rmq.protocol.writer import pack_properties, publish_method
 from nuropb_rmq.transport.packer import identify
 
-from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
+from ..seams import outbound_of, publisher_of, publishing
+from ..support import Recorder, Transports, Watch, command, eventually, request, result_of
 from .proxy import Proxy, Wire
 
 
@@ -33,7 +35,7 @@ async def lost(client: Transport, proxy: Proxy) -> None:
 
 
 async def test_row_13_waits_for_the_connection_and_keeps_the_order(
-    mesh: Mesh, proxy: Proxy
+    mesh: Transports, proxy: Proxy
 ) -> None:
     recorder = Recorder()
     await mesh.service(recorder, prefetch_count=1)
@@ -41,7 +43,7 @@ async def test_row_13_waits_for_the_connection_and_keeps_the_order(
     await lost(client, proxy)
     sends = [asyncio.create_task(client.send(command(n=n))) for n in range(50)]
     call = asyncio.create_task(client.request(request(n=50)))
-    await eventually(lambda: client._publisher.waiting == 50)
+    await eventually(lambda: publisher_of(client).waiting == 50)
     proxy.set(Wire.PASS)
     await asyncio.gather(*sends)
     assert result_of(await call) == {"n": 50}
@@ -50,7 +52,7 @@ async def test_row_13_waits_for_the_connection_and_keeps_the_order(
 
 
 async def test_row_13_what_is_in_the_outbox_at_its_deadline_is_never_sent(
-    mesh: Mesh, proxy: Proxy
+    mesh: Transports, proxy: Proxy
 ) -> None:
     recorder = Recorder()
     await mesh.service(recorder)
@@ -60,24 +62,26 @@ async def test_row_13_what_is_in_the_outbox_at_its_deadline_is_never_sent(
         await client.send(command(n=1), timeout=0.2)
     with pytest.raises(NuropbTimeoutError, match="not sent"):
         await client.request(request(n=2), timeout=0.2)
-    assert client._publisher.waiting == 0
+    assert publisher_of(client).waiting == 0
     proxy.set(Wire.PASS)
     assert result_of(await client.request(request(n=3))) == {"n": 3}
     assert [each.payload["params"]["n"] for each in recorder.seen] == [3]
 
 
-async def test_row_13_nor_when_the_loop_stands_still_until_there_is_room_again(mesh: Mesh) -> None:
+async def test_row_13_nor_when_the_loop_stands_still_until_there_is_room_again(
+    mesh: Transports,
+) -> None:
     """Its deadline has passed, and its timer had no turn yet: it is looked at once more."""
     recorder = Recorder()
     await mesh.service(recorder)
     client = await mesh.client()
-    publisher, outbound = client._publisher, client._outbound
-    channel, publisher._channel = publisher._channel, None
+    publisher, channel = publisher_of(client), publishing(client).channel
     assert channel is not None
+    publisher.detach(channel, ConnectionLostError("a test"))
     told: list[NuropbException | None] = []
     deadline = asyncio.get_running_loop().time() + 0.01
     late = identify(command(n=1))
-    packed = outbound.pack(late, kind=MessageType.COMMAND, deadline=deadline)
+    packed = outbound_of(client).pack(late, kind=MessageType.COMMAND, deadline=deadline)
     publisher.publish(packed, told.append)
     time.sleep(0.05)  # noqa: ASYNC251 - it is the fault
     publisher.attach(channel)
@@ -86,14 +90,14 @@ async def test_row_13_nor_when_the_loop_stands_still_until_there_is_room_again(m
     assert [each.payload["params"]["n"] for each in recorder.seen] == [2]
 
 
-async def test_row_13_the_outbox_is_bounded(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_13_the_outbox_is_bounded(mesh: Transports, proxy: Proxy) -> None:
     await mesh.service(Recorder())
     client = await mesh.client(amqp_url=proxy.url, outbox_messages=3, outbox_bytes=5_000)
     await lost(client, proxy)
     with pytest.raises(OutboxFullError, match="outbox_bytes"):
         await client.send(command(text="x" * 6_000))
     sends = [asyncio.create_task(client.send(command(n=n))) for n in range(3)]
-    await eventually(lambda: client._publisher.waiting == 3)
+    await eventually(lambda: publisher_of(client).waiting == 3)
     with pytest.raises(OutboxFullError, match="outbox_messages"):
         await client.send(command(n=3))
     proxy.set(Wire.PASS)
@@ -101,14 +105,14 @@ async def test_row_13_the_outbox_is_bounded(mesh: Mesh, proxy: Proxy) -> None:
 
 
 async def test_row_13_written_but_not_confirmed_is_unknown_and_never_sent_twice(
-    mesh: Mesh, proxy: Proxy
+    mesh: Transports, proxy: Proxy
 ) -> None:
     recorder = Recorder()
     await mesh.service(recorder)
     client = await mesh.client(amqp_url=proxy.url)
     proxy.set(Wire.HOLE)
     send = asyncio.create_task(client.send(command(n=1)))
-    await eventually(lambda: client._publisher.unconfirmed == 1)
+    await eventually(lambda: publisher_of(client).unconfirmed == 1)
     proxy.reset()
     with pytest.raises(NuropbOutcomeUnknownError, match="may or may not"):
         await send
@@ -118,17 +122,17 @@ async def test_row_13_written_but_not_confirmed_is_unknown_and_never_sent_twice(
     assert [each.payload["params"]["n"] for each in recorder.seen] == [2]
 
 
-async def test_row_13_not_confirmed_in_time_is_unknown(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_13_not_confirmed_in_time_is_unknown(mesh: Transports, proxy: Proxy) -> None:
     client = await mesh.client(amqp_url=proxy.url)
     proxy.set(Wire.HOLE)
     with pytest.raises(NuropbOutcomeUnknownError, match="not confirmed"):
         await client.send(command(n=1), timeout=0.3)
     proxy.set(Wire.PASS)
-    await eventually(lambda: client._publisher.unconfirmed == 0)
+    await eventually(lambda: publisher_of(client).unconfirmed == 0)
 
 
 async def test_row_13_what_cannot_be_written_ends_alone(
-    mesh: Mesh, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    mesh: Transports, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A message that cannot be packed, and one whose outcome nobody can be told of."""
     recorder = Recorder()
@@ -142,14 +146,14 @@ async def test_row_13_what_cannot_be_written_ends_alone(
         raise RuntimeError
 
     before = asyncio.create_task(client.send(command(n=1)))
-    await eventually(lambda: client._publisher.waiting == 1)
+    await eventually(lambda: publisher_of(client).waiting == 1)
     text: bytes = "text"  # type: ignore[assignment]
     properties = pack_properties(MessageType.EVENT, "c-1", trace_id=None)
     for body in (text, b"{}"):
         method = publish_method("", "nuropb-nobody-sq", False)
-        client._publisher.publish(Outgoing(method, properties, body), unfit)
+        publisher_of(client).publish(Outgoing(method, properties, body), unfit)
     behind = asyncio.create_task(client.send(command(n=2)))
-    await eventually(lambda: client._publisher.waiting == 4)
+    await eventually(lambda: publisher_of(client).waiting == 4)
     proxy.set(Wire.PASS)
     await asyncio.gather(before, behind)
     await eventually(lambda: len(recorder.seen) == 2 and len(outcomes) == 2)
@@ -157,6 +161,6 @@ async def test_row_13_what_cannot_be_written_ends_alone(
     assert isinstance(outcomes[0], NuropbTransportError)
     assert outcomes[1] is None
     assert "could not be written: TypeError" in str(outcomes[0])
-    assert "the receiver of a message's outcome failed" in caplog.text
-    assert client._publisher.unconfirmed == 0
+    assert "the callback for a message's outcome failed" in caplog.text
+    assert publisher_of(client).unconfirmed == 0
     assert client.state is State.READY

@@ -9,7 +9,7 @@ import pytest
 from nuropb_rmq import Message, State
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Watch, command, eventually, request, result_of
+from ..support import Transports, Watch, command, eventually, request, result_of
 from .common import joined
 from .console import connections, until_depths
 from .proxy import Proxy
@@ -33,7 +33,7 @@ class Slow:
 
 @pytest.mark.parametrize("what", ["channel", "connection"])
 async def test_row_14_the_handler_finishes_and_the_reply_is_sent(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy, what: str
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy, what: str
 ) -> None:
     """The message that is delivered again meanwhile is settled by it (row 50)."""
     slow = Slow()
@@ -59,7 +59,7 @@ async def test_row_14_the_handler_finishes_and_the_reply_is_sent(
 
 
 async def test_row_14_a_handler_that_finishes_before_that_is_run_again(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """The message went back and is handled once more: at least once is what a queue promises."""
     slow = Slow()

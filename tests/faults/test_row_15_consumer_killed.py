@@ -19,9 +19,9 @@ from nuropb_rmq import (
     TransportServicePayload,
 )
 
-from ..adapter.programs import answer
+from ..compat.programs import answer
 from ..encrypting import DL_QUEUE, Tap, tapping
-from ..support import Mesh, command, eventually, request, result_of
+from ..support import Transports, command, eventually, request, result_of
 from .processes import ServiceProcess
 
 REQUESTS, COMMANDS = 5, 3
@@ -39,7 +39,7 @@ class Seen:
         return len(self.by_id[correlation_id]) - 1
 
 
-async def in_hand_and_killed(mesh: Mesh) -> tuple[list[asyncio.Task[Any]], set[str]]:
+async def in_hand_and_killed(mesh: Transports) -> tuple[list[asyncio.Task[Any]], set[str]]:
     """Requests and commands that a service had in hand when it was killed; all of their ids."""
     async with ServiceProcess(mesh.url) as doomed:
         client = await mesh.client()
@@ -56,7 +56,7 @@ async def dead_letters(tap: Tap) -> int:
     return await asyncio.to_thread(tap.depth, DL_QUEUE)
 
 
-async def test_row_15_innocents_get_their_one_call_again(mesh: Mesh) -> None:
+async def test_row_15_innocents_get_their_one_call_again(mesh: Transports) -> None:
     seen = Seen()
     counts: list[int] = []
 
@@ -79,7 +79,7 @@ async def test_row_15_innocents_get_their_one_call_again(mesh: Mesh) -> None:
     assert service.state is State.READY
 
 
-async def test_row_15_once_and_once_only(mesh: Mesh) -> None:
+async def test_row_15_once_and_once_only(mesh: Transports) -> None:
     seen = Seen()
 
     async def always(message: Message) -> None:
@@ -87,7 +87,7 @@ async def test_row_15_once_and_once_only(mesh: Mesh) -> None:
         raise NuropbCallAgain
 
     calls, ids = await in_hand_and_killed(mesh)
-    await mesh.service(always)
+    await mesh.service(always, dead_letter_requests=True)
     for each in await asyncio.gather(*calls):
         assert each["error"]["error"] == "NuropbCallAgainReject"
     async with tapping(mesh) as tap:
@@ -97,7 +97,7 @@ async def test_row_15_once_and_once_only(mesh: Mesh) -> None:
     assert seen.by_id == {each: [True, False] for each in ids}
 
 
-async def test_row_15_the_count_outlives_whoever_is_killed(mesh: Mesh) -> None:
+async def test_row_15_the_count_outlives_whoever_is_killed(mesh: Transports) -> None:
     """A message is called again, and its next consumer is killed: it has had its call-again."""
     begun, release = asyncio.Event(), asyncio.Event()
     seen: list[tuple[bool, int]] = []
@@ -124,7 +124,7 @@ async def test_row_15_the_count_outlives_whoever_is_killed(mesh: Mesh) -> None:
     assert seen == [(False, 0), (True, 1)]
 
 
-async def test_row_15_the_drop_in_counts_in_the_same_way(mesh: Mesh) -> None:
+async def test_row_15_the_drop_in_counts_in_the_same_way(mesh: Transports) -> None:
     """message_complete([], "nack") of a message that was redelivered."""
     seen = Seen()
 

@@ -10,7 +10,7 @@ import pytest
 from nuropb_rmq.amqp import frames
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, eventually, request, result_of
+from ..support import Recorder, Transports, eventually, request, result_of
 from .console import depth
 from .processes import ServiceProcess
 from .proxy import Proxy, Way
@@ -19,7 +19,7 @@ COUNT = 5
 
 
 async def test_row_16_it_is_handled_again_and_answered_once(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The acks never reach the broker: another instance has the requests; one answer is seen."""
     caplog.set_level(logging.INFO, "nuropb_rmq.transport")
@@ -43,7 +43,7 @@ async def test_row_16_it_is_handled_again_and_answered_once(
 
 
 async def test_row_16_there_is_no_ack_before_the_answer_is_confirmed(
-    mesh: Mesh, proxy: Proxy
+    mesh: Transports, proxy: Proxy
 ) -> None:
     """The broker has the answer, and its confirm is lost: the request stays unacknowledged.
 

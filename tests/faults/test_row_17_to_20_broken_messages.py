@@ -15,7 +15,7 @@ from nuropb_rmq import NuropbSerializationError, State, Transport
 from nuropb_rmq.amqp import frames
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, command, event, request, result_of
+from ..support import Recorder, Transports, command, event, request, result_of
 from .console import connections, depth
 from .test_row_05_channel_closed import ports_of
 
@@ -115,7 +115,7 @@ class Tap:
 
 
 @pytest.fixture
-async def tap(mesh: Mesh) -> AsyncIterator[Tap]:
+async def tap(mesh: Transports) -> AsyncIterator[Tap]:
     made = await asyncio.to_thread(Tap, mesh.url)
     yield made
     await asyncio.to_thread(made.close)
@@ -136,7 +136,7 @@ async def take(tap: Tap, queue: str, count: int) -> list[tuple[Any, bytes]]:
 
 @pytest.mark.parametrize("problem", BROKEN)
 async def test_rows_17_18_20(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, tap: Tap, problem: str
+    mesh: Transports, rabbitmq_node: RabbitMQNode, tap: Tap, problem: str
 ) -> None:
     recorder = Recorder()
     service = await mesh.service(recorder, max_body_bytes=100_000)
@@ -159,7 +159,7 @@ async def test_rows_17_18_20(
     assert states == []
 
 
-async def test_row_20_as_deep_as_it_may_be_is_handled(mesh: Mesh, tap: Tap) -> None:
+async def test_row_20_as_deep_as_it_may_be_is_handled(mesh: Transports, tap: Tap) -> None:
     """The limit itself is admitted, coming in and going out; one level more is refused."""
     recorder = Recorder()
     await mesh.service(recorder)
@@ -223,7 +223,7 @@ def publish_raw(transport: Transport, table: bytes, correlation_id: bytes) -> No
 
 @pytest.mark.parametrize("problem", UNDECODABLE)
 async def test_row_19_undecodable_headers(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, tap: Tap, problem: str
+    mesh: Transports, rabbitmq_node: RabbitMQNode, tap: Tap, problem: str
 ) -> None:
     recorder = Recorder()
     service = await mesh.service(recorder)

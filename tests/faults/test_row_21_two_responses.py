@@ -13,13 +13,13 @@ import pytest
 from nuropb_rmq import Transport
 
 from ..encrypting import Taken, Tap, tapping
-from ..support import Mesh, Recorder, eventually, request, result_of
+from ..support import Recorder, Transports, eventually, request, result_of
 
 FAILED = {"error": "ValueError", "description": "out of stock"}
 
 
 @pytest.fixture
-async def tap(mesh: Mesh) -> AsyncIterator[Tap]:
+async def tap(mesh: Transports) -> AsyncIterator[Tap]:
     """Takes requests to `old`, and answers as it likes."""
     async with tapping(mesh) as made:
         await asyncio.to_thread(made.bind, "old")
@@ -42,7 +42,7 @@ async def asked(client: Transport, tap: Tap, n: int) -> tuple[asyncio.Task[Any],
 
 
 async def test_row_21_the_first_wins_quietly(
-    mesh: Mesh, tap: Tap, caplog: pytest.LogCaptureFixture
+    mesh: Transports, tap: Tap, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An old peer answers a failed request twice: the error, and then what is worth nothing."""
     await mesh.service(Recorder())
@@ -62,7 +62,7 @@ async def test_row_21_the_first_wins_quietly(
     assert not [each.getMessage() for each in caplog.records if each.name.startswith("nuropb_rmq")]
 
 
-async def test_row_21_both_in_one_read(mesh: Mesh, tap: Tap) -> None:
+async def test_row_21_both_in_one_read(mesh: Transports, tap: Tap) -> None:
     """The second is there before whoever awaits the first has been woken."""
     client = await mesh.client()
     call, taken = await asked(client, tap, 1)

@@ -8,11 +8,12 @@ import pytest
 
 from nuropb_rmq import Message, NuropbTimeoutError
 
-from ..support import Mesh, eventually, request
+from ..seams import dispatcher_of
+from ..support import Transports, eventually, request
 from .common import within
 
 
-async def test_row_22_no_response_in_time(mesh: Mesh) -> None:
+async def test_row_22_no_response_in_time(mesh: Transports) -> None:
     release = asyncio.Event()
 
     async def slow(_: Message) -> str:
@@ -26,6 +27,5 @@ async def test_row_22_no_response_in_time(mesh: Mesh) -> None:
         await client.request(request(), timeout=0.2)
     assert client.pending == 0
     release.set()  # the response that comes now is nobody's
-    await eventually(lambda: client._replies.dropped == {"unclaimed": 1})
-    assert service._dispatcher is not None
-    await service._dispatcher.drained()
+    await eventually(lambda: client.dropped == {"unclaimed": 1})
+    await dispatcher_of(service).drained()

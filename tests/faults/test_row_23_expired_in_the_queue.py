@@ -6,10 +6,12 @@ import pytest
 
 from nuropb_rmq import NuropbTimeoutError
 
-from ..support import Mesh, Recorder, request, result_of
+from ..support import Recorder, Transports, request, result_of
 
 
-async def test_row_23_a_request_that_expires_in_the_queue_is_never_handled(mesh: Mesh) -> None:
+async def test_row_23_a_request_that_expires_in_the_queue_is_never_handled(
+    mesh: Transports,
+) -> None:
     recorder = Recorder()
     service = await mesh.service(recorder)
     await service.stop()

@@ -9,7 +9,8 @@ import pytest
 from nuropb_rmq import Message, NuropbException
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Watch, eventually, request, result_of
+from ..seams import publisher_of
+from ..support import Transports, Watch, eventually, request, result_of
 from .common import no_queues
 from .console import depth
 from .proxy import Proxy, Wire
@@ -31,7 +32,7 @@ class Gate:
 
 
 async def test_row_24_the_service_is_unaffected(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One has stopped, one has lost its connection: their queues are gone, and nobody minds."""
     gate = Gate()
@@ -56,7 +57,7 @@ async def test_row_24_the_service_is_unaffected(
     gate.open.set()
     answers = [await staying.request(request(n=n)) for n in range(COUNT)]
     assert [result_of(each)["n"] for each in answers] == list(range(COUNT))
-    await service._publisher.flushed()
+    await publisher_of(service).flushed()
     assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-sq") == 0
     assert await asyncio.to_thread(depth, rabbitmq_node, mesh.url, "nuropb-orders-dlq") == 0
     # The client that was cut keeps trying to connect, and says so at other places.

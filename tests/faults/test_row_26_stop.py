@@ -22,7 +22,8 @@ from nuropb_rmq.broker.session import Run
 from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.transport.hooks import Hooks
 
-from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
+from ..seams import publisher_of
+from ..support import Recorder, Transports, Watch, command, eventually, request, result_of
 from .common import seconds_of
 from .console import alarm, depth, queues
 from .proxy import Proxy, Way
@@ -57,7 +58,7 @@ class Shift:
         return number
 
 
-async def test_row_26_what_is_begun_is_finished_and_the_rest_goes_back(mesh: Mesh) -> None:
+async def test_row_26_what_is_begun_is_finished_and_the_rest_goes_back(mesh: Transports) -> None:
     """Handlers have the grace period to end in; what was not begun, others have at once."""
     grace = 5.0  # the second one starts within it
     first, second = Shift(), Shift()
@@ -83,7 +84,7 @@ async def test_row_26_what_is_begun_is_finished_and_the_rest_goes_back(mesh: Mes
 
 
 async def test_row_26_handlers_that_ignore_their_cancellation(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """They are left behind; what they had in hand is another's, and their answers are nobody's."""
     first, second = Shift(stubborn=True), Recorder()
@@ -107,7 +108,7 @@ async def test_row_26_handlers_that_ignore_their_cancellation(
 HOLES: dict[str, list[Way]] = {"both": list(Way), "up": [Way.UP], "down": [Way.DOWN]}
 
 
-async def test_row_26_black_holed(mesh: Mesh) -> None:
+async def test_row_26_black_holed(mesh: Transports) -> None:
     """The socket stays open and nothing is passed on, one way or both: it is aborted in time."""
     shifts: list[Shift] = []
     stops: dict[str, asyncio.Task[float]] = {}
@@ -139,7 +140,9 @@ async def test_row_26_black_holed(mesh: Mesh) -> None:
     assert {type(each) for each in outcomes} == {TransportClosedError, NuropbOutcomeUnknownError}
 
 
-async def test_row_26_blocked_with_30_mb_unsent(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_row_26_blocked_with_30_mb_unsent(
+    mesh: Transports, rabbitmq_node: RabbitMQNode
+) -> None:
     """The broker reads nothing more: half of it is in the socket's buffers, half in the outbox."""
     service = await mesh.service(Recorder(), max_body_bytes=20 * 2**20)
     client = await mesh.client(max_body_bytes=20 * 2**20)
@@ -150,7 +153,7 @@ async def test_row_26_blocked_with_30_mb_unsent(mesh: Mesh, rabbitmq_node: Rabbi
             sends.append(first)  # the broker tells of its alarm when something is published
             await eventually(lambda: each.state is State.BLOCKED)  # noqa: B023
             sends += [asyncio.create_task(each.send(command(text="x" * 2**20))) for _ in range(15)]
-            await eventually(lambda: each._publisher.waiting == 15)  # noqa: B023
+            await eventually(lambda: publisher_of(each).waiting == 15)  # noqa: B023
         took = await asyncio.gather(
             *(seconds_of(each.stop(grace=GRACE)) for each in (service, client))
         )
@@ -163,7 +166,7 @@ async def test_row_26_blocked_with_30_mb_unsent(mesh: Mesh, rabbitmq_node: Rabbi
     }
 
 
-async def test_row_26_stop_twice_at_once_and_cancelled(mesh: Mesh) -> None:
+async def test_row_26_stop_twice_at_once_and_cancelled(mesh: Transports) -> None:
     """Whoever calls it waits for the same end; who is cancelled waits no longer, and it goes on."""
     shift = Shift()
     service = await mesh.service(shift)
@@ -202,7 +205,7 @@ class Paused:
 
 
 async def test_row_26_nothing_more_is_taken_wherever_a_recovery_is(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy
 ) -> None:
     """Consuming is stopped while a session is being set up, before it has begun to consume."""
     recorder, steps = Recorder(), Paused()
@@ -226,7 +229,7 @@ async def test_row_26_nothing_more_is_taken_wherever_a_recovery_is(
 
 
 @pytest.mark.parametrize("grace", [-1, float("nan"), 10**400, "1"])
-async def test_row_26_a_grace_period_that_is_none(mesh: Mesh, grace: object) -> None:
+async def test_row_26_a_grace_period_that_is_none(mesh: Transports, grace: object) -> None:
     client = await mesh.client()
     with pytest.raises(NuropbValidationError, match="grace"):
         await client.stop(grace=grace)  # type: ignore[arg-type]

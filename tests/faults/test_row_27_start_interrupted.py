@@ -9,7 +9,7 @@ import pytest
 
 from nuropb_rmq import NuropbTransportError, State, TransportClosedError
 
-from ..support import Mesh, Recorder, request, result_of
+from ..support import Recorder, Transports, request, result_of
 from .common import seconds_of
 
 STEPS = 40
@@ -23,7 +23,7 @@ class Moments:
         self.finished = 0
         self.cut_off = 0
 
-    async def of(self, mesh: Mesh) -> AsyncIterator[float]:
+    async def of(self, mesh: Transports) -> AsyncIterator[float]:
         service = mesh.transport("orders", Recorder())
         length = await seconds_of(service.start())
         await service.stop()
@@ -34,7 +34,7 @@ class Moments:
         assert self.cut_off
 
 
-async def test_row_27_start_cancelled_at_any_moment(mesh: Mesh) -> None:
+async def test_row_27_start_cancelled_at_any_moment(mesh: Transports) -> None:
     moments = Moments()
     async for moment in moments.of(mesh):
         service = mesh.transport("orders", Recorder())
@@ -54,7 +54,7 @@ async def test_row_27_start_cancelled_at_any_moment(mesh: Mesh) -> None:
     assert result_of(await client.request(request(n=1))) == {"n": 1}
 
 
-async def test_row_27_stop_during_start_at_any_moment(mesh: Mesh) -> None:
+async def test_row_27_stop_during_start_at_any_moment(mesh: Transports) -> None:
     moments = Moments()
     async for moment in moments.of(mesh):
         service = mesh.transport("orders", Recorder())
@@ -68,7 +68,7 @@ async def test_row_27_stop_during_start_at_any_moment(mesh: Mesh) -> None:
         moments.cut_off += outcome is not None
 
 
-async def test_row_27_stop_in_the_ticks_of_a_start(mesh: Mesh) -> None:
+async def test_row_27_stop_in_the_ticks_of_a_start(mesh: Transports) -> None:
     for ticks in range(25):
         service = mesh.transport("orders", Recorder())
         starting = asyncio.create_task(service.start())
@@ -81,8 +81,8 @@ async def test_row_27_stop_in_the_ticks_of_a_start(mesh: Mesh) -> None:
         assert service.state is State.STOPPED
 
 
-async def test_row_27_start_cancelled_while_nothing_answers(mesh: Mesh) -> None:
-    silent = await asyncio.start_server(_say_nothing, "127.0.0.1", 0)
+async def test_row_27_start_cancelled_while_nothing_answers(mesh: Transports) -> None:
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     client = mesh.transport("client", amqp_url=f"amqp://127.0.0.1:{port}/")
     starting = asyncio.create_task(client.start())
@@ -97,6 +97,6 @@ async def test_row_27_start_cancelled_while_nothing_answers(mesh: Mesh) -> None:
     await silent.wait_closed()
 
 
-async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read(-1)
     writer.close()

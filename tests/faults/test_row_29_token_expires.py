@@ -20,6 +20,7 @@ import pytest
 from nuropb_rmq import (
     AccessToken,
     BrokerAuthenticationError,
+    Mesh,
     NuropbOutcomeUnknownError,
     ServiceNotConfigured,
     State,
@@ -27,12 +28,11 @@ from nuropb_rmq import (
     Transport,
     configure,
 )
-from nuropb_rmq import Mesh as UserMesh
-from nuropb_rmq.broker import patience
+from nuropb_rmq.broker import retry_limit
 from nuropb_rmq.broker.management import ManagementAPI
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, command, event, eventually, request, result_of
+from ..support import Recorder, Transports, Watch, command, event, eventually, request, result_of
 from .common import within, works
 from .console import close_connection, connections, delete_queue
 from .ear import Ear, basic
@@ -76,10 +76,10 @@ def ear() -> Iterator[Ear]:
 
 
 @pytest.fixture
-async def mesh(world: World, ear: Ear) -> AsyncIterator[Mesh]:
+async def mesh(world: World, ear: Ear) -> AsyncIterator[Transports]:
     """A configured virtual host; the address has no password in it."""
     url = f"amqp://{USER}@127.0.0.1:{world.node.port}/"
-    made = Mesh(url)
+    made = Transports(url)
     provider = Provider(tokens(world.trusted, ear, lives=60))
     await configure(made.config("orders", token_provider=provider))
     yield made
@@ -109,7 +109,9 @@ async def pids(world: World) -> set[str]:
     return await asyncio.to_thread(connections, world.node)
 
 
-async def test_row_29_renewed_on_the_living_connection(mesh: Mesh, world: World, ear: Ear) -> None:
+async def test_row_29_renewed_on_the_living_connection(
+    mesh: Transports, world: World, ear: Ear
+) -> None:
     """Over several lives of tokens calls go on, over the same connections. Asked at 80 %."""
     give = tokens(world.trusted, ear, lives=5)
     providers = Provider(give), Provider(give)
@@ -143,7 +145,7 @@ async def test_row_29_renewed_on_the_living_connection(mesh: Mesh, world: World,
 
 
 async def test_row_29_a_provider_that_fails_for_a_while(
-    mesh: Mesh, world: World, ear: Ear, caplog: pytest.LogCaptureFixture
+    mesh: Transports, world: World, ear: Ear, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The old token is kept; a connection lost meanwhile is back ≤10 s after tokens are."""
     good = tokens(world.trusted, ear, lives=30, told=1.5)
@@ -176,7 +178,7 @@ async def test_row_29_a_provider_that_fails_for_a_while(
     assert "no token to log in with" in caplog.text
 
 
-async def test_row_29_an_update_that_is_refused(mesh: Mesh, world: World, ear: Ear) -> None:
+async def test_row_29_an_update_that_is_refused(mesh: Transports, world: World, ear: Ear) -> None:
     """The broker closes the connection. Refusals are borne for a while, and each login asks."""
     good = tokens(world.trusted, ear, lives=60, told=1.5)
     provider = Provider(good)
@@ -194,7 +196,7 @@ async def test_row_29_an_update_that_is_refused(mesh: Mesh, world: World, ear: E
 
 
 async def test_row_29_a_token_that_permits_too_little(
-    mesh: Mesh, world: World, ear: Ear, caplog: pytest.LogCaptureFixture
+    mesh: Transports, world: World, ear: Ear, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What a session needs is refused: the next login asks for another token."""
     good = tokens(world.trusted, ear, lives=60, told=2)
@@ -208,7 +210,7 @@ async def test_row_29_a_token_that_permits_too_little(
     await eventually(lambda: len(provider.given) >= given + 2)  # for both connections
     await asyncio.to_thread(delete_queue, world.node, mesh.url, QUEUE)
     await watch.left()
-    await eventually(lambda: "refused, another one is asked for" in caplog.text)
+    await eventually(lambda: "refuses the token; requesting another" in caplog.text)
     assert service.state is State.RECOVERING
     provider.give = good
     given = len(provider.given)
@@ -218,7 +220,7 @@ async def test_row_29_a_token_that_permits_too_little(
     assert len(await pids(world) & before) == 2  # the consuming one has logged in anew
 
 
-async def test_row_29_a_life_that_is_not_known(mesh: Mesh, world: World, ear: Ear) -> None:
+async def test_row_29_a_life_that_is_not_known(mesh: Transports, world: World, ear: Ear) -> None:
     """The broker ends it or, before 4.x, refuses what is new: the next login asks again."""
     give = tokens(world.trusted, ear, lives=2.5)
     provider = Provider(lambda: dataclasses.replace(give(), expires_in=None))
@@ -235,10 +237,10 @@ async def test_row_29_a_life_that_is_not_known(mesh: Mesh, world: World, ear: Ea
 
 
 async def test_row_29_refused_for_good(
-    mesh: Mesh, world: World, ear: Ear, monkeypatch: pytest.MonkeyPatch
+    mesh: Transports, world: World, ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not for ever: when each token is refused for 5 minutes (here 1 s), the state is FAILED."""
-    monkeypatch.setattr(patience, "REFUSED_FOR", 1.0)
+    monkeypatch.setattr(retry_limit, "REFUSED_FOR", 1.0)
     provider = Provider(tokens(world.trusted, ear, lives=60, told=1.5))
     client = await mesh.client(token_provider=provider, reconnect_cap=0.3)
     provider.give = tokens(world.stranger, ear, lives=60)
@@ -247,7 +249,9 @@ async def test_row_29_refused_for_good(
     assert len(provider.asked) > 4
 
 
-async def failed(mesh: Mesh, error: type[Exception], match: str, **settings: Any) -> Transport:
+async def failed(
+    mesh: Transports, error: type[Exception], match: str, **settings: Any
+) -> Transport:
     """A start that raises this, in time."""
     client = mesh.transport("client", connect_timeout=1, **settings)
     with within(2), pytest.raises(error, match=match):
@@ -256,12 +260,12 @@ async def failed(mesh: Mesh, error: type[Exception], match: str, **settings: Any
     return client
 
 
-async def test_row_29_at_the_start(mesh: Mesh, world: World, ear: Ear) -> None:
+async def test_row_29_at_the_start(mesh: Transports, world: World, ear: Ear) -> None:
     """No token, or one that is refused: start() raises a typed error within connect_timeout."""
     provider = Provider(tokens(world.stranger, ear, lives=60))
     await failed(mesh, BrokerAuthenticationError, "refused", token_provider=provider)
     provider.give = tokens(world.trusted, ear, lives=60, told=0.5)
-    await failed(mesh, TokenProviderError, r"lives for 0\.5 s only", token_provider=provider)
+    await failed(mesh, TokenProviderError, r"more, not 0\.5", token_provider=provider)
     provider.give = fail
     await failed(mesh, TokenProviderError, "failed: LookupError", token_provider=provider)
     assert len(provider.asked) == 3
@@ -272,7 +276,9 @@ async def test_row_29_at_the_start(mesh: Mesh, world: World, ear: Ear) -> None:
     await client.start()
 
 
-async def test_row_29_a_stop_while_the_provider_hangs(mesh: Mesh, world: World, ear: Ear) -> None:
+async def test_row_29_a_stop_while_the_provider_hangs(
+    mesh: Transports, world: World, ear: Ear
+) -> None:
     provider = Provider(tokens(world.trusted, ear, lives=60))
     client = await mesh.client(token_provider=provider)
     watch = Watch(client)
@@ -286,7 +292,7 @@ async def test_row_29_a_stop_while_the_provider_hangs(mesh: Mesh, world: World, 
 
 
 async def test_row_29_what_is_missing_is_made_with_tokens(
-    mesh: Mesh, world: World, ear: Ear
+    mesh: Transports, world: World, ear: Ear
 ) -> None:
     """configure() makes a virtual host over the management API, and what belongs in it."""
     provider = Provider(tokens(world.trusted, ear, lives=60))
@@ -294,7 +300,7 @@ async def test_row_29_what_is_missing_is_made_with_tokens(
     config = mesh.config("orders", amqp_url=f"{mesh.url}made", token_provider=provider.in_a_thread)
     await configure(config, api_url=api_url)
     assert len(provider.asked) >= 3  # to find it missing, to make it, and to go in
-    async with UserMesh(mesh.config("user", token_provider=provider)) as user:
+    async with Mesh(mesh.config("user", token_provider=provider)) as user:
         assert user.state is State.READY
     api = ManagementAPI(api_url, username=USER, token_provider=provider)
     async with api:

@@ -30,11 +30,11 @@ from nuropb_rmq import (
     configure,
 )
 from nuropb_rmq.broker.management import ManagementAPI
-from nuropb_rmq.config.settings import TLSConfig
+from nuropb_rmq.config.address import TLSConfig
 from nuropb_rmq.testing import RabbitMQNode, TLSFiles
 
 from ..certificates import CertificatePaths, make_ca_and_cert
-from ..support import Mesh, Recorder, Watch, eventually, request, result_of
+from ..support import Recorder, Transports, Watch, eventually, request, result_of
 
 pytestmark = pytest.mark.broker
 
@@ -97,16 +97,16 @@ def address(port: int, **settings: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def mesh(nodes: Nodes) -> AsyncIterator[Mesh]:
+async def mesh(nodes: Nodes) -> AsyncIterator[Transports]:
     """Services and clients; the address is given by each test."""
     where = address(nodes.open.tls_port, cafile=nodes.good.cafile)
     await configure(TransportConfig(amqp_url=where, service_name="orders"))
-    made = Mesh("amqp://nowhere.invalid/")
+    made = Transports("amqp://nowhere.invalid/")
     yield made
     await made.stop()
 
 
-async def works(mesh: Mesh, where: dict[str, Any]) -> None:
+async def works(mesh: Transports, where: dict[str, Any]) -> None:
     """A service and a client get through to each other."""
     service = await mesh.service(Recorder(), amqp_url=where)
     client = await mesh.client(amqp_url=where)
@@ -160,13 +160,15 @@ async def showing(nodes: Nodes, certificates: CertificatePaths) -> AsyncIterator
 # -- trusted --------------------------------------------------------------------------------
 
 
-async def test_row_30_with_the_authoritys_certificate_it_works(mesh: Mesh, nodes: Nodes) -> None:
+async def test_row_30_with_the_authoritys_certificate_it_works(
+    mesh: Transports, nodes: Nodes
+) -> None:
     await works(mesh, address(nodes.open.tls_port, cafile=nodes.good.cafile))
     url = f"amqps://guest:{SECRET}@localhost:{nodes.open.tls_port}/?cafile={nodes.good.cafile}"
     await (await mesh.client(amqp_url=url)).stop()
 
 
-async def test_row_30_mutual_tls_works(mesh: Mesh, nodes: Nodes) -> None:
+async def test_row_30_mutual_tls_works(mesh: Transports, nodes: Nodes) -> None:
     good = nodes.good
     where = address(
         nodes.strict.tls_port, cafile=good.cafile, certfile=good.clientcert, keyfile=good.clientkey
@@ -176,7 +178,7 @@ async def test_row_30_mutual_tls_works(mesh: Mesh, nodes: Nodes) -> None:
 
 
 async def test_row_30_without_verification_anything_works_when_that_is_asked_for(
-    mesh: Mesh, nodes: Nodes
+    mesh: Transports, nodes: Nodes
 ) -> None:
     where = address(nodes.open.tls_port, host="127.0.0.1", verify=False)
     async with showing(nodes, nodes.expired):
@@ -383,7 +385,7 @@ def test_row_30_missing_files_are_told_at_construction(tmp_path: Path) -> None:
 # -- recovery -------------------------------------------------------------------------------
 
 
-async def test_row_30_a_lost_connection_comes_back_over_tls(mesh: Mesh, nodes: Nodes) -> None:
+async def test_row_30_a_lost_connection_comes_back_over_tls(mesh: Transports, nodes: Nodes) -> None:
     where = address(nodes.open.tls_port, cafile=nodes.good.cafile)
     service = await mesh.service(Recorder(), amqp_url=where)
     client = await mesh.client(amqp_url=where)
@@ -396,7 +398,7 @@ async def test_row_30_a_lost_connection_comes_back_over_tls(mesh: Mesh, nodes: N
 
 
 async def test_row_30_a_bad_certificate_is_not_accepted_on_the_way_back_either(
-    mesh: Mesh, nodes: Nodes, tmp_path: Path
+    mesh: Transports, nodes: Nodes, tmp_path: Path
 ) -> None:
     cafile = tmp_path / "ca.pem"
     shutil.copyfile(nodes.good.cafile, cafile)

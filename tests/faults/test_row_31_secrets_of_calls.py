@@ -32,7 +32,7 @@ from nuropb_rmq import (
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import DL_QUEUE, TAP_QUEUE, Pair, Tap, calling, private_key, serving, tapping
-from ..support import Mesh, Watch, command, event, eventually, request
+from ..support import Transports, Watch, command, event, eventually, request
 from .ear import Ear, basic, with_credentials
 from .proxy import Proxy
 from .test_row_17_to_20_broken_messages import GOOD_TABLE, entry, publish_raw
@@ -61,7 +61,9 @@ def ear() -> Iterator[Ear]:
 
 
 @pytest.fixture
-async def secret_mesh(mesh_url: str, rabbitmq_node: RabbitMQNode, ear: Ear) -> AsyncIterator[Mesh]:
+async def secret_mesh(
+    mesh_url: str, rabbitmq_node: RabbitMQNode, ear: Ear
+) -> AsyncIterator[Transports]:
     """A mesh whose user's password is worth keeping."""
     vhost = mesh_url.rsplit("/", 1)[1]
     user = {"password": PASSWORD, "tags": "administrator"}
@@ -70,7 +72,7 @@ async def secret_mesh(mesh_url: str, rabbitmq_node: RabbitMQNode, ear: Ear) -> A
     await asyncio.to_thread(
         rabbitmq_node.api, "PUT", f"/api/permissions/{vhost}/{USER}", everything
     )
-    made = Mesh(with_credentials(mesh_url, USER, PASSWORD))
+    made = Transports(with_credentials(mesh_url, USER, PASSWORD))
     await configure(made.config("orders"))
     yield made
     await made.stop()
@@ -204,7 +206,7 @@ async def settled(tap: Tap, queue: str = "nuropb-orders-sq") -> None:
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 @pytest.mark.parametrize("kind", ["request", "command"])
 async def test_row_31_however_a_handler_ends(
-    secret_mesh: Mesh, ear: Ear, kind: str, encrypted: bool, monkeypatch: pytest.MonkeyPatch
+    secret_mesh: Transports, ear: Ear, kind: str, encrypted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = Keys(ear, monkeypatch)
     encryptor = serving()
@@ -247,7 +249,7 @@ class Keys:
         ear.listen_for(str(private_key("orders").private_numbers().p))
 
 
-async def test_row_31_calls_that_cannot_be_sent(secret_mesh: Mesh, ear: Ear) -> None:
+async def test_row_31_calls_that_cannot_be_sent(secret_mesh: Transports, ear: Ear) -> None:
     client = await secret_mesh.client(outbox_messages=1, max_body_bytes=10_000)
     bad: list[Any] = [
         asking("well"),  # nobody serves it
@@ -273,11 +275,11 @@ async def test_row_31_calls_that_cannot_be_sent(secret_mesh: Mesh, ear: Ear) -> 
                     raise AssertionError(f"it was sent: {type(payload)}")
     for payload in bad[:1]:
         client.post(payload)  # nobody waits for it: its error is logged
-    await eventually(lambda: any("not sent, or not deli" in text for _, text in ear._said))
+    await eventually(lambda: any("not sent, or not deli" in text for _, text in ear.said))
     assert ear.seen() == []
 
 
-async def test_row_31_messages_that_cannot_be_read(secret_mesh: Mesh, ear: Ear) -> None:
+async def test_row_31_messages_that_cannot_be_read(secret_mesh: Transports, ear: Ear) -> None:
     service = await secret_mesh.service(handle, max_body_bytes=10_000, max_json_depth=20)
     client = await secret_mesh.client()
     replies = client.config.response_queue_name(client.instance_id)
@@ -310,7 +312,7 @@ async def test_row_31_messages_that_cannot_be_read(secret_mesh: Mesh, ear: Ear) 
     assert ear.seen() == []
 
 
-async def test_row_31_calls_under_way_when_things_break(secret_mesh: Mesh, ear: Ear) -> None:
+async def test_row_31_calls_under_way_when_things_break(secret_mesh: Transports, ear: Ear) -> None:
     """Lost connections, timeouts, cancellations, responses too late, a stop() that cuts off."""
     begun, release = asyncio.Semaphore(0), asyncio.Event()
 
@@ -363,7 +365,7 @@ class Foreign:
 
 
 async def test_row_31_what_cannot_be_encrypted_or_decrypted(
-    secret_mesh: Mesh, ear: Ear, monkeypatch: pytest.MonkeyPatch
+    secret_mesh: Transports, ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = Keys(ear, monkeypatch)
     pair = Pair(secret_mesh)
@@ -414,7 +416,7 @@ async def test_row_31_the_ear_hears(ear: Ear) -> None:
     ear.forget()
 
 
-async def test_row_31_commands_and_events(secret_mesh: Mesh, ear: Ear) -> None:
+async def test_row_31_commands_and_events(secret_mesh: Transports, ear: Ear) -> None:
     service = await secret_mesh.service(handle, event_bindings=["orders.#"], log_error_text=False)
     client = await secret_mesh.client()
     await client.send(command("cause", text=PARAMS))

@@ -16,6 +16,7 @@ import pytest
 from nuropb_rmq import (
     BrokerAuthenticationError,
     BrokerUnreachableError,
+    Mesh,
     NuropbConfigurationError,
     NuropbTransportError,
     RMQTransport,
@@ -25,11 +26,10 @@ from nuropb_rmq import (
     configure,
     create_virtual_host,
 )
-from nuropb_rmq import Mesh as UserMesh
 from nuropb_rmq.broker.management import ManagementAPI
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, eventually, request, result_of
+from ..support import Recorder, Transports, Watch, eventually, request, result_of
 from .console import add_user, change_password
 from .ear import Ear, basic, with_credentials
 from .proxy import Proxy, Wire
@@ -69,7 +69,7 @@ async def refused(ear: Ear, start: Callable[[], Awaitable[object]], error: type[
 async def test_row_31_connected_lost_and_refused(
     url: str, ear: Ear, rabbitmq_node: RabbitMQNode
 ) -> None:
-    mesh = Mesh(url)
+    mesh = Transports(url)
     async with Proxy(url) as proxy:
         service = await mesh.service(Recorder(), amqp_url=proxy.url)
         client = await mesh.client(amqp_url=[proxy.url, url])
@@ -100,7 +100,7 @@ async def test_row_31_starts_that_fail(url: str, ear: Ear, rabbitmq_node: Rabbit
             ([proxy.url, url.replace("127.0.0.1", "nowhere.invalid")], BrokerUnreachableError),
         ]:
             config = TransportConfig(amqp_url=where, service_name="c", client_only=True)
-            mesh = UserMesh(config, configure=False)
+            mesh = Mesh(config, configure=False)
             await refused(ear, mesh.start, error)
             transport = RMQTransport("c", "c1", where, lambda *_: None, client_only=True)
             await refused(ear, transport.start, error)

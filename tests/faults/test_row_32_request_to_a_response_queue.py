@@ -13,11 +13,11 @@ import pytest
 from nuropb_rmq import Message, State, Transport
 
 from ..encrypting import HEADERS, Tap, tapping
-from ..support import Mesh, Recorder, eventually, request, result_of
+from ..support import Recorder, Transports, eventually, request, result_of
 
 
 @pytest.fixture
-async def tap(mesh: Mesh) -> AsyncIterator[Tap]:
+async def tap(mesh: Transports) -> AsyncIterator[Tap]:
     """A plain AMQP client."""
     async with tapping(mesh) as made:
         yield made
@@ -43,7 +43,7 @@ def post(tap: Tap, queue: str, kind: str, body: bytes, correlation_id: str) -> N
         reply_to="nuropb-tap-rq",
         headers={**HEADERS, "nuropb_type": kind, "encrypted": ""},
     )
-    tap._channel.basic_publish("", queue, body, properties)
+    tap.channel.basic_publish("", queue, body, properties)
 
 
 def response_queue(transport: Transport) -> str:
@@ -51,7 +51,7 @@ def response_queue(transport: Transport) -> str:
 
 
 @pytest.mark.parametrize("whose", ["client's", "service's"])
-async def test_row_32_it_is_dropped_and_counted(mesh: Mesh, tap: Tap, whose: str) -> None:
+async def test_row_32_it_is_dropped_and_counted(mesh: Transports, tap: Tap, whose: str) -> None:
     recorder = Recorder()
     service = await mesh.service(recorder)
     client = await mesh.client()
@@ -66,7 +66,9 @@ async def test_row_32_it_is_dropped_and_counted(mesh: Mesh, tap: Tap, whose: str
     assert (service.state, client.state) == (State.READY, State.READY)
 
 
-async def test_row_32_it_does_not_end_the_request_whose_id_it_has(mesh: Mesh, tap: Tap) -> None:
+async def test_row_32_it_does_not_end_the_request_whose_id_it_has(
+    mesh: Transports, tap: Tap
+) -> None:
     begun, release = asyncio.Event(), asyncio.Event()
 
     async def slow(_: Message) -> str:
@@ -93,7 +95,7 @@ async def test_row_32_it_does_not_end_the_request_whose_id_it_has(mesh: Mesh, ta
     assert result_of(await call) == "the answer"
 
 
-async def test_row_32_the_count_begins_anew_with_a_start(mesh: Mesh, tap: Tap) -> None:
+async def test_row_32_the_count_begins_anew_with_a_start(mesh: Transports, tap: Tap) -> None:
     client = await mesh.client()
     assert client.dropped == {}
     await asyncio.to_thread(

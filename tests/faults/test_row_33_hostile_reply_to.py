@@ -13,7 +13,7 @@ import pytest
 from nuropb_rmq import Message, State
 
 from ..encrypting import HEADERS, TAP_QUEUE, Tap, tapping
-from ..support import Mesh, Recorder, request, result_of
+from ..support import Recorder, Transports, request, result_of
 
 VICTIM = "somebody-elses-queue"
 HOSTILE = [
@@ -31,10 +31,10 @@ HOSTILE = [
 
 
 @pytest.fixture
-async def tap(mesh: Mesh) -> AsyncIterator[Tap]:
+async def tap(mesh: Transports) -> AsyncIterator[Tap]:
     """A plain AMQP client, and a queue that is none of our business."""
     async with tapping(mesh) as made:
-        await asyncio.to_thread(made._channel.queue_declare, VICTIM, exclusive=True)
+        await asyncio.to_thread(made.channel.queue_declare, VICTIM, exclusive=True)
         yield made
 
 
@@ -47,11 +47,11 @@ def ask(tap: Tap, reply_to: str, body: bytes | None = None) -> None:
         headers={**HEADERS, "nuropb_type": "request", "encrypted": ""},
     )
     body = json.dumps(payload).encode() if body is None else body
-    tap._channel.basic_publish("nuropb-rpc-exchange", "orders", body, properties)
+    tap.channel.basic_publish("nuropb-rpc-exchange", "orders", body, properties)
 
 
 async def test_row_33_nothing_is_published_there(
-    mesh: Mesh, tap: Tap, caplog: pytest.LogCaptureFixture
+    mesh: Transports, tap: Tap, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = Recorder()
     service = await mesh.service(recorder)
@@ -78,7 +78,9 @@ async def test_row_33_nothing_is_published_there(
     assert states == []
 
 
-async def test_row_33_what_looks_like_a_response_queue_is_answered(mesh: Mesh, tap: Tap) -> None:
+async def test_row_33_what_looks_like_a_response_queue_is_answered(
+    mesh: Transports, tap: Tap
+) -> None:
     await mesh.service(Recorder())
     await asyncio.to_thread(ask, tap, TAP_QUEUE)
     ((properties, body),) = await asyncio.to_thread(tap.take)
@@ -86,14 +88,16 @@ async def test_row_33_what_looks_like_a_response_queue_is_answered(mesh: Mesh, t
     assert json.loads(body)["result"] == {"text": "hello"}
 
 
-async def test_row_33_the_pattern_can_be_set(mesh: Mesh, tap: Tap) -> None:
+async def test_row_33_the_pattern_can_be_set(mesh: Transports, tap: Tap) -> None:
     await mesh.service(Recorder(), reply_to_pattern=f"nuropb-.*-rq|{VICTIM}")
     await asyncio.to_thread(ask, tap, VICTIM)
     ((_, body),) = await asyncio.to_thread(tap.take, VICTIM)
     assert json.loads(body)["result"] == {"text": "hello"}
 
 
-async def test_row_33_a_handler_cannot_be_made_to_answer_elsewhere(mesh: Mesh, tap: Tap) -> None:
+async def test_row_33_a_handler_cannot_be_made_to_answer_elsewhere(
+    mesh: Transports, tap: Tap
+) -> None:
     """What a request's body says of reply_to counts for nothing: nor does what a handler echoes."""
 
     async def echo(message: Message) -> object:

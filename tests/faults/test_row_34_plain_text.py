@@ -30,6 +30,7 @@ from nuropb_rmq import (
 )
 from nuropb_rmq.service.methods import Published
 
+from ..compat.apis import Apis
 from ..encrypting import (
     DL_QUEUE,
     HEADERS,
@@ -44,8 +45,8 @@ from ..encrypting import (
     tapping,
 )
 from ..mesh.support import Meshes
-from ..rmq_api.conftest import Apis
-from ..support import Mesh, eventually, request
+from ..seams import encryptor_of
+from ..support import Transports, eventually, request
 
 REQUIRED, UNREADABLE = "EncryptionRequiredError", "EncryptionError"
 EXCHANGED = "MalformedMessageError"
@@ -130,11 +131,11 @@ def ask(tap: Tap, stranger: Encryptor, kind: str, name: str, call: Call) -> None
         headers={**said, "nuropb_type": kind, **call.headers},
     )
     exchange, key = ("nuropb-rpc-exchange", "orders") if call.queue is None else ("", call.queue)
-    tap._channel.basic_publish(exchange, key, call.body or body, properties)
+    tap.channel.basic_publish(exchange, key, call.body or body, properties)
 
 
 @pytest.fixture
-async def tap(mesh: Mesh) -> AsyncIterator[Tap]:
+async def tap(mesh: Transports) -> AsyncIterator[Tap]:
     """A plain AMQP client."""
     async with tapping(mesh) as made:
         yield made
@@ -145,7 +146,9 @@ async def test_row_34_calls_are_refused_and_nothing_runs(
     meshes: Meshes, apis: Apis, tap: Tap, surface: str
 ) -> None:
     vault = Vault()
-    await (meshes.serve(vault) if surface == "Mesh" else apis.connect(vault))
+    await (
+        meshes.serve(vault, dead_letter_requests=True) if surface == "Mesh" else apis.connect(vault)
+    )
     stranger = calling("orders", "other")
 
     def attack() -> dict[str, str]:
@@ -176,7 +179,7 @@ async def test_row_34_calls_are_refused_and_nothing_runs(
 
 async def test_row_34_what_a_caller_of_ours_gets(meshes: Meshes, apis: Apis, tap: Tap) -> None:
     vault = Vault()
-    await meshes.serve(vault)
+    await meshes.serve(vault, dead_letter_requests=True)
     client, api = await meshes.client(), await apis.connect()
     with pytest.raises(EncryptionRequiredError, match="has not been run") as caught:
         await client.request("orders", "open", {"pin": SECRET}, encrypted=False)
@@ -300,7 +303,7 @@ Ask = Callable[[str], Awaitable[Any]]
 
 
 @asynccontextmanager
-async def asking(surface: str, mesh: Mesh, meshes: Meshes, apis: Apis) -> AsyncIterator[Ask]:
+async def asking(surface: str, mesh: Transports, meshes: Meshes, apis: Apis) -> AsyncIterator[Ask]:
     """How a caller makes an encrypted request for a method of `orders`; what it gets it raises."""
     match surface:
         case "Transport":
@@ -311,11 +314,11 @@ async def asking(surface: str, mesh: Mesh, meshes: Meshes, apis: Apis) -> AsyncI
         case "Mesh":
             other = await meshes.client()
             yield lambda method: other.request("orders", method, encrypted=True)
-            assert other._caller._encryptor.calls_remembered == 0
+            assert encryptor_of(other).calls_remembered == 0
         case "RMQAPI":
             api = await apis.connect()
             yield lambda method: api.request("orders", method, {}, context={}, encrypted=True)
-            assert api._encryptor.calls_remembered == 0
+            assert encryptor_of(api).calls_remembered == 0
         case "RMQTransport":
             answers: dict[str, Any] = {}
             ours = calling()
@@ -345,7 +348,7 @@ async def asking(surface: str, mesh: Mesh, meshes: Meshes, apis: Apis) -> AsyncI
 
 @pytest.mark.parametrize("surface", ["Transport", "Mesh", "RMQAPI", "RMQTransport"])
 async def test_row_34_replies_are_refused(
-    mesh: Mesh, meshes: Meshes, apis: Apis, surface: str
+    mesh: Transports, meshes: Meshes, apis: Apis, surface: str
 ) -> None:
     """Who asked is told so, at once, and not what the forgery says; nothing is asked again."""
     async with (
@@ -365,7 +368,7 @@ async def test_row_34_replies_are_refused(
 
 
 async def test_row_34_bodies_that_are_exchanged_between_calls_are_refused(
-    mesh: Mesh, tap: Tap
+    mesh: Transports, tap: Tap
 ) -> None:
     """Two calls share a key: that an answer opens does not say whose it is."""
     await asyncio.to_thread(tap.bind, "orders")

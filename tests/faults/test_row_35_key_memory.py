@@ -23,7 +23,8 @@ from nuropb_rmq import (
 )
 
 from ..encrypting import DL_QUEUE, SECRET, Pair, calling, private_key, tapping
-from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
+from ..seams import encryptor_of, keys_of
+from ..support import Recorder, Transports, Watch, command, eventually, request, result_of
 from .processes import ServiceProcess
 from .proxy import Proxy
 
@@ -47,7 +48,7 @@ async def by_its_name(message: Message) -> Any:
     return "well"
 
 
-async def test_row_35_empty_after_every_ending(mesh: Mesh) -> None:
+async def test_row_35_empty_after_every_ending(mesh: Transports) -> None:
     pair = Pair(mesh)
     await pair.start(by_its_name)
     chosen = random.Random(35)
@@ -74,30 +75,29 @@ async def test_row_35_empty_after_every_ending(mesh: Mesh) -> None:
     await asyncio.gather(*(one(chosen.choice(ENDINGS)) for _ in range(CALLS)))
     await pair.nothing_remembered()
     for each in (pair.ours, pair.theirs):
-        assert (len(each._sent), len(each._owed)) == (0, 0)
-    assert len(pair.ours._shared) <= 2, "one key for each of the services"
-    assert len(pair.theirs._unwrapped) <= 2, "of this client, and of itself"
+        assert (len(keys_of(each).sent), len(keys_of(each).owed)) == (0, 0)
+    assert len(keys_of(pair.ours).shared) <= 2, "one key for each of the services"
+    assert len(keys_of(pair.theirs).unwrapped) <= 2, "of this client, and of itself"
     assert pair.service.state is State.READY
 
 
-async def test_row_35_keys_of_requesters_are_bounded(mesh: Mesh) -> None:
+async def test_row_35_keys_of_requesters_are_bounded(mesh: Transports) -> None:
     """More requesters than a service remembers keys: each is answered all the same."""
     theirs = Encryptor("orders", private_key("orders"), unwrapped_keys=8)
     recorder = Recorder()
     await mesh.service(recorder, encryptor=theirs)
     client = await mesh.client(encryptor=calling())
     for n in range(30):
-        sealing = client._sealing._encryptor
-        assert isinstance(sealing, Encryptor)
-        sealing._shared.clear()  # as if somebody else called: with a key of its own
+        # As if somebody else called: with a key of its own.
+        keys_of(encryptor_of(client)).shared.clear()
         assert result_of(await client.request(request(n=n), encrypted=True)) == {"n": n}
-        assert len(theirs._unwrapped) <= 8
-    assert len(theirs._unwrapped) == 8
+        assert len(keys_of(theirs).unwrapped) <= 8
+    assert len(keys_of(theirs).unwrapped) == 8
     assert theirs.calls_remembered == 0
 
 
 async def test_row_35_calls_under_way_are_bounded(
-    mesh: Mesh, caplog: pytest.LogCaptureFixture
+    mesh: Transports, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More calls at a time than are remembered: whose key is forgotten gets no plain answer."""
     release = asyncio.Event()
@@ -131,7 +131,7 @@ async def test_row_35_calls_under_way_are_bounded(
     assert service.state is State.READY
 
 
-async def test_row_35_a_redelivered_request_decrypts_elsewhere(mesh: Mesh) -> None:
+async def test_row_35_a_redelivered_request_decrypts_elsewhere(mesh: Transports) -> None:
     """Its first service is killed -9; another instance has the same private key."""
     key = private_key("orders")
     client = await mesh.client(encryptor=calling())
@@ -152,7 +152,7 @@ async def test_row_35_a_redelivered_request_decrypts_elsewhere(mesh: Mesh) -> No
     assert theirs.calls_remembered == 0
 
 
-async def test_row_35_nothing_is_left_of_lost_connections(mesh: Mesh) -> None:
+async def test_row_35_nothing_is_left_of_lost_connections(mesh: Transports) -> None:
     """Both ends lose their connection, again and again, with encrypted calls under way."""
     pair = Pair(mesh)
     async with Proxy(mesh.url) as proxy:

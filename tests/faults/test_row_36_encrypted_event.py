@@ -24,10 +24,10 @@ from nuropb_rmq.transport.observer import Observers
 from nuropb_rmq.transport.packer import Outbound, identify
 from nuropb_rmq.transport.sealing import Sealing
 
+from ..compat.apis import Apis
 from ..encrypting import SECRET, TAP_QUEUE, Pair, calling, headers_of, private_key, tapping
 from ..mesh.support import Meshes
-from ..rmq_api.conftest import Apis
-from ..support import Mesh, Recorder, event, eventually, request, result_of
+from ..support import Recorder, Transports, event, eventually, request, result_of
 
 ADVICE = "events cannot be encrypted.*send it plain, or as a command"
 
@@ -47,7 +47,7 @@ async def test_row_36_refused_before_anything_is_packed() -> None:
     assert (publisher.waiting, encryptor.calls_remembered) == (0, 0)
 
 
-async def test_row_36_refused_at_send_and_nothing_is_sent(mesh: Mesh) -> None:
+async def test_row_36_refused_at_send_and_nothing_is_sent(mesh: Transports) -> None:
     recorder = Recorder()
     await mesh.service(recorder, event_bindings=["orders.*"])
     ours = calling()
@@ -64,7 +64,7 @@ async def test_row_36_refused_at_send_and_nothing_is_sent(mesh: Mesh) -> None:
     assert ours.calls_remembered == 0
 
 
-async def test_row_36_the_drop_in_refuses_at_once(mesh: Mesh) -> None:
+async def test_row_36_the_drop_in_refuses_at_once(mesh: Transports) -> None:
     recorder = Recorder()
     await mesh.service(recorder, event_bindings=["orders.*"])
     transport = RMQTransport(
@@ -79,7 +79,9 @@ async def test_row_36_the_drop_in_refuses_at_once(mesh: Mesh) -> None:
     await transport.stop()
 
 
-async def test_row_36_events_of_an_encrypted_request_say_that_they_are_plain(mesh: Mesh) -> None:
+async def test_row_36_events_of_an_encrypted_request_say_that_they_are_plain(
+    mesh: Transports,
+) -> None:
     """They carry what the handler says, and not the context, which came encrypted."""
 
     async def handle(message: Message) -> object:
@@ -89,7 +91,7 @@ async def test_row_36_events_of_an_encrypted_request_say_that_they_are_plain(mes
     await pair.start(handle)
     async with tapping(mesh) as tap:
         await asyncio.to_thread(
-            tap._channel.queue_bind, TAP_QUEUE, "nuropb-events-exchange", "orders.made"
+            tap.channel.queue_bind, TAP_QUEUE, "nuropb-events-exchange", "orders.made"
         )
         asked = {**request(), "context": {"Authorization": SECRET}}
         for encrypted in (True, False):
@@ -118,14 +120,14 @@ class Vault:
 
 @pytest.mark.parametrize("surface", ["Mesh", "RMQAPI"])
 async def test_row_36_events_of_an_encrypted_method_do_not_tell_its_context(
-    meshes: Meshes, apis: Apis, mesh: Mesh, surface: str
+    meshes: Meshes, apis: Apis, mesh: Transports, surface: str
 ) -> None:
     await (meshes.serve(Vault()) if surface == "Mesh" else apis.connect(Vault()))
     client = await meshes.client()
     context = {"Authorization": "a token", "plan": SECRET}
     async with tapping(mesh) as tap:
         await asyncio.to_thread(
-            tap._channel.queue_bind, TAP_QUEUE, "nuropb-events-exchange", "orders.made"
+            tap.channel.queue_bind, TAP_QUEUE, "nuropb-events-exchange", "orders.made"
         )
         for encrypted in (True, False):
             answer = await client.request("orders", "note", context=context, encrypted=encrypted)

@@ -13,7 +13,7 @@ from nuropb_rmq.protocol.constants import MessageType
 from nuropb_rmq.protocol.writer import pack_properties, publish_method
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, command, eventually
+from ..support import Transports, command, eventually
 from .console import depth
 from .processes import ServiceProcess
 from .test_row_05_channel_closed import ports_of
@@ -48,7 +48,7 @@ async def fill(client: Transport, count: int, size: int) -> None:
     ],
 )
 async def test_row_38_they_wait_at_the_broker(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, count: int, size: int
+    mesh: Transports, rabbitmq_node: RabbitMQNode, count: int, size: int
 ) -> None:
     """All of them would be 100 MB; they are waited for, and then handled."""
     async with ServiceProcess(mesh.url, quiet=True) as service:
@@ -76,7 +76,7 @@ async def test_row_38_they_wait_at_the_broker(
 
 
 async def test_row_38_no_more_than_prefetch_count_is_taken(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     begun: list[Message] = []
     release = asyncio.Event()

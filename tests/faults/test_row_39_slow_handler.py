@@ -10,7 +10,7 @@ import pytest
 from nuropb_rmq import Message
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Watch, eventually, request, result_of
+from ..support import Transports, Watch, eventually, request, result_of
 from .common import joined
 from .console import consumer_timeout, set_milliseconds, until_depths
 
@@ -18,7 +18,7 @@ SERVING_AGAIN = 5.0
 
 
 async def test_row_39_a_handler_has_a_deadline_and_is_warned_of_before(
-    mesh: Mesh, caplog: pytest.LogCaptureFixture
+    mesh: Transports, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handle(message: Message) -> object:
         if message.payload["method"] == "hang":
@@ -41,7 +41,7 @@ async def test_row_39_a_handler_has_a_deadline_and_is_warned_of_before(
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 async def test_row_39_the_broker_is_faster(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture, queue_type: str
+    mesh: Transports, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture, queue_type: str
 ) -> None:
     """3.x closes the channel with 406; 4.3 cancels the consumer, and of quorum queues only.
 

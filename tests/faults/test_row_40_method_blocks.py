@@ -13,8 +13,8 @@ from nuropb_rmq import State, mesh_event, publish_to_mesh
 from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.transport import stalls
 
+from ..compat.apis import Apis
 from ..mesh.support import Meshes
-from ..rmq_api.conftest import Apis
 from ..support import Watch, eventually
 from .console import connections, until_depths
 

@@ -25,7 +25,8 @@ from nuropb_rmq import (
 )
 from nuropb_rmq.testing import RabbitMQCluster, RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, command, eventually, request, result_of
+from ..seams import connections_of
+from ..support import Recorder, Transports, Watch, command, eventually, request, result_of
 from .common import within, works
 
 FAILOVER, TYPICAL = 10.0, 5.0
@@ -40,12 +41,12 @@ def cluster() -> Iterator[RabbitMQCluster]:
 
 
 @pytest.fixture
-async def mesh(cluster: RabbitMQCluster) -> AsyncIterator[Mesh]:
+async def mesh(cluster: RabbitMQCluster) -> AsyncIterator[Transports]:
     """The default virtual host of the cluster, configured for a service on a quorum queue."""
     await configure(
         TransportConfig(amqp_url=cluster.amqp_urls, service_name="orders", queue_type="quorum")
     )
-    made = Mesh(cluster.amqp_urls[0], hosts=cluster.amqp_urls)
+    made = Transports(cluster.amqp_urls[0], hosts=cluster.amqp_urls)
     yield made
     await made.stop()
 
@@ -72,10 +73,7 @@ async def sending(client: Transport) -> AsyncIterator[list[int]]:
 
 def node_of(cluster: RabbitMQCluster, transport: Transport) -> RabbitMQNode:
     """The node that a transport is connected to."""
-    session = transport._links[0]._session
-    assert session is not None
-    assert session._router._out_transport is not None
-    port = session._router._out_transport.get_extra_info("peername")[1]
+    port = connections_of(transport)[0].broker_port
     return next(node for node in cluster.nodes if node.port == port)
 
 
@@ -118,7 +116,7 @@ async def fails_over(cluster: RabbitMQCluster, service: Transport, client: Trans
     return took
 
 
-async def test_row_41_cluster_node_dies(cluster: RabbitMQCluster, mesh: Mesh) -> None:
+async def test_row_41_cluster_node_dies(cluster: RabbitMQCluster, mesh: Transports) -> None:
     """Both are connected to the node that is killed, and the queue's leader is there."""
     recorder = Recorder()
     service = await mesh.service(recorder, queue_type="quorum")
@@ -132,7 +130,7 @@ async def test_row_41_cluster_node_dies(cluster: RabbitMQCluster, mesh: Mesh) ->
 
 
 async def test_row_41_a_configured_instance_id_is_one_instance(
-    cluster: RabbitMQCluster, mesh: Mesh
+    cluster: RabbitMQCluster, mesh: Transports
 ) -> None:
     """While the node is down, and after: 4.2 and later keep the id locked for so long."""
     await mesh.service(Recorder(), queue_type="quorum")
@@ -154,7 +152,7 @@ async def test_row_41_a_configured_instance_id_is_one_instance(
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-async def test_row_41_one_node_after_the_other(cluster: RabbitMQCluster, mesh: Mesh) -> None:
+async def test_row_41_one_node_after_the_other(cluster: RabbitMQCluster, mesh: Transports) -> None:
     """Ten times the node that the client is on is killed, and comes back: nothing is lost."""
     recorder = Recorder()
     service = await mesh.service(recorder, queue_type="quorum")
@@ -170,7 +168,7 @@ async def test_row_41_one_node_after_the_other(cluster: RabbitMQCluster, mesh: M
 
 
 async def test_row_41_home_node_of_a_classic_queue_dies(
-    cluster: RabbitMQCluster, mesh: Mesh
+    cluster: RabbitMQCluster, mesh: Transports
 ) -> None:
     """The queue is gone until its node is back; until then the service tries again.
 
@@ -189,7 +187,7 @@ async def test_row_41_home_node_of_a_classic_queue_dies(
 
     def told() -> bool:
         text = str(service.error)
-        return "home node" in text or "'nuropb-stock-sq' was the last: is the node down" in text
+        return "home node" in text or "declare 'nuropb-stock-sq': is its node down" in text
 
     async with killed(second):
         await eventually(told, describe=lambda: service.error)

@@ -15,7 +15,8 @@ from nuropb_rmq import BrokerUnreachableError, PublishNackedError, State
 from nuropb_rmq.broker.supervisor import SUSPECT_AFTER
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, command, request, result_of
+from ..seams import publishing
+from ..support import Recorder, Transports, Watch, command, request, result_of
 from .common import within, works
 from .console import policy
 from .proxy import Proxy, Wire
@@ -24,21 +25,21 @@ FAILOVER = 10.0
 
 
 @pytest.fixture
-async def first(mesh: Mesh) -> AsyncIterator[Proxy]:
+async def first(mesh: Transports) -> AsyncIterator[Proxy]:
     """The first host."""
     async with Proxy(mesh.url) as made:
         yield made
 
 
 @pytest.fixture
-async def second(mesh: Mesh) -> AsyncIterator[Proxy]:
+async def second(mesh: Transports) -> AsyncIterator[Proxy]:
     """The second host; the third is the node itself."""
     async with Proxy(mesh.url) as made:
         yield made
 
 
 @pytest.mark.parametrize("fault", [Wire.REFUSE, Wire.SILENT])
-async def test_row_41_next_host(mesh: Mesh, first: Proxy, second: Proxy, fault: Wire) -> None:
+async def test_row_41_next_host(mesh: Transports, first: Proxy, second: Proxy, fault: Wire) -> None:
     """Hosts are down, or accept and stay silent: at start, and when the connections are lost."""
     hosts = [first.url, second.url, mesh.url]
     first.set(fault)
@@ -59,7 +60,7 @@ async def test_row_41_next_host(mesh: Mesh, first: Proxy, second: Proxy, fault: 
         await works(client, FAILOVER)
 
 
-async def test_row_41_none_answers(mesh: Mesh, first: Proxy, second: Proxy) -> None:
+async def test_row_41_none_answers(mesh: Transports, first: Proxy, second: Proxy) -> None:
     """The error names each host, and what is the matter with it, within connect_timeout."""
     first.set(Wire.REFUSE)
     second.set(Wire.SILENT)
@@ -74,7 +75,7 @@ async def test_row_41_none_answers(mesh: Mesh, first: Proxy, second: Proxy) -> N
 
 @pytest.mark.parametrize("hosts", [1, 2])
 async def test_row_41_name_of_the_response_queue_is_held(
-    mesh: Mesh, first: Proxy, second: Proxy, hosts: int
+    mesh: Transports, first: Proxy, second: Proxy, hosts: int
 ) -> None:
     """From 4.2 on a node that is down keeps exclusive queues locked: they get other names.
 
@@ -101,7 +102,7 @@ async def test_row_41_name_of_the_response_queue_is_held(
 
 
 async def test_row_41_refused_messages_cost_the_channel_once(
-    mesh: Mesh, first: Proxy, rabbitmq_node: RabbitMQNode
+    mesh: Transports, first: Proxy, rabbitmq_node: RabbitMQNode
 ) -> None:
     """RabbitMQ 3.10 may refuse all that is published by a channel opened when a leader has died.
 
@@ -114,7 +115,7 @@ async def test_row_41_refused_messages_cost_the_channel_once(
     watch = Watch(client)
     first.reset()
     await watch.recovered(FAILOVER)
-    before = client._publisher._channel
+    before = publishing(client).channel
     full = {"max_length": 5, "overflow": "reject-publish"}
     with policy(rabbitmq_node, mesh.url, "orders-sq", **full):
         # Time in which a cluster finds another leader; twice, for our first session was short.
@@ -125,5 +126,5 @@ async def test_row_41_refused_messages_cost_the_channel_once(
     refused = [each for each in outcomes if each is not None]
     assert 0 < len(refused) <= 45
     assert all(type(each) is PublishNackedError for each in refused), "each is known to be refused"
-    assert client._publisher._channel is not before
+    assert publishing(client).channel is not before
     await client.send(command(n=0))

@@ -15,13 +15,19 @@ from nuropb_rmq import Encryptor, Message, NuropbTimeoutError, State
 from nuropb_rmq.transport.deadlines import Deadlines
 
 from ..encrypting import SECRET, calling, private_key, serving
-from ..support import Mesh, Recorder, eventually, request, result_of
+from ..support import Recorder, Transports, eventually, request, result_of
 
 DAY = 86_400.0
 PACKAGE = Path(nuropb_rmq.__file__).parent
 
 # What reads the wall clock on purpose, and why that decides about no timeout.
 TOLD = {
+    "doctor/looking.py": "the difference to the broker's clock, to be told",
+    "doctor/checks/way.py": "days that a certificate is still valid",
+    "dead_letters/filters.py": "ages of letters, by the times that services have written",
+    "transport/letters.py": "nuropb_failed_at and the time in x-death, to be read",
+    "transport/retries.py": "nuropb_first_failed_at, to be read",
+    "memory/message.py": "the time in x-death, as a broker writes it; nothing is counted from it",
     "compat/callbacks.py": "start_time and end_time, as in nuropb's metadata; duration is not",
 }
 _OF_DAY = {
@@ -122,7 +128,9 @@ def test_row_42_both_ends_may_disagree_about_the_time(clock: WallClock, jump: fl
     assert ours.decrypt_payload(answer, "c") == b"{}"
 
 
-async def test_row_42_calls_and_heartbeats_while_it_jumps(mesh: Mesh, clock: WallClock) -> None:
+async def test_row_42_calls_and_heartbeats_while_it_jumps(
+    mesh: Transports, clock: WallClock
+) -> None:
     """For three seconds, three heartbeats of each side, the clock is wrong, and wrong otherwise."""
     recorder = Recorder()
     service = await mesh.service(recorder, heartbeat=1)
@@ -143,7 +151,7 @@ async def test_row_42_calls_and_heartbeats_while_it_jumps(mesh: Mesh, clock: Wal
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])
 async def test_row_42_a_timeout_is_as_long_as_it_says(
-    mesh: Mesh, clock: WallClock, jump: float
+    mesh: Transports, clock: WallClock, jump: float
 ) -> None:
     begun, release = asyncio.Event(), asyncio.Event()
 
@@ -166,7 +174,7 @@ async def test_row_42_a_timeout_is_as_long_as_it_says(
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])
 async def test_row_42_a_handler_may_take_as_long_as_it_may(
-    mesh: Mesh, clock: WallClock, jump: float
+    mesh: Transports, clock: WallClock, jump: float
 ) -> None:
     begun = asyncio.Event()
 

@@ -26,10 +26,10 @@ from nuropb_rmq.protocol.constants import MessageType
 from nuropb_rmq.service.handler import Serving
 from nuropb_rmq.service.methods import Published
 
+from ..compat.apis import Apis
 from ..encrypting import DL_QUEUE, HEADERS, TAP_QUEUE, Tap, tapping
 from ..mesh.support import Meshes
-from ..rmq_api.conftest import Apis
-from ..support import Mesh
+from ..support import Transports
 
 RAN: Final[list[str]] = []
 """What of all this was called."""
@@ -197,6 +197,7 @@ class Asked(NamedTuple):
     correlation_id: str = "c"
     trace_id: str | None = None
     encrypted: bool = True
+    attempts: int = 1
 
     @classmethod
     def for_method(cls, name: str, **params: Any) -> Asked:
@@ -278,17 +279,21 @@ def ask(tap: Tap, number: int, method: Any, params: Mapping[str, Any]) -> None:
     payload = {"tag": "request", "service": "orders", "method": method, "params": params}
     said = {**HEADERS, "nuropb_type": "request", "encrypted": ""}
     properties = pika.BasicProperties(correlation_id=str(number), reply_to=TAP_QUEUE, headers=said)
-    tap._channel.basic_publish(
+    tap.channel.basic_publish(
         "nuropb-rpc-exchange", "orders", json.dumps({**payload, "context": {}}).encode(), properties
     )
 
 
 @pytest.mark.parametrize("surface", ["Mesh", "RMQAPI"])
 async def test_row_43_hostile_requests_get_typed_errors(
-    mesh: Mesh, meshes: Meshes, apis: Apis, surface: str
+    mesh: Transports, meshes: Meshes, apis: Apis, surface: str
 ) -> None:
     service = Service()
-    await (meshes.serve(service) if surface == "Mesh" else apis.connect(service))
+    await (
+        meshes.serve(service, dead_letter_requests=True)
+        if surface == "Mesh"
+        else apis.connect(service)
+    )
     client = await meshes.client()
     # RMQAPI gives a method what it gets, as nuropb does: then Python refuses it.
     unfit = "NuropbValidationError" if surface == "Mesh" else "TypeError"

@@ -17,7 +17,7 @@ from nuropb_rmq import Message, State, Transport, mesh_event
 
 from ..encrypting import DL_QUEUE, tapping
 from ..mesh.support import Meshes
-from ..support import Mesh, command, eventually, request, result_of
+from ..support import Transports, command, eventually, request, result_of
 
 QUEUE = "nuropb-orders-sq"
 HELD = 5
@@ -89,8 +89,8 @@ async def handle(message: Message) -> object:
     return {}
 
 
-async def test_row_44_a_handler_that_was_cancelled_by_others_has_failed(mesh: Mesh) -> None:
-    service = await mesh.service(handle, prefetch_count=2)
+async def test_row_44_a_handler_that_was_cancelled_by_others_has_failed(mesh: Transports) -> None:
+    service = await mesh.service(handle, prefetch_count=2, dead_letter_requests=True)
     client = await mesh.client()
     for method, (_, error, text) in ENDS.items():
         for _ in range(3):  # more than may be in hand: none of them keeps its place
@@ -139,7 +139,7 @@ async def test_row_44_a_cancelled_event_handler_leaves_the_others_their_turn(
     assert [each["event"] for each in await meshes.taken(DL_QUEUE)] == [{"id": 1}]
 
 
-async def test_row_44_the_end_of_the_loop_gives_messages_back(mesh: Mesh) -> None:
+async def test_row_44_the_end_of_the_loop_gives_messages_back(mesh: Transports) -> None:
     """asyncio.run() ends with messages in hand, and nobody calls stop()."""
     await _queue_commands(mesh)
 
@@ -179,7 +179,7 @@ asyncio.run(main())
 """
 
 
-async def test_row_44_ctrl_c_gives_messages_back(mesh: Mesh) -> None:
+async def test_row_44_ctrl_c_gives_messages_back(mesh: Transports) -> None:
     await _queue_commands(mesh)
     process = subprocess.Popen(  # noqa: ASYNC220 - a fork, and no shell
         [sys.executable, "-c", PROGRAM, mesh.url],
@@ -196,7 +196,7 @@ async def test_row_44_ctrl_c_gives_messages_back(mesh: Mesh) -> None:
     await _all_are_back(mesh)
 
 
-async def _queue_commands(mesh: Mesh) -> None:
+async def _queue_commands(mesh: Transports) -> None:
     """Leave commands in the queue of a service that does not run."""
     service = await mesh.service(handle)
     await service.stop()
@@ -205,7 +205,7 @@ async def _queue_commands(mesh: Mesh) -> None:
         await client.send(command(n=n))
 
 
-async def _all_are_back(mesh: Mesh) -> None:
+async def _all_are_back(mesh: Transports) -> None:
     async with tapping(mesh) as tap:
         await eventually(lambda: tap.depth(QUEUE) == HELD)
         assert tap.depth(DL_QUEUE) == 0

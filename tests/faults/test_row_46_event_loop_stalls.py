@@ -13,9 +13,10 @@ import pytest
 from nuropb_rmq import Message
 from nuropb_rmq.transport import stalls
 
+from ..compat.apis import Apis
 from ..mesh.support import Meshes
-from ..rmq_api.conftest import Apis
-from ..support import Mesh, command, eventually, request, result_of
+from ..seams import kept_by
+from ..support import Transports, command, eventually, request, result_of
 
 LONG = 1.0
 
@@ -68,13 +69,13 @@ async def test_row_46_the_method_that_blocks_is_named(
         assert await client.request("orders", method, {}) == "done"
     assert len(warnings(caplog)) == 2, caplog.text
     first, second = warnings(caplog)
-    assert "the event loop stands still, and heartbeats with it" in first
+    assert "the event loop, and heartbeats with it, is blocked" in first
     assert f"in Orders.at_once ({__file__}, line " in first
     assert f"in Orders.later, by deep ({__file__}, line " in second
 
 
 async def test_row_46_so_are_handlers_of_other_surfaces_and_what_is_no_handler(
-    mesh: Mesh, apis: Apis, caplog: pytest.LogCaptureFixture
+    mesh: Transports, apis: Apis, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handle(message: Message) -> Any:
         time.sleep(LONG)  # noqa: ASYNC251 - it is the fault
@@ -92,7 +93,7 @@ async def test_row_46_so_are_handlers_of_other_surfaces_and_what_is_no_handler(
 
 
 async def test_row_46_many_that_are_quick_are_no_stall(
-    mesh: Mesh, caplog: pytest.LogCaptureFixture
+    mesh: Transports, caplog: pytest.LogCaptureFixture
 ) -> None:
     """They take as long together, in one turn of the loop."""
     done: list[float] = []
@@ -110,7 +111,9 @@ async def test_row_46_many_that_are_quick_are_no_stall(
     assert warnings(caplog) == []
 
 
-async def test_row_46_one_thread_watches_a_loop_and_ends_with_its_services(mesh: Mesh) -> None:
+async def test_row_46_one_thread_watches_a_loop_and_ends_with_its_services(
+    mesh: Transports,
+) -> None:
     async def handle(_: Message) -> None:
         """Do nothing."""
 
@@ -124,7 +127,7 @@ async def test_row_46_one_thread_watches_a_loop_and_ends_with_its_services(mesh:
         await service.stop()
     for _ in range(3):  # before the thread of the last time has ended
         await services[0].start()
-        assert list(stalls._watches) == [asyncio.get_running_loop()]
+        assert list(kept_by(stalls)) == [asyncio.get_running_loop()]
         await services[0].stop()
-    assert stalls._watches == {}
+    assert kept_by(stalls) == {}
     await eventually(lambda: threads() == before)

@@ -7,7 +7,7 @@ import asyncio
 from nuropb_rmq import Message
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Watch, command, eventually
+from ..support import Transports, Watch, command, eventually
 from .common import QUORUM, counts_returns
 from .console import until_depths
 from .test_row_05_channel_closed import ports_of, spoil
@@ -28,7 +28,7 @@ class Endless:
 
 
 async def test_row_47_what_stop_gives_back_is_not_counted(
-    quorum: Mesh, rabbitmq_node: RabbitMQNode
+    quorum: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """In hand, waiting for room, not begun yet: none of it is a dead letter after any restarts."""
     counted = counts_returns(rabbitmq_node)
@@ -48,7 +48,7 @@ async def test_row_47_what_stop_gives_back_is_not_counted(
 
 
 async def test_row_47_nor_what_a_session_gives_back_that_is_followed_by_another(
-    quorum: Mesh, rabbitmq_node: RabbitMQNode
+    quorum: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """The channel of responses ends, and that of the service queue is closed with it."""
     counted = counts_returns(rabbitmq_node)

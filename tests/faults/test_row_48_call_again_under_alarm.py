@@ -7,7 +7,8 @@ import asyncio
 from nuropb_rmq import Message, NuropbCallAgain, State, Transport
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, command, eventually
+from ..seams import publisher_of
+from ..support import Transports, command, eventually
 from .console import alarm, until_depths
 
 COMMANDS = 5
@@ -37,11 +38,11 @@ async def until_blocked(service: Transport, handler: Again) -> None:
     """
     handler.go.set()
     await service.wait_for(State.BLOCKED, timeout=5)
-    publisher = service._publisher
+    publisher = publisher_of(service)
     await eventually(lambda: publisher.waiting + publisher.unconfirmed == COMMANDS)
 
 
-async def in_hand(mesh: Mesh, handler: Again, *, ttl: float | None = None) -> None:
+async def in_hand(mesh: Transports, handler: Again, *, ttl: float | None = None) -> None:
     """Send commands, and wait until a service has all of them in hand."""
     client = await mesh.client()
     for n in range(COMMANDS):
@@ -50,7 +51,7 @@ async def in_hand(mesh: Mesh, handler: Again, *, ttl: float | None = None) -> No
 
 
 async def test_row_48_they_wait_past_the_bound_and_no_handler_runs_meanwhile(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """Also for longer than a send would wait (publish_timeout)."""
     again = Again()
@@ -66,7 +67,7 @@ async def test_row_48_they_wait_past_the_bound_and_no_handler_runs_meanwhile(
 
 
 async def test_row_48_what_expires_meanwhile_is_a_dead_letter(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     again = Again()
     service = await mesh.service(again)

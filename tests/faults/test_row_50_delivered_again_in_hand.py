@@ -16,8 +16,8 @@ from nuropb_rmq import (
 )
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..adapter.programs import answer
-from ..support import Mesh, Watch, command, eventually, request, result_of
+from ..compat.programs import answer
+from ..support import Transports, Watch, command, eventually, request, result_of
 from .common import joined
 from .console import until_depths
 from .proxy import Proxy
@@ -46,7 +46,7 @@ class Long:
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 async def test_row_50_one_run_whose_outcome_settles_it(
-    quorum: Mesh, rabbitmq_node: RabbitMQNode, queue_type: str
+    quorum: Transports, rabbitmq_node: RabbitMQNode, queue_type: str
 ) -> None:
     """With a prefetch that is used up; each kind of outcome."""
     long = Long()
@@ -74,7 +74,7 @@ async def test_row_50_one_run_whose_outcome_settles_it(
 
 
 async def test_row_50_the_drop_in_settles_what_joined(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """message_complete that is called after the message was delivered again."""
     begun: list[tuple[TransportServicePayload, MessageCompleteFunction]] = []
@@ -91,7 +91,7 @@ async def test_row_50_the_drop_in_settles_what_joined(
         call = asyncio.create_task(client.request(request(n=7)))
         await eventually(lambda: begun)
         proxy.reset()
-        await joined(transport._transport, 1)
+        await joined(transport.core, 1)
         for message, complete in begun:
             complete([answer(message, message["nuropb_payload"]["params"])], "ack")
         assert result_of(await call) == {"n": 7}

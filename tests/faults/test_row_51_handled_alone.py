@@ -13,10 +13,11 @@ from nuropb_rmq.amqp.consumer import Consumer
 from nuropb_rmq.amqp.frames import Content, Properties
 from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.transport import suspects
-from nuropb_rmq.transport.changes import Changes
 from nuropb_rmq.transport.suspects import Suspects
+from nuropb_rmq.waiting import Changes
 
-from ..support import Mesh, command, eventually
+from ..seams import set_aside
+from ..support import LOG, Transports, command, eventually
 from .common import QUORUM
 from .console import until_depths
 from .processes import ServiceProcess
@@ -44,7 +45,7 @@ class Gated:
 
 
 @pytest.fixture
-async def lost(quorum: Mesh) -> Mesh:
+async def lost(quorum: Transports) -> Transports:
     """Commands that were in hand of a process that was killed."""
     client = await quorum.client()
     async with ServiceProcess(quorum.url, **SETTINGS) as doomed:
@@ -56,7 +57,7 @@ async def lost(quorum: Mesh) -> Mesh:
 
 
 async def test_row_51_one_after_the_other_and_nothing_else(
-    lost: Mesh, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture
+    lost: Transports, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is sent meanwhile begins when they have ended; each is named before it begins."""
     gated = Gated()
@@ -65,9 +66,7 @@ async def test_row_51_one_after_the_other_and_nothing_else(
     client = await lost.client()
     for n in (10, 11):
         await client.send(command(n=n))
-    dispatcher = service._dispatcher
-    assert dispatcher is not None
-    await eventually(lambda: dispatcher._suspects._held)
+    await eventually(lambda: set_aside(service))
     for ended in range(1, SUSPECTS):
         assert "handled alone" in caplog.records[-1].message
         gated.gates.release()
@@ -83,7 +82,7 @@ async def test_row_51_one_after_the_other_and_nothing_else(
 
 
 async def test_row_51_one_that_takes_long_does_not_hold_up_the_rest(
-    lost: Mesh, monkeypatch: pytest.MonkeyPatch
+    lost: Transports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suspects, "ALONE_FOR", 0.1)
     gated = Gated()
@@ -94,16 +93,14 @@ async def test_row_51_one_that_takes_long_does_not_hold_up_the_rest(
 
 
 async def test_row_51_those_that_wait_go_back_at_stop(
-    lost: Mesh, rabbitmq_node: RabbitMQNode
+    lost: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     gated = Gated()
     service = await lost.service(gated, **SETTINGS)
     await eventually(lambda: gated.running == 1)
     client = await lost.client()
     await client.send(command(n=10))
-    dispatcher = service._dispatcher
-    assert dispatcher is not None
-    await eventually(lambda: dispatcher._suspects._held)
+    await eventually(lambda: set_aside(service))
     stopping = asyncio.create_task(service.stop())
     others = Gated()
     await lost.service(others, **SETTINGS)
@@ -129,8 +126,8 @@ async def test_row_51_from_a_quarter_of_the_limit_on(limit: int | None, count: i
     async def idle() -> None:
         """Nothing is in hand."""
 
-    made = Suspects(config, Changes(), begin=lambda *_: None, idle=idle)
-    consumer = Consumer("q", None, lambda _: None, acks=True)  # type: ignore[arg-type]
+    made = Suspects(config, LOG, Changes(), begin=lambda *_: None, idle=idle)
+    consumer = Consumer("q", None, lambda _: None, LOG, acks=True)  # type: ignore[arg-type]
     consumer.port = SimpleNamespace(open=False)  # type: ignore[assignment]
 
     def came_back(header: int | str) -> Content:

@@ -8,13 +8,13 @@ import time
 from nuropb_rmq import Message, NuropbTimeoutError
 
 from ..encrypting import DL_QUEUE, tapping
-from ..support import Mesh, command, eventually, request, result_of
+from ..support import Transports, command, eventually, request, result_of
 
 SENT = 10
 BLOCKED = 0.3
 
 
-async def test_row_52_what_nobody_waits_for_any_more_is_not_begun(mesh: Mesh) -> None:
+async def test_row_52_what_nobody_waits_for_any_more_is_not_begun(mesh: Transports) -> None:
     """A handler blocks the event loop for longer than the callers of all others wait."""
     handled: list[str] = []
 

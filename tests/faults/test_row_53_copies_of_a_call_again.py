@@ -14,7 +14,7 @@ from nuropb_rmq import NuropbCallAgain
 from ..broker.test_security import urls
 from ..encrypting import HEADERS, tapping
 from ..mesh.support import Meshes
-from ..support import Mesh, command, eventually
+from ..support import Transports, command, eventually
 
 __all__ = ["urls"]
 
@@ -44,12 +44,12 @@ class Orders:
 
 
 async def test_row_53_a_call_again_is_copied_to_no_other_queue(
-    urls: dict[str, str], mesh: Mesh, meshes: Meshes
+    urls: dict[str, str], mesh: Transports, meshes: Meshes
 ) -> None:
     orders = Orders()
     await meshes.serve(orders, amqp_url=urls["orders"], configure=False)
     async with tapping(mesh) as tap:
-        await asyncio.to_thread(tap._channel.queue_declare, "victim", durable=True)
+        await asyncio.to_thread(tap.channel.queue_declare, "victim", durable=True)
 
         def attack() -> None:
             connection = pika.BlockingConnection(pika.URLParameters(urls["shop"]))
@@ -72,7 +72,9 @@ async def test_row_53_a_call_again_is_copied_to_no_other_queue(
         assert await asyncio.to_thread(tap.depth, "nuropb-orders-dlq") == 0
 
 
-async def test_row_53_a_request_that_is_put_back_expires_for_its_requester(mesh: Mesh) -> None:
+async def test_row_53_a_request_that_is_put_back_expires_for_its_requester(
+    mesh: Transports,
+) -> None:
     """What is left of its expiration goes with it."""
     left: list[int | None] = []
 

@@ -16,7 +16,7 @@ from nuropb_rmq import mesh_event
 from ..broker.test_security import urls
 from ..encrypting import DL_QUEUE, HEADERS, TAP_QUEUE, Taken, Tap, tapping
 from ..mesh.support import Meshes
-from ..support import Mesh, command, event, eventually, request
+from ..support import Transports, command, event, eventually, request
 
 __all__ = ["urls"]
 
@@ -67,11 +67,11 @@ def publish(
 def put_back(tap: Tap, letters: list[Taken]) -> None:
     """As an operator does: all that is in a letter, to the queue."""
     for properties, body in letters:
-        tap._channel.basic_publish("", QUEUE, body, properties)
+        tap.channel.basic_publish("", QUEUE, body, properties)
 
 
 async def test_row_54_a_message_may_do_what_its_way_in_allows(
-    urls: dict[str, str], mesh: Mesh, meshes: Meshes, caplog: pytest.LogCaptureFixture
+    urls: dict[str, str], mesh: Transports, meshes: Meshes, caplog: pytest.LogCaptureFixture
 ) -> None:
     orders = Orders()
     await meshes.serve(orders, amqp_url=urls["orders"], configure=False)
@@ -95,11 +95,11 @@ async def test_row_54_a_message_may_do_what_its_way_in_allows(
         assert caplog.text.count("is dead-lettered: field 'topic' is 'admin.reset'") >= 2
 
         def properly() -> None:
-            publish(tap._channel, EVENTS, "shop.x", event("shop.x", 1), {})
-            publish(tap._channel, EVENTS, "admin.reset", RESET, {})
-            publish(tap._channel, RPC, "orders", command(name="fails once"), {})
+            publish(tap.channel, EVENTS, "shop.x", event("shop.x", 1), {})
+            publish(tap.channel, EVENTS, "admin.reset", RESET, {})
+            publish(tap.channel, RPC, "orders", command(name="fails once"), {})
             put_back(tap, tap.take(DL_QUEUE))
-            publish(tap._channel, "", QUEUE, event("shop.y", 1), {})
+            publish(tap.channel, "", QUEUE, event("shop.y", 1), {})
 
         await asyncio.to_thread(properly)
         await eventually(lambda: len(orders.runs) == 5)

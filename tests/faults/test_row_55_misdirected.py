@@ -10,10 +10,10 @@ import pytest
 
 from nuropb_rmq import NuropbRemoteError, publish_to_mesh
 
+from ..compat.apis import Apis
 from ..encrypting import DL_QUEUE, HEADERS, TAP_QUEUE, Tap, calling, private_key, tapping
 from ..mesh.support import Meshes
-from ..rmq_api.conftest import Apis
-from ..support import Mesh, eventually, request
+from ..support import Transports, eventually, request
 
 RPC, QUEUE = "nuropb-rpc-exchange", "nuropb-orders-sq"
 
@@ -37,7 +37,7 @@ class Orders:
 
 def misdirect(tap: Tap) -> dict[str, str]:
     """Calls to `billing`, by a binding that somebody made and past the exchange; their errors."""
-    tap._channel.queue_bind(QUEUE, RPC, "billing")
+    tap.channel.queue_bind(QUEUE, RPC, "billing")
     stranger = calling("orders")
     for way, (exchange, key) in {"bound": (RPC, "billing"), "direct": ("", QUEUE)}.items():
         for sealed in (False, True):
@@ -50,7 +50,7 @@ def misdirect(tap: Tap) -> dict[str, str]:
             properties = pika.BasicProperties(
                 correlation_id=identity, reply_to=TAP_QUEUE, headers=said
             )
-            tap._channel.basic_publish(exchange, key, body, properties)
+            tap.channel.basic_publish(exchange, key, body, properties)
     told = {}
     for properties, body in tap.take(count=4):
         identity = str(properties.correlation_id)
@@ -64,7 +64,7 @@ def misdirect(tap: Tap) -> dict[str, str]:
 
 @pytest.mark.parametrize("surface", ["Mesh", "RMQAPI"])
 async def test_row_55_a_message_to_another_service_runs_nothing(
-    mesh: Mesh, meshes: Meshes, apis: Apis, surface: str
+    mesh: Transports, meshes: Meshes, apis: Apis, surface: str
 ) -> None:
     orders = Orders()
     await (meshes.serve(orders) if surface == "Mesh" else apis.connect(orders))
@@ -76,7 +76,7 @@ async def test_row_55_a_message_to_another_service_runs_nothing(
 
 
 async def test_row_55_a_dead_letter_of_its_own_runs_when_it_is_put_back(
-    mesh: Mesh, apis: Apis
+    mesh: Transports, apis: Apis
 ) -> None:
     """By the default exchange, to the queue: its routing key is the queue's name then."""
     orders = Orders()
@@ -91,7 +91,7 @@ async def test_row_55_a_dead_letter_of_its_own_runs_when_it_is_put_back(
 
         def put_back() -> None:
             for properties, body in tap.take(DL_QUEUE, len(calls)):
-                tap._channel.basic_publish("", QUEUE, body, properties)
+                tap.channel.basic_publish("", QUEUE, body, properties)
 
         await asyncio.to_thread(put_back)
         await eventually(lambda: len(orders.runs) == 2 * len(calls))

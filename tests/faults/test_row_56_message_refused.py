@@ -19,7 +19,8 @@ from nuropb_rmq import (
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import DL_QUEUE, calling, serving, tapping
-from ..support import Mesh, Recorder, Watch, command, event, eventually, request, result_of
+from ..seams import publisher_of
+from ..support import Recorder, Transports, Watch, command, event, eventually, request, result_of
 from .console import add_user, close_connection, largest_message, permit_topics
 
 LIMIT = 2**20
@@ -68,11 +69,11 @@ async def among_others(client: Transport, recorder: Recorder, culprit: dict[str,
     assert [n for n in handled if n < 5] == list(range(5))
     assert [n for n in handled if 5 < n < 11] == list(range(6, 11))
     recorder.seen.clear()
-    assert client._publisher.unconfirmed == client._publisher.waiting == client.pending == 0
+    assert publisher_of(client).unconfirmed == publisher_of(client).waiting == client.pending == 0
     return error
 
 
-async def test_row_56_a_message_that_is_too_large(mesh: Mesh, limited: None) -> None:
+async def test_row_56_a_message_that_is_too_large(mesh: Transports, limited: None) -> None:
     recorder = Recorder()
     await mesh.service(recorder, prefetch_count=1, event_bindings=["orders.*"])
     for kind, large in LARGE_ONES.items():
@@ -90,7 +91,7 @@ async def test_row_56_a_message_that_is_too_large(mesh: Mesh, limited: None) -> 
         assert watch.states == []
 
 
-async def test_row_56_no_answer_is_lost_with_the_channel(mesh: Mesh, limited: None) -> None:
+async def test_row_56_no_answer_is_lost_with_the_channel(mesh: Transports, limited: None) -> None:
     """Answers that are on their way while the channels of the connection are renewed."""
     await mesh.service(Recorder(), prefetch_count=100)
     for _ in range(3):
@@ -105,7 +106,7 @@ async def test_row_56_no_answer_is_lost_with_the_channel(mesh: Mesh, limited: No
 
 
 async def test_row_56_the_limit_is_forgotten_with_the_connection(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     recorder = Recorder()
     service = await mesh.service(recorder, prefetch_count=1)
@@ -114,17 +115,17 @@ async def test_row_56_the_limit_is_forgotten_with_the_connection(
         waiting = asyncio.create_task(client.send(command(text=LARGE)))
         with pytest.raises(MessageTooLargeError):
             await waiting
-    assert client._publisher.largest == LIMIT
+    assert publisher_of(client).largest == LIMIT
     watch = Watch(client)
     assert await asyncio.to_thread(close_connection, rabbitmq_node, client.instance_id) == 1
     await watch.recovered()
-    assert client._publisher.largest == client.config.max_body_bytes
+    assert publisher_of(client).largest == client.config.max_body_bytes
     await client.send(command(text=LARGE))
     assert service.error is None
 
 
 async def test_row_56_a_topic_that_may_not_be_written(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     recorder = Recorder()
     await mesh.service(recorder, prefetch_count=1, event_bindings=["#"])
@@ -180,7 +181,7 @@ class Held:
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 async def test_row_56_an_answer_that_is_too_large(
-    mesh: Mesh, limited: None, encrypted: bool
+    mesh: Transports, limited: None, encrypted: bool
 ) -> None:
     """Its requester gets an error in its place; the others, and their answers, nothing of it."""
     theirs, ours = serving(), calling()

@@ -10,7 +10,7 @@ import pika
 
 from nuropb_rmq import State
 
-from ..support import Mesh, Recorder, eventually, request, result_of
+from ..support import Recorder, Transports, eventually, request, result_of
 
 PARTS = 1_300_000
 BODY = (
@@ -29,7 +29,7 @@ def publish(url: str, body: bytes) -> None:
     connection.close()
 
 
-async def test_row_58_millions_of_empty_objects(mesh: Mesh) -> None:
+async def test_row_58_millions_of_empty_objects(mesh: Transports) -> None:
     recorder = Recorder()
     service, client = await mesh.service(recorder, heartbeat=1), await mesh.client(heartbeat=1)
     states: list[State] = []

@@ -18,7 +18,7 @@ from nuropb_rmq import (
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..mesh.support import Meshes
-from ..support import Mesh, Recorder, Watch, eventually
+from ..support import Recorder, Transports, Watch, eventually
 from . import console
 from .common import works
 from .ear import with_credentials
@@ -102,7 +102,7 @@ async def test_row_59_a_dead_letter_queue_is_made_again(
 
 
 async def test_row_59_who_may_not_configure_waits(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy
 ) -> None:
     """For exchanges that somebody else makes; start() does not wait."""
     service = await mesh.service(Recorder(), amqp_url=proxy.url, reconnect_cap=0.3)
@@ -121,7 +121,7 @@ async def test_row_59_who_may_not_configure_waits(
 
 
 async def test_row_59_a_mesh_whose_user_may_not_configure_waits_too(
-    mesh: Mesh, meshes: Meshes, rabbitmq_node: RabbitMQNode, proxy: Proxy
+    mesh: Transports, meshes: Meshes, rabbitmq_node: RabbitMQNode, proxy: Proxy
 ) -> None:
     """What stands in the way is told with what is missing."""
     user = "user-row-59"
@@ -137,7 +137,9 @@ async def test_row_59_a_mesh_whose_user_may_not_configure_waits_too(
     await client.wait_for(State.READY, timeout=10)
 
 
-async def test_row_59_not_for_ever(mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy) -> None:
+async def test_row_59_not_for_ever(
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy
+) -> None:
     """After missing_timeout it has failed, also when the virtual host stays closed to its user."""
     user = "user-row-59"
     await asyncio.to_thread(console.add_user, rabbitmq_node, mesh.url, user, PASSWORD)

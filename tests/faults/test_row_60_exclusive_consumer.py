@@ -12,7 +12,8 @@ import pytest
 from nuropb_rmq import InstanceInUseError, State
 from nuropb_rmq.broker import supervisor
 
-from ..support import Mesh, Recorder, Watch, eventually
+from ..seams import connections_of, outbound_of
+from ..support import Recorder, Transports, Watch, eventually
 from .common import works
 from .proxy import Proxy, Wire
 
@@ -34,7 +35,7 @@ async def alone(url: str) -> AsyncIterator[None]:
 
 
 async def test_row_60_it_is_waited_for(
-    mesh: Mesh, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    mesh: Transports, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a locked response queue is, which in turn has nothing to do with it: it keeps its name."""
     monkeypatch.setattr(supervisor, "LOCKED_FOR", 0)
@@ -47,16 +48,16 @@ async def test_row_60_it_is_waited_for(
     async with alone(mesh.url):
         proxy.set(Wire.PASS)
         await eventually(lambda: isinstance(service.error, InstanceInUseError))
-        assert "to be the only one" in str(service.error)
-        tries = service._links[-1]._tries
-        await eventually(lambda: service._links[-1]._tries >= tries + 2)
+        assert "has an exclusive consumer" in str(service.error)
+        tries = connections_of(service)[-1].tries
+        await eventually(lambda: connections_of(service)[-1].tries >= tries + 2)
         assert service.state is State.RECOVERING
-        assert service._outbound.topology.generation == 0
+        assert outbound_of(service).topology.generation == 0
     await watch.recovered()
     await works(client, 5)
 
 
-async def test_row_60_at_start_too(mesh: Mesh) -> None:
+async def test_row_60_at_start_too(mesh: Transports) -> None:
     """For instance_retry."""
     first = await mesh.service(Recorder())
     await first.stop()
@@ -66,7 +67,7 @@ async def test_row_60_at_start_too(mesh: Mesh) -> None:
         with pytest.raises(InstanceInUseError, match=SERVICE_QUEUE):
             await late.start()
         starting = asyncio.create_task(service.start())
-        await eventually(lambda: any(each._tries for each in service._links))
+        await eventually(lambda: any(each.tries for each in connections_of(service)))
         assert not starting.done()
     await starting
     await works(await mesh.client(), 5)

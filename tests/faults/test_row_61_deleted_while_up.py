@@ -18,13 +18,15 @@ from nuropb_rmq import (
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..mesh.support import Meshes
-from ..support import Mesh, Recorder, Watch, eventually, request
+from ..seams import connections_of, tasks_of
+from ..support import Recorder, Transports, Watch, eventually, request
 from . import console
 from .common import works
 from .ear import with_credentials
 from .proxy import Proxy
 
 RPC, EVENTS, DEAD = "nuropb-rpc-exchange", "nuropb-events-exchange", "nuropb-dl-exchange"
+BY_QUEUE = "nuropb-dl-exchange-by-queue"
 PASSWORD = "hush-hush"
 OFTEN = 0.3
 """Seconds between two looks."""
@@ -57,9 +59,9 @@ def exchanges(node: RabbitMQNode, url: str) -> set[str]:
 
 
 async def there_again(node: RabbitMQNode, url: str) -> None:
-    """Wait until all three exchanges are there."""
+    """Wait until all exchanges are there."""
     async with asyncio.timeout(10):
-        while not {RPC, EVENTS, DEAD} <= await asyncio.to_thread(exchanges, node, url):
+        while not {RPC, EVENTS, DEAD, BY_QUEUE} <= await asyncio.to_thread(exchanges, node, url):
             pass  # asking takes a while
 
 
@@ -85,6 +87,25 @@ async def test_row_61_exchanges_are_made_again_with_their_bindings(
     await client.command("orders", "fail")
     assert [each["method"] for each in await meshes.taken("nuropb-orders-dlq")] == ["fail"]
     assert watch.states == []
+
+
+async def test_row_61_the_exchange_of_the_dead_letters_is_made_again(
+    meshes: Meshes, rabbitmq_node: RabbitMQNode
+) -> None:
+    """By who makes it at start; others do not miss it, for nobody may have configured anew."""
+    config = meshes.config(exchange_check=OFTEN)
+    service = await meshes.serve(Orders(), amqp_url=config)
+    await delete(rabbitmq_node, meshes.url, BY_QUEUE)
+    await there_again(rabbitmq_node, meshes.url)
+    client = await meshes.client()
+    await client.command("orders", "fail")
+    assert [each["method"] for each in await meshes.taken("nuropb-orders-dlq")] == ["fail"]
+    await service.stop()
+    await delete(rabbitmq_node, meshes.url, BY_QUEUE)
+    other = await meshes.serve(Orders(), amqp_url=config, configure=False)
+    assert await client.request("orders", "double", {"n": 4}) == 8
+    assert BY_QUEUE not in await asyncio.to_thread(exchanges, rabbitmq_node, meshes.url)
+    assert other.state is State.READY
 
 
 async def test_row_61_whoever_publishes_first_does_not_leave_the_others_deaf(
@@ -118,7 +139,9 @@ async def answered(client: Transport) -> bool:
     return True
 
 
-async def test_row_61_bindings_are_made_again(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_row_61_bindings_are_made_again(
+    mesh: Transports, rabbitmq_node: RabbitMQNode
+) -> None:
     """The exchange is there, and nothing tells that a binding is not."""
     service = await mesh.service(Recorder(), binding_renewal=OFTEN)
     client = await mesh.client()
@@ -134,7 +157,7 @@ async def test_row_61_bindings_are_made_again(mesh: Mesh, rabbitmq_node: RabbitM
 
 
 async def test_row_61_who_does_not_configure_waits_for_it(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode
+    mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """It is not ready meanwhile, for it hears nothing."""
     service = await mesh.service(Recorder(), exchange_check=OFTEN, reconnect_cap=0.2)
@@ -147,7 +170,7 @@ async def test_row_61_who_does_not_configure_waits_for_it(
 
 
 async def test_row_61_a_look_that_is_refused_is_the_last(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture
+    mesh: Transports, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged once, and the service goes on.
 
@@ -164,27 +187,25 @@ async def test_row_61_a_look_that_is_refused_is_the_last(
     watch = Watch(service)
     own = "nuropb-orders-.*|amq.default"
     await asyncio.to_thread(console.permit, rabbitmq_node, mesh.url, user, own, own, own)
-    session = service._links[-1]._session
-    assert session is not None
+    session = connections_of(service)[-1].session
     await eventually(lambda: "bindings" in session.refused)
     asleep = asyncio.create_task(asyncio.sleep(OFTEN * 2))  # some more looks would have been
     await works(await mesh.client(), 5)
     await asleep
-    told = [each for each in caplog.messages if "not looked at any more" in each]
+    told = [each for each in caplog.messages if "no longer checked" in each]
     assert len(told) == len(session.refused)
     assert watch.states == []
 
 
-async def test_row_61_looks_can_be_turned_off(mesh: Mesh) -> None:
+async def test_row_61_looks_can_be_turned_off(mesh: Transports) -> None:
     """Both of them; then nothing runs beside the session."""
     service = await mesh.service(Recorder(), exchange_check=None, binding_renewal=0)
-    session = service._links[-1]._session
-    assert session is not None
-    await eventually(lambda: not session._tasks)
+    session = connections_of(service)[-1].session
+    await eventually(lambda: not tasks_of(session))
 
 
 async def test_row_61_exchanges_that_may_not_be_looked_at_are_taken_to_exist(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """RabbitMQ 4.2.6 and 4.3.0 ask for the permission to configure, later ones for any."""
     user = "user-row-61"
@@ -202,6 +223,5 @@ async def test_row_61_exchanges_that_may_not_be_looked_at_are_taken_to_exist(
     await watch.recovered()
     await works(client, 5)
     told = [each for each in caplog.messages if "exchanges are taken to exist" in each]
-    session = client._links[0]._session
-    assert session is not None
+    session = connections_of(client)[0].session
     assert len(told) == len(session.refused)

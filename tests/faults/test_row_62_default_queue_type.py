@@ -11,7 +11,7 @@ import pytest
 from nuropb_rmq import ServiceNotConfigured, TransportConfig, configure
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch
+from ..support import Recorder, Transports, Watch
 from .common import works
 from .console import queues, vhost_of
 from .proxy import Proxy
@@ -20,7 +20,7 @@ SERVICE_QUEUE = "nuropb-orders-sq"
 DEAD_LETTERS = {"x-dead-letter-exchange": "nuropb-dl-exchange"}
 
 
-async def declared(mesh: Mesh, **arguments: Any) -> None:
+async def declared(mesh: Transports, **arguments: Any) -> None:
     """The service queue is there, as somebody else declares it."""
     if arguments.get("x-queue-type") != "stream":  # which knows no dead letters
         arguments |= DEAD_LETTERS
@@ -29,7 +29,7 @@ async def declared(mesh: Mesh, **arguments: Any) -> None:
         await channel.declare_queue(SERVICE_QUEUE, durable=True, arguments=arguments)
 
 
-async def default_to_quorum(node: RabbitMQNode, mesh: Mesh) -> None:
+async def default_to_quorum(node: RabbitMQNode, mesh: Transports) -> None:
     """From now on a queue without a type is a quorum queue; RabbitMQ 3.10 knows no such setting."""
     path, body = f"/api/vhosts/{vhost_of(mesh.url)}", {"default_queue_type": "quorum"}
     await asyncio.to_thread(node.api, "PUT", path, body)
@@ -37,7 +37,7 @@ async def default_to_quorum(node: RabbitMQNode, mesh: Mesh) -> None:
 
 @pytest.mark.parametrize("whose", ["ours", "nuropb's"])
 async def test_row_62_running_services_come_back(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, proxy: Proxy, whose: str
+    mesh: Transports, rabbitmq_node: RabbitMQNode, proxy: Proxy, whose: str
 ) -> None:
     """Their queues are classic, and stay so, whoever declared them, with a type or without."""
     if whose == "nuropb's":
@@ -58,7 +58,7 @@ async def test_row_62_running_services_come_back(
 
 
 async def test_row_62_a_service_queue_that_is_a_quorum_queue_is_used_as_it_is(
-    mesh: Mesh, caplog: pytest.LogCaptureFixture
+    mesh: Transports, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It does all that a classic one does; all else has to be alike."""
     await declared(mesh, **{"x-queue-type": "quorum"})
@@ -72,7 +72,7 @@ async def test_row_62_a_service_queue_that_is_a_quorum_queue_is_used_as_it_is(
 
 
 @pytest.mark.parametrize(("there", "wanted"), [("classic", "quorum"), ("stream", "classic")])
-async def test_row_62_other_types_are_refused(mesh: Mesh, there: str, wanted: str) -> None:
+async def test_row_62_other_types_are_refused(mesh: Transports, there: str, wanted: str) -> None:
     """A quorum queue that is asked for has reasons, and a stream gives nothing back."""
     await declared(mesh, **{"x-queue-type": there})
     config = TransportConfig(amqp_url=mesh.url, service_name="orders", queue_type=wanted)

@@ -10,7 +10,7 @@ import pytest
 from nuropb_rmq import RMQAPI, InstanceInUseError, State, Transport
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, request, result_of
+from ..support import Recorder, Transports, Watch, request, result_of
 from .console import close_connection
 from .proxy import Proxy
 
@@ -19,11 +19,11 @@ NAME = "nuropb-orders-one-rq"
 
 def answers_go_to(transport: Transport) -> str:
     """The name of its response queue now."""
-    return transport._outbound.topology.response_queue.name
+    return transport.response_queue
 
 
 async def test_row_63_with_several_hosts_it_is_one_after_each_recovery(
-    mesh: Mesh, proxy: Proxy, rabbitmq_node: RabbitMQNode
+    mesh: Transports, proxy: Proxy, rabbitmq_node: RabbitMQNode
 ) -> None:
     """Each connection that follows is to another host, and the response queue keeps its name."""
     hosts = [proxy.url, mesh.url]
@@ -43,7 +43,9 @@ async def test_row_63_with_several_hosts_it_is_one_after_each_recovery(
     assert first.state is State.READY
 
 
-async def test_row_63_a_response_queue_that_was_named_is_one_too(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_63_a_response_queue_that_was_named_is_one_too(
+    mesh: Transports, proxy: Proxy
+) -> None:
     """Whatever gave it its name."""
     hosts, name = [proxy.url, mesh.url], "nuropb-shop-rq"
     first = await mesh.client(response_queue=name, amqp_url=hosts)
@@ -56,7 +58,7 @@ async def test_row_63_a_response_queue_that_was_named_is_one_too(mesh: Mesh, pro
 
 
 async def test_row_63_nuropbs_own_classes_lock_an_id_that_they_are_given(
-    mesh: Mesh, proxy: Proxy
+    mesh: Transports, proxy: Proxy
 ) -> None:
     """Without one they make one: nobody else can have it, and the queue may get another name."""
     hosts = [proxy.url, mesh.url]
@@ -72,7 +74,7 @@ async def test_row_63_nuropbs_own_classes_lock_an_id_that_they_are_given(
 
 
 async def test_row_63_a_response_queue_that_is_gone_without_a_word_is_declared_again(
-    mesh: Mesh, proxy: Proxy, rabbitmq_node: RabbitMQNode
+    mesh: Transports, proxy: Proxy, rabbitmq_node: RabbitMQNode
 ) -> None:
     """Until 4.1 a broker that deletes what a dead node had may take along a queue of the name."""
     await mesh.service(Recorder())

@@ -16,7 +16,7 @@ import uvloop
 
 from nuropb_rmq import BrokerUnreachableError, Transport, TransportConfig, configure
 
-from ..support import Mesh, Recorder, Watch, request, result_of
+from ..support import Recorder, Transports, Watch, request, result_of
 from .common import within, works
 from .proxy import Proxy
 
@@ -64,7 +64,7 @@ def resolving(patch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 @pytest.mark.parametrize("fault", [black_hole, silence])
 async def test_row_64_the_next_address(
-    mesh: Mesh, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: Any
+    mesh: Transports, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
     """Each address has its share of the time, at each attempt."""
     resolving(monkeypatch, DEAD, "127.0.0.1")
@@ -85,7 +85,7 @@ async def test_row_64_the_next_address(
             await works(client, BOUND)
 
 
-async def test_row_64_none_of_them(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_row_64_none_of_them(mesh: Transports, monkeypatch: pytest.MonkeyPatch) -> None:
     """All addresses are told of."""
     resolving(monkeypatch, "127.0.0.3", DEAD)
     with socket.create_server((DEAD, 0)) as silent:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ..support import Mesh, Recorder, Watch, command, event, eventually, request, result_of
+from ..support import Recorder, Transports, Watch, command, event, eventually, request, result_of
 
 HEARTBEAT = 1
 """Seconds."""
@@ -16,7 +16,7 @@ STILL = 4.0
 """Seconds: RabbitMQ looks each heartbeat whether anything came, and ends what is silent twice."""
 
 
-async def test_row_66_loop_stood_still(mesh: Mesh) -> None:
+async def test_row_66_loop_stood_still(mesh: Transports) -> None:
     """Nothing is written to the dead connection: all is sent once it is back, and once."""
     seen = Recorder()
     await mesh.service(seen)

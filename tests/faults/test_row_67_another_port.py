@@ -14,16 +14,16 @@ from nuropb_rmq import BrokerUnreachableError, Mesh, Transport, TransportConfig,
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..certificates import make_ca_and_cert
-from ..support import Mesh as Served
+from ..support import Transports
 
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
 ANSWERS = {
     "http": (BAD_REQUEST, "an HTTP server answers"),
     "ssh": (b"SSH-2.0-OpenSSH_9.2\r\n", "an SSH server answers"),
-    "redis": (b"-ERR unknown command\r\n", r"begins with b'-ERR unknown command"),
-    "mail": (b"220 mail.example ESMTP\r\n", "does not speak AMQP: it begins with b'220 mail"),
+    "redis": (b"-ERR unknown command\r\n", "got b'-ERR unknown command"),
+    "mail": (b"220 mail.example ESMTP\r\n", "got b'220 mail"),
     "another AMQP": (b"AMQP\x00\x01\x00\x00", "does not speak AMQP 0-9-1, but 1-0-0"),
-    "nothing": (b"", "a connection was accepted, and nothing was said.*port of AMQP"),
+    "nothing": (b"", "a connection was accepted, and nothing was sent.*port of AMQP"),
     "the end": (None, "closed the connection without a word: is this the port of AMQP"),
 }
 
@@ -79,10 +79,10 @@ async def test_row_67_the_port_of_the_management_api(
     """It waits for the rest of a request."""
     assert mesh_url
     port = rabbitmq_node.management_port
-    await refused(f"amqp://127.0.0.1:{port}/", "nothing was said on it: is this the port of AMQP")
+    await refused(f"amqp://127.0.0.1:{port}/", "nothing was sent on it: is this the port of AMQP")
 
 
-async def test_row_67_one_wrong_port_in_a_list_leaves_the_next_its_turn(mesh: Served) -> None:
+async def test_row_67_one_wrong_port_in_a_list_leaves_the_next_its_turn(mesh: Transports) -> None:
     async with answering(BAD_REQUEST) as wrong:
         urls = [f"{wrong}{mesh.url.rsplit('/', 1)[1]}", mesh.url]
         await mesh.client(amqp_url=urls)

@@ -13,7 +13,7 @@ import pytest
 from nuropb_rmq import BrokerAuthenticationError, BrokerUnreachableError, NuropbTransportError
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, Watch, event, eventually
+from ..support import Recorder, Transports, Watch, event, eventually
 from .common import within
 from .proxy import Proxy, Way
 
@@ -22,7 +22,7 @@ MANY = [f"topic.{n}" for n in range(1000)]
 BOUND = 8.0
 
 
-async def test_row_68_many_bindings(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_68_many_bindings(mesh: Transports, proxy: Proxy) -> None:
     """They are made with few round trips."""
     seen = Recorder()
     proxy.delay(0.005)
@@ -37,7 +37,7 @@ async def test_row_68_many_bindings(mesh: Mesh, proxy: Proxy) -> None:
     await eventually(lambda: len(seen.seen) == 3)
 
 
-async def test_row_68_one_is_refused(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_row_68_one_is_refused(mesh: Transports, rabbitmq_node: RabbitMQNode) -> None:
     """The error names it, however many there are."""
     vhost = urlsplit(mesh.url).path[1:]
     readable = "^(topic.*|orders)$"
@@ -49,7 +49,7 @@ async def test_row_68_one_is_refused(mesh: Mesh, rabbitmq_node: RabbitMQNode) ->
         await mesh.service(Recorder(), event_bindings=refused)
 
 
-async def test_row_68_how_many_were_made(mesh: Mesh, proxy: Proxy) -> None:
+async def test_row_68_how_many_were_made(mesh: Transports, proxy: Proxy) -> None:
     """A start that is too late says how far it came."""
     proxy.drop(Way.DOWN, BIND_OK)
     with pytest.raises(NuropbTransportError, match="0 of 1001 bindings of 'nuropb-orders-sq'") as e:

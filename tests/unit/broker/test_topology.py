@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq.broker.topology import Binding, Queue, Topology
+from nuropb_rmq.broker.topology import (
+    Binding,
+    DeadLetterTopology,
+    Exchange,
+    ExchangeBinding,
+    Queue,
+    Topology,
+    dead_letter_bindings,
+)
 from nuropb_rmq.config.settings import TransportConfig
 
 CAPTURED: dict[str, Any] = json.loads(
@@ -24,6 +32,11 @@ CLASSIC = {"x-queue-type": "classic"}
 def topology(**settings: Any) -> Topology:
     base = {"amqp_url": "amqp://h", "service_name": "orders", "event_bindings": ["orders.#"]}
     return Topology.of(TransportConfig(**base | settings), "svc-1")
+
+
+def letters_of(made: Topology) -> DeadLetterTopology:
+    assert made.dead_letters is not None
+    return made.dead_letters
 
 
 def captured_queue(name: str) -> dict[str, Any]:
@@ -76,17 +89,57 @@ def test_a_renewed_response_queue_has_a_name_that_peers_answer_to() -> None:
 
 
 def test_dead_letter_queue_is_never_the_captured_one() -> None:
-    made = topology()
-    assert made.dl_queue == Queue("nuropb-orders-dlq", durable=True, arguments=CLASSIC)
-    assert made.dl_queue.name not in {queue["name"] for queue in CAPTURED["queues"]}
-    assert made.dl_binding == Binding(
-        "nuropb-orders-dlq", "nuropb-dl-exchange", "nuropb-orders-dlq"
+    letters = letters_of(topology())
+    assert letters.queue == Queue("nuropb-orders-dlq", durable=True, arguments=CLASSIC)
+    assert letters.queue.name not in {queue["name"] for queue in CAPTURED["queues"]}
+
+
+def arguments_of(bindings: tuple[Binding, ...]) -> list[dict[str, Any]]:
+    """The arguments of bindings of the dead-letter queue to the exchange of ours."""
+    assert {(each.queue, each.exchange, each.routing_key) for each in bindings} == {
+        ("nuropb-orders-dlq", "nuropb-dl-exchange-by-queue", "")
+    }
+    assert {each.arguments["x-match"] for each in bindings} == {"all-with-x"}
+    return [{k: v for k, v in each.arguments.items() if k != "x-match"} for each in bindings]
+
+
+def test_a_dead_letter_queue_gets_the_letters_of_its_service() -> None:
+    letters = letters_of(topology())
+    first = {"x-first-death-queue": "nuropb-orders-sq"}
+    expired = {**first, "x-first-death-reason": "expired"}
+    assert arguments_of(letters.bindings) == [
+        {**first, "x-first-death-reason": "rejected"},
+        {**first, "x-first-death-reason": "delivery_limit"},
+        {**first, "x-first-death-reason": "maxlen"},
+        {**expired, "nuropb_type": "command"},
+        {**expired, "nuropb_type": "event"},
+        {"nuropb_dead_letter_of": "nuropb-orders-sq"},
+    ]
+    assert letters.exchange == Exchange("nuropb-dl-exchange-by-queue", "headers", durable=True)
+    assert letters.exchange_binding == ExchangeBinding(
+        "nuropb-dl-exchange-by-queue", "nuropb-dl-exchange"
     )
+    of_all, requests = letters.former
+    assert of_all == Binding("nuropb-orders-dlq", "nuropb-dl-exchange", "nuropb-orders-dlq")
+    assert arguments_of((requests,)) == [{**expired, "nuropb_type": "request"}]
+    asked = letters_of(topology(dead_letter_requests=True))
+    assert asked.bindings == (*letters.bindings, requests)
+    assert asked.former == (of_all,)
+
+
+def test_what_died_first_in_a_queue_of_the_service_is_its_own() -> None:
+    config = TransportConfig(amqp_url="amqp://h", service_name="orders")
+    bindings = dead_letter_bindings(config, ["one", "two"])
+    assert arguments_of(bindings)[-3:-1] == [
+        {"x-first-death-queue": "one"},
+        {"x-first-death-queue": "two"},
+    ]
+    assert set(dead_letter_bindings(config)) < set(bindings)
 
 
 def test_a_client_has_a_response_queue_only() -> None:
     made = topology(client_only=True, rpc_bindings=["x"])
-    assert (made.service_queue, made.dl_queue, made.dl_binding) == (None, None, None)
+    assert (made.service_queue, made.dead_letters) == (None, None)
     assert made.bindings == ()
     assert made.response_queue.name == "nuropb-orders-svc-1-rq"
 
@@ -106,7 +159,10 @@ def test_every_name_can_be_configured() -> None:
     arguments = {"x-dead-letter-exchange": "d", **CLASSIC}
     assert made.service_queue == Queue("s", durable=True, arguments=arguments)
     assert made.response_queue.name == "q"
-    assert made.dl_binding == Binding("l", "d", "l")
+    letters = DeadLetterTopology(
+        queue=Queue("l", durable=True, arguments=CLASSIC), bindings=(Binding("l", "d", "l"),)
+    )
+    assert made.dead_letters == letters
     assert made.bindings == (
         Binding("s", "r", "orders"),
         Binding("s", "r", "more"),
@@ -123,7 +179,7 @@ def test_a_quorum_queue_has_its_dead_letters_in_one_too() -> None:
         "x-delivery-limit": 3,
         "x-single-active-consumer": True,
     }
-    assert made.dl_queue == Queue(
+    assert letters_of(made).queue == Queue(
         "nuropb-orders-dlq", durable=True, arguments={"x-queue-type": "quorum"}
     )
     assert made.response_queue == topology().response_queue
@@ -137,7 +193,7 @@ def test_priorities_are_of_the_service_queue_alone() -> None:
         "x-queue-type": "classic",
         "x-max-priority": 5,
     }
-    assert made.dl_queue == topology().dl_queue
+    assert made.dead_letters == topology().dead_letters
     assert made.response_queue == topology().response_queue
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuropb_rmq.config.settings import Broker, TLSConfig
+from nuropb_rmq.config.address import Broker, TLSConfig
 from nuropb_rmq.exceptions import NuropbConfigurationError
 
 SECRET = "hunter2"
@@ -115,9 +115,9 @@ def test_tls_addresses(url: Any, port: int, tls: TLSConfig) -> None:
         ({"host": "h", "pasword": SECRET}, "'pasword'; known are host"),
         ({"host": "h", 1: SECRET}, "unknown key 1"),
         ({"host": 1}, "must be a string, not int"),
-        ({"host": "h:1"}, "the port apart"),
-        ({"host": "[::1"}, "the port apart"),
-        ({"host": "::1]"}, "the port apart"),
+        ({"host": "h:1"}, "without the port"),
+        ({"host": "[::1"}, "without the port"),
+        ({"host": "::1]"}, "without the port"),
         ({"host": "h", "hostname": "g"}, "differ"),
         ({"host": "h", "port": True}, "not bool"),
         ({"host": "h", "port": 0}, "from 1 to 65535"),

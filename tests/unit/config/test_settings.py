@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq.config.settings import Broker, TransportConfig
+from nuropb_rmq.config.address import Broker
+from nuropb_rmq.config.settings import TransportConfig
 from nuropb_rmq.exceptions import NuropbConfigurationError
 from nuropb_rmq.protocol.constants import MessageType
 
@@ -87,7 +88,10 @@ def test_repr_is_masked() -> None:
         ("queue_type", "stream", "must be classic or quorum, not 'stream'"),
         ("queue_type", None, "one of classic, quorum"),
         ("delivery_limit", 3, 'set queue_type="quorum"'),
-        ("delivery_limit", -1, "from 0 to"),
+        ("delivery_limit", -1, "set the policy delivery-limit -1"),
+        ("delivery_limit", -2, "from 0 to"),
+        ("dl_exchange", "d" * 119, "at most 127"),
+        ("rpc_exchange", "nuropb-dl-exchange-by-queue", "behind dl_exchange"),
         ("single_active_consumer", "yes", "True or False"),
         ("max_priority", 0, "an integer from 1 to 255, not 0"),
         ("max_priority", 256, "an integer from 1 to 255, not 256"),

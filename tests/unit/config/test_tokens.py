@@ -13,7 +13,7 @@ import pytest
 
 from nuropb_rmq import AccessToken, NuropbConfigurationError, TokenProviderError, TransportConfig
 from nuropb_rmq.broker.management import ManagementAPI
-from nuropb_rmq.broker.token_source import Asker
+from nuropb_rmq.broker.token_source import TokenSource
 
 SECRET = "hunter2-and-more"
 TOKEN = AccessToken(SECRET, 60)
@@ -91,7 +91,7 @@ class Callee:
     ids=["async", "partial", "object", "sync", "lambda"],
 )
 async def test_each_kind_of_provider(provider: Any) -> None:
-    assert await Asker(provider, 5).ask() is TOKEN
+    assert await TokenSource(provider, 5).ask() is TOKEN
 
 
 def fail(error: type[BaseException]) -> AccessToken:
@@ -110,7 +110,7 @@ async def test_a_provider_that_fails(
     how: Callable[[type[BaseException]], Any], error: type[BaseException]
 ) -> None:
     with pytest.raises(TokenProviderError, match=r"^token_provider: (failed|was cancelled)") as at:
-        await Asker(partial(how, error), 5).ask()
+        await TokenSource(partial(how, error), 5).ask()
     assert SECRET not in f"{at.value} {at.value!r}"
     assert at.value.exception is at.value.__cause__ is not None
 
@@ -118,13 +118,13 @@ async def test_a_provider_that_fails(
 @pytest.mark.parametrize("wrong", [SECRET, None, AccessToken])
 async def test_a_provider_that_gives_something_else(wrong: Any) -> None:
     with pytest.raises(TokenProviderError, match="must return an AccessToken, not"):
-        await Asker(lambda: wrong, 5).ask()
+        await TokenSource(lambda: wrong, 5).ask()
 
 
 @pytest.mark.parametrize("life", [0.5, 0, -3])
 async def test_a_token_that_is_as_good_as_expired(life: float) -> None:
-    with pytest.raises(TokenProviderError, match=f"lives for {life:g} s only"):
-        await Asker(lambda: AccessToken(SECRET, life), 5).ask()
+    with pytest.raises(TokenProviderError, match=f"valid for 1 s or more, not {life:g}"):
+        await TokenSource(lambda: AccessToken(SECRET, life), 5).ask()
 
 
 async def test_a_provider_that_hangs() -> None:
@@ -136,19 +136,19 @@ async def test_a_provider_that_hangs() -> None:
         released.wait(60)
         return TOKEN
 
-    asker = Asker(hang, 0.1)
+    asker = TokenSource(hang, 0.1)
     for _ in range(3):
-        with pytest.raises(TokenProviderError, match=r"gave no token within 0\.1 s"):
+        with pytest.raises(TokenProviderError, match=r"returned no token within 0\.1 s"):
             await asker.ask()
     assert calls == 1  # threads that hang do not pile up
     released.set()
-    assert await Asker.ask(asker) is TOKEN
-    with pytest.raises(TokenProviderError, match=r"gave no token within 0\.1 s"):
-        await Asker(asyncio.Event().wait, 0.1).ask()  # type: ignore[arg-type]
+    assert await TokenSource.ask(asker) is TOKEN
+    with pytest.raises(TokenProviderError, match=r"returned no token within 0\.1 s"):
+        await TokenSource(asyncio.Event().wait, 0.1).ask()  # type: ignore[arg-type]
 
 
 async def test_asking_can_be_cancelled() -> None:
-    asking = asyncio.create_task(Asker(asyncio.Event().wait, 60).ask())  # type: ignore[arg-type]
+    asking = asyncio.create_task(TokenSource(asyncio.Event().wait, 60).ask())  # type: ignore[arg-type]
     await asyncio.sleep(0)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -172,7 +172,7 @@ def test_asyncios_debug_mode_prints_nothing_of_it(
     async def ask() -> None:
         asyncio.get_running_loop().slow_callback_duration = 0.0
         with pytest.raises(TokenProviderError):
-            await Asker(provider, 5.0).ask()
+            await TokenSource(provider, 5.0).ask()
 
     with caplog.at_level(logging.DEBUG, "asyncio"):
         asyncio.run(ask(), debug=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nuropb_rmq.transport.deadlines import Deadlines
 
+from ...seams import lengths
 from ...support import eventually
 
 
@@ -18,8 +19,7 @@ async def test_what_is_due_expires_once_and_in_order() -> None:
     deadlines.remove("never added", 9.0)
     await eventually(lambda: len(expired) == 3)
     assert expired == ["first", "second", "third"]
-    assert not deadlines._queues
-    assert not deadlines._timers
+    assert lengths(deadlines) == (0, 0)
 
 
 async def test_what_expires_may_add_and_remove() -> None:
@@ -43,8 +43,9 @@ async def test_lengths_that_nobody_waits_for_are_forgotten() -> None:
     for number in range(10_000):  # computed timeouts are all different
         deadlines.add("passes", 100 + number)
         deadlines.remove("passes", 100 + number)
-    assert len(deadlines._queues) <= 64
-    assert len(deadlines._queues) == len(deadlines._timers)
+    queues, timers = lengths(deadlines)
+    assert queues <= 64
+    assert queues == timers
     await eventually(lambda: expired == ["stays"])
     deadlines.clear()
 

@@ -15,6 +15,8 @@ from nuropb_rmq.exceptions import NuropbException
 from nuropb_rmq.transport.delivery import Delivery
 from nuropb_rmq.transport.redelivery import InHand, same_message
 
+from ...support import LOG
+
 BODY = b'{"n": 1}'
 ROUTE = frames.shortstr("exchange") + frames.shortstr("key")
 
@@ -98,17 +100,22 @@ class Settled(Consumer):
 class Owner:
     """Takes a delivery out when it is settled."""
 
+    log = LOG
+
     def __init__(self, in_hand: InHand) -> None:
         self._in_hand = in_hand
 
     def settled(self, work: Delivery, settlement: Settlement | None) -> None:
         del self._in_hand[work]
 
-    def gives_up(self, work: Delivery) -> bool:
+    def cancelled_by_us(self, work: Delivery) -> bool:
         return False
 
-    def undelivered(self, work: Delivery, what: str, error: NuropbException) -> bool:
+    def undelivered(self, work: Delivery, part: str, error: NuropbException) -> bool:
         return False
+
+    def not_retried(self, work: Delivery, error: NuropbException) -> None:
+        """No message comes back here."""
 
     def complete(self, *_: object) -> None:
         """No message is completed here."""

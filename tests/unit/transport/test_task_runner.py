@@ -12,6 +12,7 @@ import pytest
 
 from nuropb_rmq.transport.task_runner import Runner
 
+from ...seams import tasks_of
 from ...support import eventually
 
 Job = Callable[[], Awaitable[None]]
@@ -159,7 +160,7 @@ if sys.version_info >= (3, 12):
             jobs.run(quick, waits, quick, waits)
             assert (jobs.ended, len(jobs.runner)) == (0, 4), "not before the next turn"
             await jobs.all_ended(4)
-            await eventually(lambda: not jobs.runner._tasks)
+            await eventually(lambda: not tasks_of(jobs.runner))
         finally:
             loop.set_task_factory(None)
 

@@ -1,31 +1,32 @@
-"""How long an established connection keeps retrying before an error counts as final."""
+"""Decide when a connection stops retrying."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from ..config.settings import TransportConfig
 from ..exceptions import BrokerAuthenticationError, NuropbTransportError
+from ..safe_logging import ServiceLog
 from .error_translation import is_final, is_missing
 
-logger = logging.getLogger("nuropb_rmq.broker")
-
 REFUSED_FOR = 300.0
-"""Seconds for which refusals of one token after the other are borne: an identity server that is
-wrong for a while, or a broker that does not know its new key yet, should not end a service."""
+"""Seconds of refused tokens, one after another, until the connection gives up: an identity server
+that fails for a while, or a broker without its new key, should not end a service."""
 
 
-class Patience:
-    """Knows since when a connection has been refused, or misses something, and when that is enough.
+class RetryLimit:
+    """Measures how long a connection was refused, or missed something, and when to give up.
 
-    A first connection has none. A virtual host or exchange that is missing is waited for during
-    missing_timeout. A refusal is final, for a password is not going to be another. A token is:
-    refusals are borne for REFUSED_FOR seconds, and each login asks for a new one.
+    Before `settled()`, every lasting error ends the connection. Later, it retries for
+    missing_timeout while a virtual host or exchange is missing. A refused password ends it at once,
+    for it will not change; refused tokens end it after REFUSED_FOR seconds, as each login gets a
+    new one.
     """
 
-    def __init__(self, config: TransportConfig, *, renewable: bool) -> None:
+    def __init__(self, config: TransportConfig, log: ServiceLog, *, renewable: bool) -> None:
         self._config = config
+        self._log = log
+        # The credentials are tokens.
         self._renewable = renewable
         self._refused_since: float | None = None
         self._missing_since: float | None = None
@@ -37,17 +38,17 @@ class Patience:
         return _seconds_since(self._missing_since)
 
     def settled(self) -> None:
-        """The connection is in use: whatever was in its way is over."""
+        """Begin anew: the connection is in use."""
         self.was_settled = True
         self._refused_since = None
         self._missing_since = None
 
     def unrelated(self) -> None:
-        """An attempt failed of something else, so refusals no longer follow on each other."""
+        """End a series of refusals: an attempt failed for another reason."""
         self._refused_since = None
 
-    def is_over(self, error: NuropbTransportError) -> bool:
-        """Return whether retrying makes no sense after this error."""
+    def reached(self, error: NuropbTransportError) -> bool:
+        """Return whether to give up after this error."""
         missing = is_missing(error)
         if not missing:
             self._missing_since = None
@@ -57,11 +58,11 @@ class Patience:
             return _seconds_since(self._refused_since) >= REFUSED_FOR
         if not (missing and self.was_settled):
             return is_final(error)
-        patience = self._config.missing_timeout
+        limit = self._config.missing_timeout
         if self._missing_since is None:
-            logger.warning("%s; waiting for it for %g s (missing_timeout)", error, patience)
+            self._log.warning("%s; waiting for it for %g s (missing_timeout)", error, limit)
             self._missing_since = _now()
-        return self.missing_for >= patience
+        return self.missing_for >= limit
 
 
 def _now() -> float:
