@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from nuropb_rmq.shielded import shielded
+from nuropb_rmq.waiting import shielded
 
 __all__ = ["ROOT", "DemoError", "Program", "Programs", "Report", "in_thread"]
 

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi import Depends, FastAPI, HTTPException
 from pydantic import BaseModel
 
-from nuropb_rmq import (
-    Mesh,
-    NuropbException,
-    NuropbNotDeliveredError,
-    NuropbOutcomeUnknownError,
-    NuropbRemoteError,
-    NuropbTimeoutError,
-    NuropbTransportError,
-    NuropbValidationError,
-)
-from nuropb_rmq.asgi import get_mesh, health_routes, lifespan
+from examples.orders.interface import Order, OrdersClient
+from nuropb_rmq import Mesh, NuropbRemoteError
+from nuropb_rmq.asgi import exception_handlers, get_mesh, health_routes, lifespan
 
 TIMEOUT = 5.0  # seconds that a call to the mesh may take, and so, about, a call to this front
-
-logger = logging.getLogger("examples.fastapi_app")
 
 mesh = Mesh(
     os.environ.get("AMQP_URL", "amqp://guest:guest@localhost/"),
     service_name="front",
     request_timeout=TIMEOUT,
 )
+TheMesh = Annotated[Mesh, Depends(get_mesh)]
+
 app = FastAPI(
     title="Orders",
     lifespan=lifespan(mesh, start_degraded=os.environ.get("START_DEGRADED") == "1"),
     routes=health_routes(mesh),
+    exception_handlers=exception_handlers(),
 )
 
-TheMesh = Annotated[Mesh, Depends(get_mesh)]
+
+def get_orders(mesh: TheMesh) -> OrdersClient:
+    """Return a client of the orders service."""
+    return mesh.client(OrdersClient)
+
+
+TheOrders = Annotated[OrdersClient, Depends(get_orders)]
 
 
 class NewOrder(BaseModel):
@@ -48,16 +45,16 @@ class NewOrder(BaseModel):
 
 
 @app.post("/orders", status_code=201)
-async def place(order: NewOrder, mesh: TheMesh) -> Any:
+async def place(order: NewOrder, orders: TheOrders) -> Order:
     """Place an order."""
-    return await mesh.request("orders", "place", order.model_dump())
+    return await orders.place(order.item, order.count)
 
 
 @app.get("/orders/{order_id}")
-async def get(order_id: str, mesh: TheMesh) -> Any:
+async def get(order_id: str, orders: TheOrders) -> Order:
     """An order as it is now."""
     try:
-        return await mesh.request("orders", "get", {"order_id": order_id})
+        return await orders.get(order_id)
     except NuropbRemoteError as e:
         if e.error != "LookupError":
             raise
@@ -65,34 +62,12 @@ async def get(order_id: str, mesh: TheMesh) -> Any:
 
 
 @app.post("/orders/{order_id}/packing")
-async def pack(order_id: str, mesh: TheMesh, seconds: float = 0.5) -> Any:
+async def pack(order_id: str, orders: TheOrders, seconds: float = 0.5) -> Order:
     """Have an order packed, and wait for it."""
-    return await mesh.request("orders", "pack", {"order_id": order_id, "seconds": seconds})
+    return await orders.pack(order_id, seconds)
 
 
 @app.delete("/orders/{order_id}", status_code=202)
 async def cancel(order_id: str, mesh: TheMesh) -> None:
     """Have an order cancelled, without waiting: 202 says that the broker has the command."""
     await mesh.command("orders", "cancel", {"order_id": order_id}, timeout=TIMEOUT)
-
-
-# -- errors of the mesh, as HTTP puts them. The first class that fits counts. ------------------
-
-ANSWERS: dict[type[NuropbException], tuple[int, str | None]] = {
-    NuropbValidationError: (422, None),  # the service's own words, as with the next
-    NuropbRemoteError: (502, None),
-    NuropbTimeoutError: (504, "the orders service has not answered in time"),
-    NuropbOutcomeUnknownError: (504, "the connection was lost: it may or may not have been done"),
-    NuropbNotDeliveredError: (503, "there is no orders service"),
-    NuropbTransportError: (503, "the orders service cannot be reached"),
-}
-
-
-@app.exception_handler(NuropbException)
-async def not_done(request: Request, error: NuropbException) -> JSONResponse:
-    """What a caller may know. Hosts and users, which some texts name, go to the log only."""
-    logger.warning("%s %r: %s", request.method, request.url.path, error)
-    for kind, (status, text) in ANSWERS.items():
-        if isinstance(error, kind):
-            return JSONResponse({"detail": text or error.description}, status)
-    return JSONResponse({"detail": "the orders service has failed"}, 500)

@@ -10,28 +10,26 @@ import sys
 
 from nuropb_rmq import Mesh, NuropbNotDeliveredError, NuropbRemoteError, NuropbValidationError
 
+from .interface import OrdersClient
 from .running import broker, run
 
 
 async def main() -> None:
     """Place, pack and cancel an order. Times are in seconds."""
     async with Mesh(broker(), request_timeout=5) as mesh:
-        order = await mesh.request("orders", "place", {"item": "lamp", "count": 2})
-        order_id = order["order_id"]
+        orders = mesh.client(OrdersClient)
+        order_id = (await orders.place(item="lamp", count=2)).order_id
         print(f"placed {order_id}")
 
         total, packed = await asyncio.gather(
-            mesh.request("orders", "total", {"order_id": order_id}),
-            mesh.request("orders", "pack", {"order_id": order_id, "seconds": 0.2}, timeout=10),
+            orders.total(order_id), mesh.client(OrdersClient, timeout=10).pack(order_id, 0.2)
         )
-        print(f"{total:.2f}, packed: {packed['packed']}")
+        print(f"{total:.2f}, packed: {packed.packed}")
 
-        for method, params in (
-            ("place", {"item": "lamp", "count": "many"}),
-            ("get", {"order_id": "none"}),
-        ):
+        untyped = mesh.client("orders")
+        for call in (untyped.place(item="lamp", count="many"), orders.get("none")):
             try:
-                await mesh.request("orders", method, params)
+                await call
             except NuropbValidationError as e:
                 print(f"it does not take this: {e}")
             except NuropbRemoteError as e:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import uuid
-from typing import Any
 
 from nuropb_rmq import Mesh, NuropbContextManager, NuropbValidationError, nuropb_context
 
+from .interface import Order
 from .running import broker, run, until_stopped
 
 PRICES = {"lamp": 29.90, "chair": 89.00}
@@ -28,30 +28,28 @@ class Orders:
     _service_name = "orders"
 
     def __init__(self) -> None:
-        self._orders: dict[str, dict[str, Any]] = {}
+        self._orders: dict[str, Order] = {}
 
     @nuropb_context
-    async def place(self, ctx: NuropbContextManager, item: str, count: int) -> dict[str, Any]:
+    async def place(self, ctx: NuropbContextManager, item: str, count: int) -> Order:
         """A new order. Its event is published when this has succeeded, and not otherwise."""
         if item not in PRICES:
             raise NuropbValidationError(f"item: there is no {item!r}")
-        order_id = uuid.uuid4().hex[:8]
-        order = {"order_id": order_id, "item": item, "count": count, "packed": False}
-        self._orders[order_id] = order
+        order = Order(uuid.uuid4().hex[:8], item, count)
+        self._orders[order.order_id] = order
         ctx.add_event({"topic": "orders.placed", "event": order})
         return order
 
-    async def get(self, order_id: str) -> dict[str, Any]:
+    async def get(self, order_id: str) -> Order:
         """An order as it is now."""
         return self._order(order_id)
 
     async def total(self, order_id: str) -> float:
         """What an order costs."""
         order = self._order(order_id)
-        count: int = order["count"]
-        return round(count * PRICES[order["item"]], 2)
+        return round(order.count * PRICES[order.item], 2)
 
-    async def pack(self, order_id: str, seconds: float = 0.5) -> dict[str, Any]:
+    async def pack(self, order_id: str, seconds: float = 0.5) -> Order:
         """Work that takes its time; many orders are packed at once.
 
         It bears being done again, as everything must that is delivered at least once.
@@ -59,7 +57,7 @@ class Orders:
         order = self._order(order_id)
         print(f"packing {order_id}", flush=True)
         await asyncio.sleep(seconds)
-        order["packed"] = True
+        order.packed = True
         return order
 
     @nuropb_context
@@ -68,7 +66,7 @@ class Orders:
         if self._orders.pop(order_id, None) is not None:
             ctx.add_event({"topic": "orders.cancelled", "event": {"order_id": order_id}})
 
-    def _order(self, order_id: str) -> dict[str, Any]:
+    def _order(self, order_id: str) -> Order:
         if order_id not in self._orders:
             raise LookupError(f"there is no order {order_id}")
         return self._orders[order_id]

@@ -1,1 +1,1 @@
-"""NuroPb's own surface, over `Transport`: RMQTransport, RMQAPI, and what stands beside them."""
+"""NuroPb's own surface over `Transport`: RMQTransport, RMQAPI, and their helper functions."""

@@ -1,14 +1,12 @@
-"""Functions that a NuroPb program imports: of nuropb_api, rmq_lib, contexts and utils.
+"""Functions that NuroPb programs import from nuropb_api, rmq_lib, contexts and utils.
 
-What blocks is synchronous, as it is there, and may be called while a loop runs in the same thread,
-which waits meanwhile. TLS is verified unless `verify` is False, over HTTP too.
+Synchronous functions block, as in nuropb; a loop that runs in the same thread waits meanwhile. TLS
+is verified unless `verify` is False, over HTTP too.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -26,30 +24,10 @@ from ..protocol.message import describe
 from ..service.marks import marks_of
 from ..service.methods import Published
 from .rmq_api import RMQAPI
+from .rmq_transport import run_blocking
 
 if TYPE_CHECKING:
     from ..broker.management import ManagementAPI
-
-__all__ = [
-    "MeshService",
-    "build_amqp_url",
-    "build_rmq_api_url",
-    "configure_mesh",
-    "configure_nuropb_rmq",
-    "connect",
-    "create_client",
-    "create_service",
-    "create_virtual_host",
-    "default_connection_properties",
-    "delete_virtual_host",
-    "describe_service",
-    "error_dict_from_exception",
-    "get_virtual_host_queues",
-    "get_virtual_hosts",
-    "method_requires_nuropb_context",
-    "obfuscate_credentials",
-    "rmq_api_url_from_amqp_url",
-]
 
 T = TypeVar("T")
 
@@ -92,23 +70,27 @@ class MeshService:
         self, topic: str, event: Any, target: Any, context: Any, trace_id: str | None = None
     ) -> None:
         if self._event_callback is not None:
-            waiting = self._event_callback(topic, event, target, context, trace_id)
-            if waiting is not None:
-                await waiting
+            returned = self._event_callback(topic, event, target, context, trace_id)
+            if returned is not None:
+                await returned
 
 
 def default_connection_properties(connection_properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties with guest's on localhost, virtual host nuropb, where they are missing.
+    """Return the properties with defaults: guest on localhost, virtual host nuropb.
 
-    A cafile means TLS, as in nuropb, and TLS is verified, where nuropb has verify=False.
+    A cafile means TLS, as in nuropb, but TLS is verified, where nuropb has verify=False. Raises
+    NuropbConfigurationError.
     """
-    given = typed("connection_properties", connection_properties, dict, "a dict")
-    tls = bool(given.get("ssl") or given.get("cafile"))
-    return {**_DEFAULTS, "ssl": tls, "verify": tls, "port": 5671 if tls else 5672, **given}
+    properties = typed("connection_properties", connection_properties, dict, "a dict")
+    tls = bool(properties.get("ssl") or properties.get("cafile"))
+    return {**_DEFAULTS, "ssl": tls, "verify": tls, "port": 5671 if tls else 5672, **properties}
 
 
 async def connect(instance_id: str | None = None) -> RMQAPI:
-    """Return a connected client of the mesh nuropb on localhost. Raises what connect() raises."""
+    """Return a connected client of the mesh nuropb on localhost.
+
+    Raises what RMQAPI.connect() raises.
+    """
     client = create_client(instance_id=instance_id)
     await client.connect()
     return client
@@ -121,10 +103,10 @@ def create_client(
     transport_settings: Mapping[str, Any] | None = None,
     transport: type[RMQAPI] | None = None,
 ) -> RMQAPI:
-    """A client that is not connected; `name` is its own, and {vhost}-client without it.
+    """Return a client, not connected; its default name is {vhost}-client.
 
-    connection_properties: a URL, or host, port, vhost, username, password, ssl, verify, of which
-    those that are missing are guest's on localhost, virtual host nuropb.
+    connection_properties: a URL, or host, port, vhost, username, password, ssl and verify, with the
+    defaults of default_connection_properties(). Raises NuropbConfigurationError.
     """
     return (transport or RMQAPI)(
         amqp_url=_amqp_url(connection_properties),
@@ -144,7 +126,10 @@ def create_service(  # noqa: PLR0917 - nuropb's signature
     event_bindings: Sequence[str] | None = None,
     event_callback: EventCallback | None = None,
 ) -> RMQAPI:
-    """A service that is not connected; without a service_instance, one for events alone."""
+    """Return a service, not connected; without a service_instance, one for events only.
+
+    Raises NuropbConfigurationError.
+    """
     settings = dict(transport_settings or {})
     if event_bindings is not None:
         settings["event_bindings"] = list(event_bindings)
@@ -164,7 +149,7 @@ def configure_mesh(
     connection_properties: str | dict[str, Any] | None = None,
     transport_settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make the virtual host, the exchanges and a dead-letter queue, where they are missing.
+    """Make the virtual host, the exchanges and a dead-letter queue if they are missing.
 
     Raises what configure() raises.
     """
@@ -178,11 +163,11 @@ def configure_mesh(
     )
 
 
-def _amqp_url(given: str | dict[str, Any] | None, vhost: str | None = None) -> AmqpUrl:
-    """What was given, with nuropb's defaults for what is missing; verify stays True."""
-    if isinstance(given, str):
-        return given
-    properties = typed("connection_properties", given or {}, dict, "a URL or a dict")
+def _amqp_url(address: str | dict[str, Any] | None, vhost: str | None = None) -> AmqpUrl:
+    """Return the address, with nuropb's defaults for missing parts; verify stays True."""
+    if isinstance(address, str):
+        return address
+    properties = typed("connection_properties", address or {}, dict, "a URL or a dict")
     if vhost is not None and "vhost" not in properties:
         properties = {**properties, "vhost": vhost}
     return default_connection_properties(properties)
@@ -194,21 +179,21 @@ def _amqp_url(given: str | dict[str, Any] | None, vhost: str | None = None) -> A
 def build_amqp_url(  # noqa: PLR0917 - nuropb's signature
     host: str, port: str | int, username: str, password: str, vhost: str, scheme: str = "amqp"
 ) -> str:
-    """A URL for AMQP. What is percent-encoded already stays so."""
+    """Return a URL for AMQP. Parts that are percent-encoded already stay as they are."""
     return f"{scheme}://{_credentials(username, password)}{host}:{port}/{_quoted(vhost)}"
 
 
 def build_rmq_api_url(
     scheme: str, host: str, port: str | int, username: str | None, password: str | None
 ) -> str:
-    """A URL for the management API."""
+    """Return a URL for the management API."""
     return f"{scheme}://{_credentials(username, password)}{host}:{port}/api"
 
 
 def rmq_api_url_from_amqp_url(
     amqp_url: str, scheme: str | None = None, port: int | str | None = None
 ) -> str:
-    """The URL of the management API beside this broker: its AMQP port, or `port`, plus 10000."""
+    """Return the URL of a broker's management API: its port is the AMQP port plus 10000."""
     parts = urlsplit(amqp_url)
     http = "https" if (scheme or parts.scheme) in _HTTPS else "http"
     amqp_port = port or parts.port or (5671 if http == "https" else 5672)
@@ -223,30 +208,36 @@ def rmq_api_url_from_amqp_url(
 
 
 def create_virtual_host(api_url: str, vhost_url: AmqpUrl) -> None:
-    """Make the virtual host of `vhost_url`, where it is missing, for the user of `api_url`.
+    """Make the virtual host of `vhost_url` if it is missing, as the user of `api_url`.
 
     Raises what ManagementAPI raises, a NuropbTransportError or NuropbConfigurationError.
     """
-    _blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.create_vhost(vhost)))
+    run_blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.create_vhost(vhost)))
 
 
 def delete_virtual_host(api_url: str, vhost_url: AmqpUrl) -> None:
-    """Delete the virtual host of `vhost_url`, and all that is in it. Raises as for creating it."""
-    _blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.delete_vhost(vhost)))
+    """Delete the virtual host of `vhost_url` and everything in it.
+
+    Raises what create_virtual_host() raises.
+    """
+    run_blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.delete_vhost(vhost)))
 
 
 def get_virtual_hosts(api_url: str, vhost_url: AmqpUrl) -> list[dict[str, Any]]:
-    """Return all virtual hosts, as the management API describes them, to the user of `api_url`.
+    """Return the virtual hosts that the user of `api_url` sees, as the management API has them.
 
-    Raises as for creating one.
+    Raises what create_virtual_host() raises.
     """
-    return _blocking(_with_vhost(api_url, vhost_url, lambda api, _: api.vhosts()))
+    return run_blocking(_with_vhost(api_url, vhost_url, lambda api, _: api.vhosts()))
 
 
 def get_virtual_host_queues(api_url: str, vhost_url: AmqpUrl) -> list[dict[str, Any]] | None:
-    """Return the queues of the virtual host; None when it is missing. Raises as for creating it."""
+    """Return the queues of the virtual host, or None when it is missing.
+
+    Raises what create_virtual_host() raises.
+    """
     try:
-        return _blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.queues(vhost)))
+        return run_blocking(_with_vhost(api_url, vhost_url, lambda api, vhost: api.queues(vhost)))
     except ServiceNotConfigured:
         return None
 
@@ -259,7 +250,7 @@ def configure_nuropb_rmq(
     dl_queue: str,
     **kwargs: Any,
 ) -> bool:
-    """Declare the exchanges and the dead-letter queue; True. With client_only nothing is done.
+    """Declare the exchanges and the dead-letter queue, unless client_only; return True.
 
     Raises what configure() raises.
     """
@@ -273,7 +264,7 @@ def configure_nuropb_rmq(
         dl_exchange=dl_exchange,
         dl_queue=dl_queue,
     )
-    _blocking(configure(config))
+    run_blocking(configure(config))
     return True
 
 
@@ -282,10 +273,10 @@ async def _with_vhost(
     vhost_url: AmqpUrl,
     call: Callable[[ManagementAPI, str], Coroutine[Any, Any, T]],
 ) -> T:
-    from ..broker.management import ManagementAPI  # noqa: PLC0415 - brings httpx, as in setup
+    from ..broker.management import ManagementAPI  # noqa: PLC0415 - loads httpx
 
     broker = Broker.parse(vhost_url, field="vhost_url")
-    own = "@" in api_url  # else the broker's user is asked for, as everywhere
+    own = "@" in api_url  # else the broker's user
     async with ManagementAPI(
         api_url,
         username=None if own else broker.username,
@@ -305,17 +296,11 @@ def _quoted(part: str) -> str:
     return quote(part, safe="%")
 
 
-def _blocking(work: Coroutine[Any, Any, T]) -> T:
-    """Do it in a loop of its own: there may be one in this thread."""
-    with ThreadPoolExecutor(1, "nuropb-blocking") as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
 # -- contexts and utils ---------------------------------------------------------------------
 
 
 def describe_service(class_instance: object) -> dict[str, Any]:
-    """Return what a service of this object answers to nuropb_describe.
+    """Return the answer of this object's service to nuropb_describe.
 
     Raises NuropbConfigurationError for methods that could never be called.
     """
@@ -328,7 +313,7 @@ def method_requires_nuropb_context(method: Callable[..., Any]) -> bool:
 
 
 def error_dict_from_exception(exception: BaseException) -> dict[str, Any]:
-    """Return class name and text of an error, as a response carries them."""
+    """Return class name and text of an error, as in a response."""
     return describe(exception)
 
 

@@ -1,4 +1,4 @@
-"""What nuropb.interface has beside its exceptions: NuropbInterface, and names of types."""
+"""NuropbInterface and the type names of nuropb.interface; its exceptions are in `exceptions`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,6 @@ from ..protocol.constants import (
     ResponsePayloadDict,
     TransportServicePayload,
 )
-
-__all__ = [
-    "AcknowledgeCallbackFunction",
-    "ConnectionCallbackFunction",
-    "EventType",
-    "NuropbInterface",
-    "NuropbLifecycleState",
-    "NuropbMessageType",
-    "NuropbSerializeType",
-    "PayloadDict",
-    "ResponsePayloadTypes",
-    "ResultFutureAny",
-    "ResultFutureResponsePayload",
-    "ServicePayloadTypes",
-]
 
 NuropbSerializeType = Literal["json"]
 NuropbMessageType = Literal["request", "response", "event", "command"]
@@ -62,7 +47,7 @@ ConnectionCallbackFunction = Callable[[type["NuropbInterface"], str, str], None]
 
 
 class EventType(TypedDict):
-    """An event that a NuropbSuccess carries."""
+    """An event of a NuropbSuccess."""
 
     topic: str
     payload: Any
@@ -70,9 +55,9 @@ class EventType(TypedDict):
 
 
 class NuropbInterface(ABC):
-    """What a NuroPb program may ask of an API, whatever carries its messages.
+    """Interface of a NuroPb API over any transport.
 
-    Times are in milliseconds. RMQAPI says what the methods do and raise.
+    Times are in milliseconds. RMQAPI documents the methods and their errors.
     """
 
     _service_name: str
@@ -94,7 +79,7 @@ class NuropbInterface(ABC):
         raise NotImplementedError
 
     async def disconnect(self) -> None:
-        """Finish what is in hand, and disconnect."""
+        """Let handlers finish, and disconnect."""
         raise NotImplementedError
 
     @property
@@ -138,7 +123,7 @@ class NuropbInterface(ABC):
         ttl: int | None = None,
         trace_id: str | None = None,
     ) -> Awaitable[None]:
-        """Have a method of a service run, without an answer."""
+        """Call a method of a service without an answer."""
         raise NotImplementedError
 
     def publish_event(

@@ -1,18 +1,16 @@
-"""The settings of nuropb's transport, in milliseconds, and those of ours."""
+"""Convert between the settings of nuropb's transport, in milliseconds, and TransportConfig."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final, TypedDict
 
 from ..config.address import AmqpUrl
 from ..config.settings import TransportConfig
 from ..exceptions import NuropbConfigurationError
-from ..protocol.constants import MessageCallbackFunction
-from ..transport.sealing import PayloadEncryptor
 
 logger = logging.getLogger("nuropb_rmq.compat")
 
@@ -44,16 +42,8 @@ class RabbitMQConfiguration(TypedDict):
     client_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """The arguments of a transport that are no settings."""
-
-    message_callback: MessageCallbackFunction
-    encryptor: PayloadEncryptor | None
-
-
 class _Setting:
-    """A setting under the name that it has in nuropb's transport: it can be read, not set."""
+    """Read-only attribute under a private name of nuropb's transport."""
 
     def __init__(self, read: Callable[[Any], Any]) -> None:
         self._read = read
@@ -67,36 +57,35 @@ class _Setting:
 
     def __set__(self, transport: object, value: object) -> None:
         raise AttributeError(
-            f"{self._name} cannot be set: give {self._name[1:]} to {type(transport).__name__}() "
-            "when it is made"
+            f"{self._name} cannot be set: give {self._name[1:]} to {type(transport).__name__}()"
         )
 
 
-def _told(name: str) -> _Setting:
+def _configured(name: str) -> _Setting:
     return _Setting(lambda transport: transport.rmq_configuration[name])
 
 
 class PrivateSettings:
-    """The underscored settings of nuropb's transport, for programs that read them."""
+    """The private settings of nuropb's transport, for programs that read them."""
 
     _service_name = _Setting(attrgetter("service_name"))
     _instance_id = _Setting(attrgetter("instance_id"))
-    _rpc_exchange = _told("rpc_exchange")
-    _events_exchange = _told("events_exchange")
-    _dl_exchange = _told("dl_exchange")
-    _dl_queue = _told("dl_queue")
-    _service_queue = _told("service_queue")
-    _response_queue = _told("response_queue")
+    _rpc_exchange = _configured("rpc_exchange")
+    _events_exchange = _configured("events_exchange")
+    _dl_exchange = _configured("dl_exchange")
+    _dl_queue = _configured("dl_queue")
+    _service_queue = _configured("service_queue")
+    _response_queue = _configured("response_queue")
     _rpc_bindings = _Setting(lambda transport: set(transport.rmq_configuration["rpc_bindings"]))
     _event_bindings = _Setting(lambda transport: set(transport.rmq_configuration["event_bindings"]))
     _prefetch_count = _Setting(attrgetter("core.config.prefetch_count"))
-    _default_ttl = _told("default_ttl")
-    _client_only = _told("client_only")
-    _message_callback = _Setting(attrgetter("_given.message_callback"))
-    _encryptor = _Setting(attrgetter("_given.encryptor"))
+    _default_ttl = _configured("default_ttl")
+    _client_only = _configured("client_only")
+    _message_callback = _Setting(attrgetter("_arguments.message_callback"))
+    _encryptor = _Setting(attrgetter("_arguments.encryptor"))
 
     is_leader: bool = True
-    """Reported in the metadata of messages; it has no other effect."""
+    """Copied into the metadata of messages; no other effect."""
 
     @property
     def _is_leader(self) -> bool:
@@ -116,23 +105,23 @@ def options(default_ttl: object, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     stray = sorted(set(kwargs) - set(_OPTIONS))
     if stray:
         logger.warning("RMQTransport has no option %s; ignored", ", ".join(stray))
-    given = {name: kwargs[name] for name in (*_NAMES, *_BINDINGS) if kwargs.get(name)}
+    settings = {name: kwargs[name] for name in (*_NAMES, *_BINDINGS) if kwargs.get(name)}
     if kwargs.get("prefetch_count") is not None:
-        given["prefetch_count"] = kwargs["prefetch_count"]
+        settings["prefetch_count"] = kwargs["prefetch_count"]
     if default_ttl:
         if isinstance(default_ttl, bool) or not isinstance(default_ttl, int | float):
             raise NuropbConfigurationError("default_ttl", "must be a number of milliseconds")
-        # An integer may be of any length, and a float has an end.
-        given["default_ttl"] = max(-1, min(default_ttl, 2**64)) / 1000
-    return given
+        # Bounded: an integer may be too large for a float.
+        settings["default_ttl"] = max(-1, min(default_ttl, 2**64)) / 1000
+    return settings
 
 
-def described(
+def configuration(
     config: TransportConfig, instance_id: str, response_queue: str
 ) -> RabbitMQConfiguration:
-    """Return the settings, as nuropb's rmq_configuration has them.
+    """Return the settings as nuropb's rmq_configuration.
 
-    response_queue: the one in use; empty when none is.
+    response_queue: the name in use, or "".
     """
     bindings = dict.fromkeys((config.service_name, *config.rpc_bindings))
     return {
@@ -150,13 +139,13 @@ def described(
 
 
 def reconfigured(
-    config: TransportConfig, given: Mapping[str, Any], amqp_url: AmqpUrl | None
+    config: TransportConfig, changes: Mapping[str, Any], amqp_url: AmqpUrl | None
 ) -> TransportConfig:
-    """The settings with which configure_rabbitmq is called; what is not given stays."""
-    names = {name: given[name] for name in _CONFIGURED if given.get(name)}
+    """Return `config` with the changes of an rmq_configuration and another amqp_url."""
+    names = {name: changes[name] for name in _CONFIGURED if changes.get(name)}
     return replace(
         config,
         amqp_url=amqp_url or config.amqp_url,
-        client_only=given.get("client_only", config.client_only),
+        client_only=changes.get("client_only", config.client_only),
         **names,
     )

@@ -1,7 +1,7 @@
-"""The steps of a session that a subclass of RMQTransport may take over.
+"""Run the steps of a session that a subclass of RMQTransport may override.
 
-The session calls the method of that name. Where an override calls the base's, awaited or not, the
-step is taken; where it does not, it is left out, and what it would have made must be there.
+The session calls the method of that name. If the override calls the base's method, awaited or not,
+the step is taken. If not, the step is left out, and its result must exist already.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import logging
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from inspect import isawaitable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..broker.session import Run
 from ..exceptions import NuropbTransportError
 
 logger = logging.getLogger("nuropb_rmq.compat")
+
+T = TypeVar("T")
 
 STEPS: Final = (
     "open_channel",
@@ -42,30 +44,33 @@ _NEVER_CALLED: Final = (
     "on_response_message",
     "on_response_message_complete",
 )
-"""pika's callbacks, and what nuropb's transport does in them."""
+"""Methods of nuropb's transport for pika's callbacks."""
 
 
 def warn_of_callbacks(owner: object) -> None:
-    """Tell once of the methods of a subclass that nobody calls any more."""
-    never = [name for name in _NEVER_CALLED if getattr(owner, name, None) is not None]
-    if never:
+    """Log the methods of a subclass that are not called any more."""
+    names = [name for name in _NEVER_CALLED if getattr(owner, name, None) is not None]
+    if names:
         logger.warning(
             "%s has methods that are not called any more: %s; see docs/migration.md",
             type(owner).__name__,
-            ", ".join(never),
+            ", ".join(names),
         )
 
 
-class Step:
-    """What the base's method returns: awaiting it takes the step, once."""
+def override(method: T, base: object) -> T | None:
+    """Return a method of an instance if it overrides the base's, else None."""
+    own, original = (getattr(function, "__func__", function) for function in (method, base))
+    return None if own is original else method
 
-    __slots__ = ("_run", "asked", "name", "owner", "taken")
 
-    def __init__(self, owner: object, name: str, run: Run) -> None:
+class Once:
+    """Awaitable that calls and awaits `run`, the first time that it is awaited."""
+
+    __slots__ = ("_run", "taken")
+
+    def __init__(self, run: Run) -> None:
         self._run = run
-        self.owner = owner
-        self.name = name
-        self.asked = False
         self.taken = False
 
     def __await__(self) -> Generator[Any, None, None]:
@@ -74,29 +79,42 @@ class Step:
             yield from self._run().__await__()
 
 
+class Step(Once):
+    """Result of the base's method: awaiting it takes the step."""
+
+    __slots__ = ("called", "name", "owner")
+
+    def __init__(self, owner: object, name: str, run: Run) -> None:
+        super().__init__(run)
+        self.owner = owner
+        self.name = name
+        # True once the override has called the base's method.
+        self.called = False
+
+
 _current: ContextVar[Step | None] = ContextVar("nuropb_rmq_step", default=None)
 
 
 def current(owner: object, name: str) -> Step:
-    """The step that the session is at. Raises NuropbTransportError when it is at another, or none.
+    """Return the step that the session takes now. Raises NuropbTransportError if it is another.
 
-    Steps belong to the task that takes them: two connections may be set up at the same time.
+    Steps belong to their task: two connections may be set up at the same time.
     """
     step = _current.get()
     if step is None or step.owner is not owner or step.name != name:
         raise NuropbTransportError(
-            f"{name}() is called by the transport itself, whenever it connects: "
+            f"{name}() is only for the transport itself, as it connects: "
             "call start() or stop(), or override it"
         )
-    step.asked = True
+    step.called = True
     return step
 
 
 async def take(owner: object, name: str, run: Run, method: Callable[..., object]) -> None:
-    """Take a step by the method that a subclass has for it.
+    """Take a step by a subclass's method. Raises NuropbTransportError.
 
-    The method runs in a task of its own: it is a program's, and what it does to the cancellation
-    of its task must not count as a cancellation of the connection's supervisor.
+    The method runs in a task of its own, so that cancellations in the program's code do not count
+    as a cancellation of the connection's supervisor.
     """
     step = Step(owner, name, run)
     task = asyncio.current_task()
@@ -111,7 +129,7 @@ async def take(owner: object, name: str, run: Run, method: Callable[..., object]
             raise
         raise NuropbTransportError(f"{name}(), which is overridden, failed: {e!r}", None, e) from e
     if name == _NEEDED and not step.taken:
-        raise NuropbTransportError(f"{name}() was overridden, and did not call the base's")
+        raise NuropbTransportError(f"{name}() is overridden and did not call super().{name}()")
 
 
 async def _call(step: Step, method: Callable[..., object]) -> None:
@@ -119,5 +137,5 @@ async def _call(step: Step, method: Callable[..., object]) -> None:
     returned = method(None) if step.name == "declare_service_queue" else method()
     if isawaitable(returned):
         await returned
-    if step.asked or step.taken:
+    if step.called or step.taken:
         await step

@@ -1,20 +1,21 @@
-"""receive_transport_message, where a subclass of RMQAPI has its own.
+"""Call receive_transport_message where a subclass of RMQAPI overrides it.
 
-nuropb's is a function that every message passes, the responses to its own requests among them. So
-an override may be a function or a coroutine function, and return or await what the base's method
-returns, or leave it alone: what it hands on is handled, once.
+In nuropb every message passes this function, responses included. An override may be a function or a
+coroutine function. A message that it gives to the base's method is handled once, whether the
+override awaits the base's result, returns it or ignores it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, cast
 
+from ..broker.session import Run
 from ..exceptions import NuropbTimeoutError
 from ..protocol import payloads
 from ..protocol.constants import (
@@ -25,47 +26,32 @@ from ..protocol.constants import (
     TransportRespondPayload,
     TransportServicePayload,
 )
-
-__all__ = ["Receiving", "answer", "responding"]
+from ..safe_logging import ServiceLog
+from .message_complete import ids_of
+from .overrides import Once
 
 logger = logging.getLogger("nuropb_rmq.compat")
-
-Handle = Callable[[], Coroutine[Any, Any, None]]
-
-
-class _Handling:
-    """The result of the base's method: awaiting it handles the message, once."""
-
-    __slots__ = ("_begun", "_handle")
-
-    def __init__(self, handle: Handle) -> None:
-        self._handle = handle
-        self._begun = False
-
-    def __await__(self) -> Generator[Any, None, None]:
-        if not self._begun:
-            self._begun = True
-            yield from self._handle().__await__()
 
 
 @dataclass(slots=True)
 class _Turn:
-    """The message that an override handed on, while it is being called."""
+    """One call of an override, and the messages that it gave to the base's method."""
 
-    handed_on: list[_Handling] = field(default_factory=list)
+    handed_on: list[Once] = field(default_factory=list)
     over: bool = False
-    """Tasks that it began, and that outlive it, run in a copy of its context."""
+    """True once it has returned; tasks that it started may still run in its context."""
 
 
 _turn: ContextVar[_Turn | None] = ContextVar("nuropb_rmq_receiving", default=None)
 
 
 class Receiving:
-    """Gives messages to an override, and handles what that hands on to the base's method."""
+    """Caller of an override; handles the messages that the override gives to the base's method."""
 
     def __init__(self, override: MessageCallbackFunction) -> None:
         self._override = override
         self._tasks: set[asyncio.Task[None]] = set()
+        # Correlation id → the future of a request whose response the override may still keep.
         self._waiting: dict[str, asyncio.Future[ResponsePayloadDict]] = {}
 
     async def receive(
@@ -74,7 +60,7 @@ class Receiving:
         complete: MessageCompleteFunction,
         metadata: dict[str, Any],
     ) -> None:
-        """Call the override, and do what it handed on. Raises what it raises, after that."""
+        """Call the override, then handle its messages. Raises at the end what it raised."""
         turn = _Turn()
         failed: Exception | None = None
         token = _turn.set(turn)
@@ -82,19 +68,22 @@ class Receiving:
             returned = self._override(message, complete, metadata)
             if isawaitable(returned):
                 await returned
-        except Exception as e:  # noqa: BLE001 - it is raised again
+        except Exception as e:  # noqa: BLE001 - raised below
             failed = e
         finally:
             _turn.reset(token)
             turn.over = True
-        for each in turn.handed_on:
-            await each
+        for handling in turn.handed_on:
+            await handling
         if failed is not None:
             raise failed
 
-    def begin(self, handle: Handle) -> Awaitable[None]:
-        """Handle a message, when it is awaited or the override has returned, or else at once."""
-        handling = _Handling(handle)
+    def begin(self, handle: Run) -> Awaitable[None]:
+        """Return an awaitable that handles a message.
+
+        Within an override it runs when it is awaited, or after the override; else in a task now.
+        """
+        handling = Once(handle)
         turn = _turn.get()
         if turn is not None and not turn.over:
             turn.handed_on.append(handling)
@@ -112,9 +101,9 @@ class Receiving:
         *,
         within: float,
     ) -> ResponsePayloadDict:
-        """Return the response as the override hands it on.
+        """Return the response that the override gives to the base's method.
 
-        Raises NuropbTimeoutError when it has not within so many seconds, and what it raises.
+        Raises NuropbTimeoutError when it gives none `within` seconds, and what the override raises.
         """
         correlation_id = message["correlation_id"]
         waiting: asyncio.Future[ResponsePayloadDict] = asyncio.get_running_loop().create_future()
@@ -123,11 +112,13 @@ class Receiving:
             async with asyncio.timeout(within) as patience:
                 await self.receive(message, complete, metadata)
                 if not waiting.done():
-                    logger.warning(
+                    names = (metadata["service_name"], metadata["instance_id"])
+                    ServiceLog(logger, *names).warning(
                         "receive_transport_message, which is overridden, has not handed on the "
                         "response %s: call super().receive_transport_message(…), or the request "
                         "ends by its ttl",
                         correlation_id,
+                        **ids_of(metadata),
                     )
                 return await waiting
         except TimeoutError as e:
@@ -141,7 +132,7 @@ class Receiving:
             del self._waiting[correlation_id]
 
     def answered(self, message: TransportServicePayload) -> bool:
-        """Give a response to the request that waits for it. False when none does."""
+        """Give a response to the request that waits for it; return False when none does."""
         waiting = self._waiting.get(message["correlation_id"])
         if waiting is None or waiting.done():
             return False
@@ -161,7 +152,7 @@ def answer(payload: Mapping[str, Any], result: Any, error: dict[str, Any] | None
 
 
 def responding(payload: Any) -> TransportRespondPayload:
-    """Return a payload in the form that message_complete takes."""
+    """Return a payload as a message for message_complete."""
     return {
         "nuropb_protocol": NUROPB_PROTOCOL_VERSION,
         "correlation_id": payload["correlation_id"],

@@ -1,6 +1,6 @@
-"""RMQAPI: nuropb's own high-level class, with its signature, over RMQTransport.
+"""RMQAPI: nuropb's high-level class, with its signature, over RMQTransport.
 
-Times are in milliseconds here, as they are in nuropb. New programs had better use Mesh.
+Times are in milliseconds, as in nuropb. New programs should use Mesh.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from ..broker.state import State
 from ..config.address import AmqpUrl, Broker
+from ..config.times import from_milliseconds
 from ..exceptions import (
     NuropbCallAgain,
     NuropbConfigurationError,
@@ -33,46 +34,53 @@ from ..protocol.constants import (
     new_id,
 )
 from ..protocol.encryption import Encryptor
+from ..protocol.handled import named_in
 from ..protocol.message import Completion, describe
 from ..protocol.remote_errors import remote_error
+from ..safe_logging import ServiceLog
 from ..service.handler import Serving
 from ..service.methods import Published
 from ..transport.failures import Failures
-from ..transport.sender import milliseconds
 from .interface import NuropbInterface
+from .message_complete import ids_of
+from .overrides import override
 from .receiving import Receiving, answer, responding
 from .rmq_transport import RMQTransport
-
-__all__ = ["RMQAPI"]
 
 logger = logging.getLogger("nuropb_rmq.compat")
 
 DEFAULT_TTL: Final = 60 * 60 * 1000
 """Milliseconds until a request or command expires."""
-_DESCRIBE_WITHIN: Final = 60.0
 _KEY_BOUNDS: Final = ("key_uses", "key_lifetime")
 
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    """A message as message_callback gets it, in the form that Serving takes."""
+    """A message of message_callback, in the form that Serving takes."""
 
     kind: MessageType
     payload: Mapping[str, Any]
     correlation_id: str
     trace_id: str | None
     encrypted: bool
+    metadata: Mapping[str, Any]
+    attempts: int = 1
+
+    def log_fields(self) -> dict[str, object]:
+        """Return what log records say of it."""
+        named = named_in(self.payload, encrypted=self.encrypted)
+        return {"type": self.kind.value, **ids_of(self.metadata), **named}
 
 
 class RMQAPI(NuropbInterface):
-    """Requests, commands, events, and a service object, as a NuroPb program has them.
+    """Requests, commands, events, and a service object, as in nuropb's RMQAPI.
 
-    service_name and service_instance make a service; without them it is a client, named
-    {vhost}-client. transport_settings are the options of RMQTransport, default_ttl, and Encryptor's
-    key_uses and key_lifetime.
+    With service_name and service_instance it is a service, without them a client named
+    {vhost}-client. transport_settings are the options of RMQTransport, its default_ttl, and
+    Encryptor's key_uses and key_lifetime.
 
-    Methods of the service run on the event loop, as they do in nuropb, and parameters are not
-    checked; hide_method, requires_encryption and authorize_func are enforced. Raises
+    As in nuropb, the service's methods run on the event loop and their parameters are not checked;
+    hide_method, requires_encryption and authorize_func are enforced. Raises
     NuropbConfigurationError, a ValueError, naming the argument.
     """
 
@@ -92,7 +100,7 @@ class RMQAPI(NuropbInterface):
             service_name = f"{quote(Broker.parse(amqp_url).vhost, safe='')}-client"
         elif service_instance is None and not client_only:
             raise NuropbConfigurationError(
-                "service_instance", "is missing: a service_name without it serves nothing"
+                "service_instance", "is missing: give it, or no service_name for a client"
             )
         self._service_name = service_name
         self._service_instance = service_instance
@@ -100,8 +108,8 @@ class RMQAPI(NuropbInterface):
         self._default_ttl = settings.get("default_ttl") or DEFAULT_TTL
         self._serving: Serving | None = None
         self._receiving = Receiving(self.receive_transport_message)
-        own = getattr(self.receive_transport_message, "__func__", None)
-        overridden = own is not RMQAPI.receive_transport_message
+        base = RMQAPI.receive_transport_message
+        overridden = override(self.receive_transport_message, base) is not None
         published = None
         if not client_only:
             published = Published(service_instance, service_name, checks=False)
@@ -110,9 +118,9 @@ class RMQAPI(NuropbInterface):
             bindings = settings.get("event_bindings") or ()
             settings["event_bindings"] = [*bindings, *published.topics]
         private_key = None if published is None else published.private_key
-        bounds = {each: settings.pop(each, None) for each in _KEY_BOUNDS}
-        given = {each: bound for each, bound in bounds.items() if bound is not None}
-        self._encryptor = Encryptor(service_name, private_key, **given)
+        popped = ((name, settings.pop(name, None)) for name in _KEY_BOUNDS)
+        bounds = {name: bound for name, bound in popped if bound is not None}
+        self._encryptor = Encryptor(service_name, private_key, **bounds)
         settings.update(
             service_name=service_name,
             instance_id=instance_id,
@@ -125,6 +133,7 @@ class RMQAPI(NuropbInterface):
         )
         self._transport = RMQTransport(**settings)
         self._instance_id = self._transport.instance_id
+        self._log = ServiceLog(logger, service_name, self._instance_id)
         self._caller = Caller(self._transport.core, self._encryptor)
         self._request = self._request_passed_on if overridden else self._caller.request
         texts = self._transport.core.config.log_error_text
@@ -149,19 +158,19 @@ class RMQAPI(NuropbInterface):
 
     @property
     def transport(self) -> RMQTransport:
-        """The transport that it stands on."""
+        """The RMQTransport that carries its messages."""
         return self._transport
 
     async def connect(self) -> None:
         """Connect and serve. Raises what RMQTransport.start() raises."""
         if self.connected:
-            await self._transport.core.wait_for(State.READY, State.BLOCKED)  # in this event loop
-            logger.warning("connect(): connected already")
+            await self._transport.core.wait_for(State.READY, State.BLOCKED)  # checks the loop
+            self._log.warning("connect(): connected already")
             return
         await self._transport.start()
 
     async def disconnect(self) -> None:
-        """Finish what is in hand, for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close."""
+        """Let handlers finish for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close."""
         await self._transport.stop()
         self._failures.close()
         await self._caller.discovery.close()
@@ -179,7 +188,7 @@ class RMQAPI(NuropbInterface):
         rpc_response: bool = True,
         encrypted: bool = False,
     ) -> Any:
-        """Call a method and return its result; with rpc_response=False, the whole response.
+        """Call a method and return its result, or with rpc_response=False the whole response.
 
         `ttl`, in milliseconds, is the timeout and the message's expiration (default_ttl). A method
         whose description says that it requires encryption is always called encrypted.
@@ -191,7 +200,7 @@ class RMQAPI(NuropbInterface):
         try:
             response = await self._request(
                 payload,
-                timeout=milliseconds("ttl", ttl),
+                timeout=from_milliseconds("ttl", ttl),
                 encrypted=True if encrypted else None,
             )
         except NuropbException as error:
@@ -214,10 +223,11 @@ class RMQAPI(NuropbInterface):
         trace_id: str | None = None,
         encrypted: bool = False,
     ) -> asyncio.Future[None]:
-        """Send a command; the future, which nobody has to await, is done when the broker has it.
+        """Send a command; the future is done when the broker has it, and need not be awaited.
 
-        It is encrypted when `encrypted` says so, and not otherwise; the service's public key must
-        be known then (describe_service). Raises what RMQTransport.send_message() raises.
+        `ttl` is in milliseconds. `encrypted` alone decides about encryption, and needs the
+        service's public key: call describe_service() before. Raises what
+        RMQTransport.send_message() raises.
         """
         payload = payloads.call("command", service, method, params, context, trace_id)
         return self._transport.send_message(
@@ -232,9 +242,9 @@ class RMQAPI(NuropbInterface):
         trace_id: str | None = None,
         encrypted: bool = False,
     ) -> asyncio.Future[None]:
-        """Publish an event; the future, which nobody has to await, is done when the broker has it.
+        """Publish an event; the future is done when the broker has it, and need not be awaited.
 
-        Raises what RMQTransport.send_message() raises: EncryptionError when `encrypted`, for no
+        Raises what RMQTransport.send_message() raises; with `encrypted` EncryptionError, since no
         subscriber could read it.
         """
         payload = payloads.event(topic, event, context=context, trace_id=trace_id)
@@ -243,26 +253,22 @@ class RMQAPI(NuropbInterface):
     # -- what services say of themselves ------------------------------------------------------
 
     async def describe_service(self, service_name: str, refresh: bool = False) -> dict[str, Any]:
-        """A service's description; remembered, and fetched again with `refresh`.
+        """Return a service's description, a cached one unless `refresh`.
 
-        Raises what request() raises, and a NuropbMessageError when the service cannot be
-        described.
+        Raises what request() raises, and NuropbMessageError when the service cannot be described.
         """
-        find = self._caller.discovery.find(service_name, _DESCRIBE_WITHIN, refresh=refresh)
-        return (await find).known()
+        return await self._caller.describe(service_name, refresh=refresh)
 
     async def requires_encryption(self, service_name: str, method_name: str) -> bool:
-        """Return whether calls of this method must be encrypted; ValueError if it is unknown."""
-        described = await self.describe_service(service_name)
-        method = described["methods"].get(method_name)
-        if method is None:
-            raise ValueError(f"service {service_name!r} has no method {method_name!r}")
-        return bool(method.get("requires_encryption"))
+        """Return whether calls of this method must be encrypted.
+
+        Raises NuropbValidationError, a ValueError, when the service does not have it.
+        """
+        return await self._caller.requires_encryption(service_name, method_name)
 
     async def has_public_key(self, service_name: str) -> bool:
         """Return whether the service has a public key, so that calls can be encrypted."""
-        await self.describe_service(service_name)
-        return self._caller.has_public_key(service_name)
+        return await self._caller.has_public_key(service_name)
 
     # -- serving ----------------------------------------------------------------------------
 
@@ -274,11 +280,10 @@ class RMQAPI(NuropbInterface):
     ) -> Any:
         """Handle a message of the transport, and complete it.
 
-        A subclass's own gets every message first, as in nuropb: requests, commands, events, and the
-        responses to its own requests (but not the descriptions of services, which are fetched
-        unasked). It may be a function or a coroutine function; what it hands on to this one is
-        handled, whether what this returns is awaited or not. A request whose response it keeps
-        ends by its ttl.
+        As in nuropb, a subclass's override gets every message first: requests, commands, events,
+        and the responses to its own requests, but not fetched descriptions of services. It may be
+        a function or a coroutine function. Messages that it gives to this method are handled,
+        whether it awaits the result or not. A request whose response it keeps ends by its ttl.
         """
         return self._receiving.begin(
             partial(self._handle, service_message, message_complete_callback, metadata)
@@ -287,7 +292,7 @@ class RMQAPI(NuropbInterface):
     async def _request_passed_on(
         self, payload: Mapping[str, Any], *, timeout: float, encrypted: bool | None
     ) -> ResponsePayloadDict:
-        """Request, and let the response pass receive_transport_message."""
+        """Send a request, and pass its response through receive_transport_message."""
         started = time.monotonic()
         undelivered: NuropbNotDeliveredError | None = None
         try:
@@ -295,13 +300,13 @@ class RMQAPI(NuropbInterface):
                 payload, timeout=timeout, encrypted=encrypted
             )
         except NuropbNotDeliveredError as error:
-            undelivered = error  # a response in nuropb
+            undelivered = error  # nuropb makes it a response
             response = answer(payload, None, describe(error))
         response["correlation_id"] = response.get("correlation_id") or new_id()
         response.setdefault("trace_id", None)
-        told = self._transport.as_received(response, encrypted=bool(encrypted))
+        arguments = self._transport.as_received(response, encrypted=bool(encrypted))
         left = max(0.0, timeout - (time.monotonic() - started))
-        passed_on = await self._receiving.pass_on(*told, within=left)
+        passed_on = await self._receiving.pass_on(*arguments, within=left)
         if undelivered is not None:
             raise undelivered
         return passed_on
@@ -316,7 +321,8 @@ class RMQAPI(NuropbInterface):
         if service_message["nuropb_type"] == "response" or self._serving is None:
             if not self._receiving.answered(service_message):
                 kind = service_message["nuropb_type"]
-                logger.debug("nobody waits for %s %s", kind, correlation_id)
+                text, ids = "nobody waits for %s %s", ids_of(metadata)
+                self._log.debug(text, kind, correlation_id, type=kind, **ids)
             return
         payload = service_message["nuropb_payload"]
         message = _Received(
@@ -325,28 +331,28 @@ class RMQAPI(NuropbInterface):
             correlation_id,
             service_message["trace_id"],
             bool(metadata.get("encrypted")),
+            metadata,
         )
         ids = {"correlation_id": correlation_id, "trace_id": message.trace_id}
         try:
             value = await self._serving.handle(message)
         except NuropbCallAgain:
             message_complete_callback([], "nack")
-        except Exception as error:  # noqa: BLE001 - whatever a method raises is its answer
+        except Exception as error:  # noqa: BLE001 - any error of a method is its answer
             self._failures.failed(message, error)
             failure = answer(payload, None, describe(error)) | ids
             message_complete_callback([responding(failure)], "reject")
         else:
             if not isinstance(value, Completion):
                 value = Completion(Outcome.DONE, [answer(payload, value, None)])
-            responses = [responding({**each, **ids}) for each in value.messages]
+            responses = [responding({**payload, **ids}) for payload in value.messages]
             message_complete_callback(responses, "ack")
 
 
 def _warn_of_missing_key(published: Published) -> None:
     if published.needs_private_key:
         logger.warning(
-            "service %s has no _private_key, so nobody can call the methods that require "
-            "encryption: %s",
+            "service %s has no _private_key: methods that require encryption cannot be called: %s",
             published.service_name,
             ", ".join(published.needs_private_key),
         )

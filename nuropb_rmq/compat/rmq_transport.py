@@ -1,7 +1,7 @@
 """RMQTransport: the surface of nuropb 0.1.8's transport, over `Transport`.
 
-A program of nuropb changes its import. docs/migration.md says what became of each member. Times
-are in milliseconds here, as they are in nuropb.
+A program of nuropb changes its import. docs/migration.md lists all members. Times are in
+milliseconds, as in nuropb.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any, ClassVar, Final, TypeVar
 
 from ..broker.provision import configure
@@ -17,6 +18,7 @@ from ..broker.session import Run
 from ..broker.state import State
 from ..config.address import AmqpUrl
 from ..config.settings import TransportConfig
+from ..config.times import from_milliseconds
 from ..exceptions import (
     BrokerUnreachableError,
     NuropbCallAgainReject,
@@ -25,6 +27,7 @@ from ..exceptions import (
     NuropbTransportError,
     NuropbValidationError,
 )
+from ..printable import short
 from ..protocol.constants import (
     AcknowledgeAction,
     MessageCallbackFunction,
@@ -32,36 +35,43 @@ from ..protocol.constants import (
     TransportServicePayload,
     new_id,
 )
-from ..protocol.reader import short
+from ..protocol.foreign_encryptor import PayloadEncryptor
 from ..transport.hooks import Hooks
 from ..transport.ignorable import Ignorable
-from ..transport.sealing import PayloadEncryptor
-from ..transport.sender import milliseconds
 from ..transport.transport import STOPPED_WITHIN, Transport
 from . import overrides
 from .callbacks import Callbacks
-from .options import Given, PrivateSettings, RabbitMQConfiguration, described, options, reconfigured
-from .settling import SettlingChannel
+from .message_complete import SettlingChannel
+from .options import PrivateSettings, RabbitMQConfiguration, configuration, options, reconfigured
 
 logger = logging.getLogger("nuropb_rmq.compat")
 
 T = TypeVar("T")
 
 CONSUMER_CLOSED_WAIT_TIMEOUT = 10
-"""Seconds that stop() gives to what is in hand, and stop_consuming() to the broker."""
+"""Seconds that stop() gives running handlers, and stop_consuming() the broker."""
 
 
-class _Begun(Ignorable[bool]):
-    """True when the task that it follows has ended well."""
+def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a loop and thread of its own; return its result or raise its error.
 
-    __slots__ = ("what",)
+    The caller's thread may have a running loop, which is blocked meanwhile.
+    """
+    with ThreadPoolExecutor(1, "nuropb-blocking") as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
-    def __init__(self, what: str, loop: asyncio.AbstractEventLoop) -> None:
+
+class _Outcome(Ignorable[bool]):
+    """Future of a task's outcome: True, or the task's error."""
+
+    __slots__ = ("failure",)
+
+    def __init__(self, failure: str, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self.what = what
+        self.failure = failure
 
     def follow(self, task: asyncio.Task[None]) -> None:
-        """The task has ended."""
+        """Take over the outcome of a task that has ended."""
         error = None if task.cancelled() else task.exception()
         if self.done():
             return
@@ -76,13 +86,14 @@ class _Begun(Ignorable[bool]):
 class RMQTransport(PrivateSettings):
     """Requests, commands, events and responses, as nuropb's RMQTransport has them.
 
-    It can be constructed without a running loop. All else is called on the loop's thread, but for
-    message_complete and configure_rabbitmq, which may be called anywhere.
+    It can be constructed without a running loop. Methods are to be called in the loop's thread,
+    except configure_rabbitmq and message_complete, which may be called in any.
     """
 
     core_settings: ClassVar[Mapping[str, Any]] = {}
-    """For subclasses: settings of TransportConfig that nuropb has not (heartbeat, handler_timeout,
-    …), in its units."""
+    """For subclasses: settings of TransportConfig that nuropb lacks (heartbeat, …), in seconds."""
+    core: Transport
+    """The Transport that carries its messages."""
 
     def __init__(  # noqa: PLR0917 - nuropb's signature
         self,
@@ -95,33 +106,39 @@ class RMQTransport(PrivateSettings):
         encryptor: PayloadEncryptor | None = None,
         **kwargs: Any,
     ) -> None:
-        """As nuropb's; `default_ttl` is in milliseconds, 12 hours without it.
+        """Create a transport, as nuropb does; `default_ttl` is in milliseconds (12 hours).
 
-        instance_id: None makes one; only an id that is given locks out a second instance with it.
+        instance_id: None generates one. A given id excludes a second instance with the same id.
         kwargs: rpc_exchange, events_exchange, dl_exchange, dl_queue, service_queue,
-        response_queue, rpc_bindings, event_bindings, prefetch_count (1 without it, 0 is
-        unlimited). None stands for the default; others are ignored, with a warning.
+        response_queue, rpc_bindings, event_bindings, prefetch_count (1; 0 is unlimited). None means
+        the default; unknown options are ignored, with a warning.
 
         Raises NuropbConfigurationError, which names the argument.
         """
         if not callable(message_callback):
             raise NuropbConfigurationError("message_callback", "must be a function")
         self._amqp_url = amqp_url
-        self._given = Given(message_callback, encryptor)
+        # The arguments that are no settings, for PrivateSettings.
+        self._arguments = SimpleNamespace(message_callback=message_callback, encryptor=encryptor)
         self._config = TransportConfig(
             amqp_url=amqp_url,
             service_name=service_name,
             instance_id=instance_id,
             client_only=False if client_only is None else client_only,
-            **{"prefetch_count": 1, **self.core_settings, **options(default_ttl, kwargs)},
+            **{
+                "prefetch_count": 1,
+                "dead_letter_requests": True,
+                **self.core_settings,
+                **options(default_ttl, kwargs),
+            },
         )
         overrides.warn_of_callbacks(self)
         self._callbacks = Callbacks(
             self,
             message_callback,
             client_only=self._config.client_only,
-            acknowledge=_override(self.acknowledge_service_message, _ACKNOWLEDGE),
-            metrics=_override(self.metadata_metrics, _METRICS),
+            acknowledge=overrides.override(self.acknowledge_service_message, _ACKNOWLEDGE),
+            metrics=overrides.override(self.metadata_metrics, _METRICS),
         )
         hooks = Hooks(
             instance_id=new_id() if instance_id is None else "",
@@ -131,8 +148,8 @@ class RMQTransport(PrivateSettings):
             steps=self._take_step if self._own_steps() else None,
         )
         self.core = Transport(self._config, self._callbacks.take, encryptor=encryptor, hooks=hooks)
-        """The Transport below."""
         self._transport = self.core
+        # Tasks of connect() and disconnect().
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what it is -------------------------------------------------------------------------
@@ -149,7 +166,7 @@ class RMQTransport(PrivateSettings):
 
     @property
     def amqp_url(self) -> AmqpUrl:
-        """The broker's address, as it was given: with its password."""
+        """The broker's address as given, with its password."""
         return self._amqp_url
 
     @property
@@ -170,13 +187,13 @@ class RMQTransport(PrivateSettings):
 
     @property
     def response_queue(self) -> str:
-        """The queue of responses to this instance; another one may follow it at a recovery."""
+        """The name of its response queue; a recovery may change it."""
         return self.rmq_configuration["response_queue"]
 
     @property
     def rmq_configuration(self) -> RabbitMQConfiguration:
-        """The names of all that it has on the broker."""
-        return described(self._config, self.instance_id, self._transport.response_queue)
+        """The names of its exchanges, queues and bindings, and its default_ttl in milliseconds."""
+        return configuration(self._config, self.instance_id, self._transport.response_queue)
 
     # -- start and stop ---------------------------------------------------------------------
 
@@ -186,18 +203,17 @@ class RMQTransport(PrivateSettings):
         amqp_url: AmqpUrl | None = None,
         rmq_api_url: str | None = None,
     ) -> None:
-        """Make the virtual host, the exchanges and the dead-letter queue, where they are missing.
+        """Make the virtual host, the exchanges and the dead-letter queue if they are missing.
 
-        Without arguments: those of this transport; rmq_api_url is derived from amqp_url. Blocks
-        until it is done, also in a running loop, whose code had better await configure().
-        Raises what configure() raises.
+        By default those of this transport; rmq_api_url is derived from amqp_url. It blocks, a
+        running loop too: coroutines should await configure() instead. Raises what configure()
+        raises.
         """
         config = reconfigured(self._config, rmq_configuration or {}, amqp_url)
-        with ThreadPoolExecutor(1, "nuropb-configure") as thread:  # there may be a loop in ours
-            thread.submit(asyncio.run, configure(config, api_url=rmq_api_url)).result()
+        run_blocking(configure(config, api_url=rmq_api_url))
 
     async def start(self) -> None:
-        """Connect, declare and consume; when it is on its way already, wait until it is there.
+        """Connect, declare and consume; if it is connecting already, wait until it is connected.
 
         Raises a NuropbTransportError: BrokerUnreachableError, BrokerAuthenticationError,
         ServiceNotConfigured, InstanceInUseError (close_connection is True), or
@@ -214,9 +230,9 @@ class RMQTransport(PrivateSettings):
             raise BrokerUnreachableError(f"not connected yet: {e}", None, e) from e
 
     async def stop(self) -> None:
-        """Finish what is in hand, for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close.
+        """Let callbacks finish for up to CONSUMER_CLOSED_WAIT_TIMEOUT seconds, and close.
 
-        Done within that and 5 seconds, whatever the broker and the callbacks do.
+        Returns at most 5 seconds later, whatever the broker and the callbacks do.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CONSUMER_CLOSED_WAIT_TIMEOUT + STOPPED_WITHIN
@@ -224,25 +240,25 @@ class RMQTransport(PrivateSettings):
         await self._callbacks.end(deadline - loop.time())
 
     def connect(self) -> asyncio.Future[bool]:
-        """start(), as a future that becomes True. Raises NuropbTransportError when connected."""
+        """Start; return a future that becomes True. Raises NuropbTransportError when connected."""
         if self._transport.state not in (State.STOPPED, State.FAILED):
             state = self._transport.state.name
             raise NuropbTransportError(f"connect(): the transport is {state} already")
         return self._begin("connect", self.start)
 
     def disconnect(self) -> asyncio.Future[bool]:
-        """stop(), as a future that becomes True."""
+        """Stop; return a future that becomes True."""
         return self._begin("disconnect", self.stop)
 
     def _begin(
         self, name: str, work: Callable[[], Coroutine[Any, Any, None]]
     ) -> asyncio.Future[bool]:
-        """Begin at once; nobody has to wait for the future."""
+        """Run `work` in a task; return a future that need not be awaited."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as e:
             raise NuropbTransportError(f"{name}() needs a running event loop", None, e) from e
-        outcome = _Begun(f"{name}() has failed", loop)
+        outcome = _Outcome(f"{name}() has failed", loop)
         task = loop.create_task(work(), name=f"nuropb-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -250,23 +266,23 @@ class RMQTransport(PrivateSettings):
         return outcome
 
     async def stop_consuming(self) -> None:
-        """Take nothing more from the service queue, until the next start().
+        """Take nothing more from the service queue until the next start().
 
-        What is in hand is finished; responses, and sending, go on. Raises NuropbTimeoutError when
-        the broker has not answered within CONSUMER_CLOSED_WAIT_TIMEOUT seconds.
+        Running callbacks finish; sending and responses go on. Raises NuropbTimeoutError when the
+        broker does not answer within CONSUMER_CLOSED_WAIT_TIMEOUT seconds.
         """
         try:
             async with asyncio.timeout(CONSUMER_CLOSED_WAIT_TIMEOUT):
                 await self._transport.stop_consuming()
         except TimeoutError as e:
             raise NuropbTimeoutError(
-                f"stop_consuming(): no answer in {CONSUMER_CLOSED_WAIT_TIMEOUT} s"
+                f"stop_consuming(): the broker did not answer in {CONSUMER_CLOSED_WAIT_TIMEOUT} s"
             ) from e
 
     # -- steps that the session takes, to be overridden -------------------------------------
 
     def open_channel(self) -> Awaitable[None]:
-        """Open a channel: the session has several. Only the transport itself calls it."""
+        """Open a channel, one of several. Only the transport itself calls it."""
         return overrides.current(self, "open_channel")
 
     def declare_response_queue(self) -> Awaitable[None]:
@@ -282,11 +298,11 @@ class RMQTransport(PrivateSettings):
         return overrides.current(self, "close_channel")
 
     def _own_steps(self) -> dict[str, Callable[..., object]]:
-        """The steps that a subclass has taken over."""
+        """Return the methods by which a subclass overrides steps."""
         return {
             name: method
             for name, base in _STEPS.items()
-            if (method := _override(getattr(self, name), base)) is not None
+            if (method := overrides.override(getattr(self, name), base)) is not None
         }
 
     async def _take_step(self, name: str, run: Run) -> None:
@@ -308,14 +324,14 @@ class RMQTransport(PrivateSettings):
     ) -> asyncio.Future[None]:
         """Send a request, command, event or response; `expiry` is in milliseconds.
 
-        What cannot be sent raises at once: NuropbValidationError, NuropbSerializationError,
-        EncryptionError, OutboxFullError, TransportClosedError. The future is done when the broker
-        has confirmed the message, and raises what else Transport.send() raises; nobody has to
-        wait for it. When a request fails, message_callback gets a response that tells so, too.
+        Raises NuropbValidationError, NuropbSerializationError, EncryptionError, OutboxFullError or
+        TransportClosedError at once. The future is done when the broker has confirmed the message,
+        and carries the other errors of Transport.send(); it need not be awaited. When a request
+        fails, message_callback also gets a response with the error.
         """
         ttl = None
-        if expiry:  # nuropb takes 0 for none
-            ttl = milliseconds("expiry", expiry)
+        if expiry:  # 0 means none, as in nuropb
+            ttl = from_milliseconds("expiry", expiry)
         return self._transport.post(
             payload, ttl=ttl, priority=priority, encoding=encoding, encrypted=encrypted
         )
@@ -323,7 +339,7 @@ class RMQTransport(PrivateSettings):
     def as_received(
         self, response: dict[str, Any], *, encrypted: bool
     ) -> tuple[TransportServicePayload, MessageCompleteFunction, dict[str, Any]]:
-        """Return what message_callback gets with a response: for RMQAPI."""
+        """Return message_callback's arguments for a response; for RMQAPI."""
         return self._callbacks.as_received(response, encrypted)
 
     @classmethod
@@ -334,11 +350,11 @@ class RMQTransport(PrivateSettings):
         action: AcknowledgeAction,
         redelivered: bool | None,
     ) -> None:
-        """Settle one delivery; called for each, when a subclass overrides it.
+        """Settle one delivery; called for each of them if a subclass overrides it.
 
-        "nack" gives the message back to its queue; one that was redelivered is rejected instead,
-        and NuropbCallAgainReject is raised. A call-again is an "ack" here: its successor was
-        published and confirmed. Raises NuropbValidationError for another action.
+        "nack" requeues the message; a redelivered one is rejected, and NuropbCallAgainReject
+        raised. A call-again is an "ack" here: its successor has been published and confirmed.
+        Raises NuropbValidationError for another action.
         """
         match action:
             case "ack":
@@ -352,7 +368,7 @@ class RMQTransport(PrivateSettings):
                 channel.basic_reject(delivery_tag=delivery_tag, requeue=False)
             case _:
                 raise NuropbValidationError(
-                    f"action: {short(action)}, use 'ack', 'nack' or 'reject'"
+                    f"action: expected 'ack', 'nack' or 'reject', got {short(action)}"
                 )
 
     @classmethod
@@ -361,8 +377,8 @@ class RMQTransport(PrivateSettings):
 
         `metadata` has start_time and end_time (of time.time()), duration (seconds), service_name,
         instance_id, is_leader, client_only, nuropb_type, nuropb_version, correlation_id,
-        trace_id, encrypted, acknowledgement (of a call-again "nack"), message_count (what was
-        sent) and flow_complete.
+        trace_id, encrypted, acknowledgement ("nack" for a call-again), message_count (of sent
+        messages) and flow_complete.
         """
         logger.debug("metadata: %s", metadata)
 
@@ -370,9 +386,3 @@ class RMQTransport(PrivateSettings):
 _ACKNOWLEDGE: Final = RMQTransport.acknowledge_service_message
 _METRICS: Final = RMQTransport.metadata_metrics
 _STEPS: Final = {name: getattr(RMQTransport, name) for name in overrides.STEPS}
-
-
-def _override(method: T, base: object) -> T | None:
-    """The method, unless it is the base's."""
-    own, original = (getattr(each, "__func__", each) for each in (method, base))
-    return None if own is original else method

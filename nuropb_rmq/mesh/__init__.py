@@ -1,3 +1,3 @@
-"""Mesh: requests, commands and events, and an object that serves them."""
+"""Mesh: call services, send events, and serve the methods of an object."""
 
 from .mesh import Mesh as Mesh

@@ -1,7 +1,7 @@
-"""Requests and commands to services, encrypted where that is asked for or required.
+"""Call services, encrypted where the caller or the called method requires it.
 
-Before anything goes to a service for the first time, its description is fetched: only then is it
-known which of its methods require encryption.
+Before the first call of a service its description is fetched, which says which of its methods
+require encryption.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..exceptions import EncryptionError, EncryptionRequiredError, NuropbTimeoutError
+from ..config.times import seconds
+from ..exceptions import (
+    EncryptionError,
+    EncryptionRequiredError,
+    NuropbTimeoutError,
+    NuropbValidationError,
+)
 from ..protocol import handled, payloads, writer
 from ..protocol.constants import ResponsePayloadDict
 from ..protocol.encryption import Encryptor
 from ..service.methods import DESCRIBE
-from ..transport.sender import seconds
 from ..transport.transport import Transport
 from .discovery import DESCRIBE_WITHIN, Description, Discovery
 
-__all__ = ["Caller"]
-
 _ENCRYPTION_REQUIRED: Final = EncryptionRequiredError.__name__
-_NOTHING_SAID: Final = Description(None)
+_NO_DESCRIPTION: Final = Description(None)
 
 
 class Caller:
-    """Calls other services through a transport.
+    """Caller of other services through a transport.
 
-    `encrypted` is True, False, or None: as the method's description says. With False nothing is
-    fetched, and the service refuses a method that requires encryption.
+    `encrypted`: True always encrypts; False never does, and fetches no description; None encrypts
+    where the method's description requires it.
     """
 
     def __init__(self, transport: Transport, encryptor: Encryptor) -> None:
@@ -46,10 +49,10 @@ class Caller:
         priority: int | None = None,
         encrypted: bool | None = None,
     ) -> ResponsePayloadDict:
-        """The response to a request, which may carry an error. See Mesh.request."""
+        """Return the response to a request, which may carry an error. See Mesh.request."""
         started = time.monotonic()
         if encrypted is not False:
-            description = self._described(payload, encrypted, started)
+            description = self._cached(payload, encrypted, started)
             if description is None:
                 if self._inherits:
                     timeout = handled.bounded(timeout)
@@ -63,7 +66,9 @@ class Caller:
         error = response["error"]
         if error is None or encrypted is False or error.get("error") != _ENCRYPTION_REQUIRED:
             return response
-        # Refused, so not run: the service has changed since it was described.
+        # It was refused, not run: the service has changed since it was described.
+        if self._inherits:
+            timeout = handled.bounded(timeout)
         timeout = _left(timeout, started)
         await self.discovery.find(payload["service"], timeout, refresh=True)
         return await self._request_encrypted(payload, _left(timeout, started), priority)
@@ -80,9 +85,9 @@ class Caller:
                 payload, timeout=timeout, priority=priority, encrypted=True
             )
         except EncryptionError:
-            # A service that cannot read a request has not run it; perhaps its key is another now.
-            rest = _left(timeout, started)
-            if not await self.discovery.key_has_changed(service, key, rest):
+            # A service that cannot decrypt a request has not run it. Its key may have changed.
+            left = _left(timeout, started)
+            if not await self.discovery.key_has_changed(service, key, left):
                 raise
         return await self._transport.request(
             payload, timeout=_left(timeout, started), priority=priority, encrypted=True
@@ -97,10 +102,10 @@ class Caller:
         priority: int | None = None,
         encrypted: bool | None = None,
     ) -> None:
-        """Send a command; returns when the broker has confirmed it. See Mesh.command."""
+        """Send a command; return when the broker has confirmed it. See Mesh.command."""
         started = time.monotonic()
         if encrypted is not False:
-            description = self._described(payload, encrypted, started)
+            description = self._cached(payload, encrypted, started)
             if description is None:
                 description = await self._describe(payload, timeout)
                 timeout = _left(timeout, started)
@@ -111,28 +116,45 @@ class Caller:
             payload, ttl=ttl, priority=priority, encrypted=encrypted, timeout=timeout
         )
 
-    def _described(
+    def _cached(
         self, payload: Mapping[str, Any], encrypted: bool | None, now: float
     ) -> Description | None:
+        """Return the cached description, or an empty one if the call itself asks for it."""
         service = payload["service"]
         description = self.discovery.known(service, now) if type(service) is str else None
         if description is None and encrypted is None and payload["method"] == DESCRIBE:
-            return _NOTHING_SAID
+            return _NO_DESCRIPTION
         return description
 
     async def _describe(self, payload: Mapping[str, Any], timeout: float) -> Description:
-        writer.check_outgoing(payload)  # what cannot be sent needs no description
+        writer.check_outgoing(payload)  # refuse what cannot be sent before anything is fetched
         return await self.discovery.find(payload["service"], seconds("timeout", timeout))
 
-    def has_public_key(self, service: str) -> bool:
-        """Return whether the service's public key is known."""
+    # -- what services say of themselves ----------------------------------------------------
+
+    async def describe(
+        self, service: str, within: float = DESCRIBE_WITHIN, *, refresh: bool = False
+    ) -> dict[str, Any]:
+        """Return a service's description, a cached one unless `refresh`. See Mesh."""
+        return (await self.discovery.find(service, within, refresh=refresh)).known()
+
+    async def requires_encryption(self, service: str, method: str) -> bool:
+        """Return whether calls of a method must be encrypted. See Mesh."""
+        info = (await self.describe(service))["methods"].get(method)
+        if info is None:
+            raise NuropbValidationError(f"service {service!r} has no method {method!r}")
+        return bool(info.get("requires_encryption"))
+
+    async def has_public_key(self, service: str) -> bool:
+        """Return whether a service has a public key. See Mesh."""
+        await self.describe(service)
         return self._encryptor.has_public_key(service)
 
     def _check_key(self, service: str) -> None:
-        if not self.has_public_key(service):
+        if not self._encryptor.has_public_key(service):
             raise EncryptionError(
-                f"service {service!r} has no public key in its description, so nothing can be "
-                "encrypted for it: give it a private key (_private_key)"
+                f"service {service!r} has no public key in its description, so its calls cannot be "
+                "encrypted: give the service a _private_key"
             )
 
     async def _ask(self, service: str) -> ResponsePayloadDict:
@@ -141,7 +163,7 @@ class Caller:
 
 
 def _left(timeout: float, started: float) -> float:
-    """The seconds that are left. Raises NuropbTimeoutError when none are."""
+    """Return the seconds left of `timeout`. Raises NuropbTimeoutError when none are."""
     left = timeout - (time.monotonic() - started)
     if left <= 0:
         raise NuropbTimeoutError(f"not done within {timeout:g} s")

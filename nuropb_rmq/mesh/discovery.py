@@ -1,4 +1,4 @@
-"""Remember other services: their descriptions and public keys, and how old these are.
+"""Fetch and cache the descriptions and public keys of other services.
 
 Why: docs/decisions/011-nuropb-surface.md
 """
@@ -20,33 +20,31 @@ from ..exceptions import (
     NuropbValidationError,
     TransportClosedError,
 )
+from ..printable import short, type_of
 from ..protocol import handled
 from ..protocol.encryption import Encryptor
-from ..protocol.reader import short, type_of
 from ..protocol.remote_errors import remote_error
 from ..service.methods import DESCRIBE
-
-__all__ = ["DESCRIBE_WITHIN", "Ask", "Description", "Discovery"]
 
 logger = logging.getLogger("nuropb_rmq.mesh")
 
 Ask = Callable[[str], Awaitable[Mapping[str, Any]]]
-"""Asks a service for its description; the response, which may carry an error."""
+"""Asks a service for its description; returns the response, which may carry an error."""
 
 DESCRIBE_WITHIN: Final = 60.0
-"""Seconds in which a service must describe itself."""
+"""Seconds within which a service must describe itself."""
 LIFETIME: Final = 300.0
-"""Seconds from which on a description is fetched anew, while the known one goes on being used."""
+"""Seconds after which a description is fetched anew; the old one is used meanwhile."""
 AGAIN_AFTER: Final = 30.0
-"""Seconds until that is tried again, when it failed."""
+"""Seconds before a refresh that failed is tried again."""
 
 
 class Description:
-    """What a service has said of itself; `info` is the whole of it.
+    """A service's description; `info` is its whole content.
 
-    A service that cannot be described (nuropb fails at some type hints, others know no
-    descriptions) has no `info` and a `problem`. Of what it said all the same, only what asks for
-    encryption counts.
+    A service that cannot be described (nuropb fails at some type hints, other services know no
+    descriptions) has a `problem` and no `info`. From an invalid description, only the methods that
+    require encryption are taken.
     """
 
     __slots__ = ("due", "encrypted", "info", "problem")
@@ -59,29 +57,30 @@ class Description:
         methods = info.get("methods") if isinstance(info, dict) else None
         self.encrypted = frozenset(
             name
-            for name, said in (methods.items() if isinstance(methods, dict) else ())
-            if isinstance(said, dict) and said.get("requires_encryption")
+            for name, method in (methods.items() if isinstance(methods, dict) else ())
+            if isinstance(method, dict) and method.get("requires_encryption")
         )
         self.due = time.monotonic() + LIFETIME
+        """Monotonic time from which on it is fetched anew."""
 
     def requires_encryption(self, method: object) -> bool:
-        """Whether the description says so."""
+        """Return whether the description says that calls of a method must be encrypted."""
         return isinstance(method, str) and method in self.encrypted
 
     @property
     def public_key(self) -> object:
-        """The public key, PEM, if there is one."""
+        """The public key, in PEM, or None."""
         return None if self.info is None else self.info.get("public_key")
 
     def known(self) -> dict[str, Any]:
-        """The `info`. Raises the `problem`."""
+        """Return `info`. Raises `problem`."""
         if self.info is None:
             raise self.problem or MalformedMessageError("no description")
         return self.info
 
 
 class Discovery:
-    """The descriptions that were fetched. Each is fetched once, however many wait for it."""
+    """Cache of descriptions. Concurrent waiters for one service share one fetch."""
 
     def __init__(self, ask: Ask, encryptor: Encryptor) -> None:
         self._ask = ask
@@ -90,7 +89,7 @@ class Discovery:
         self._fetching: dict[str, asyncio.Task[Description]] = {}
 
     def known(self, service: str, now: float) -> Description | None:
-        """The description, when there is one; an old one is fetched anew meanwhile.
+        """Return the cached description or None; begin to fetch an old one anew.
 
         `now` is the monotonic time.
         """
@@ -101,13 +100,13 @@ class Discovery:
         return description
 
     async def find(self, service: str, timeout: float, *, refresh: bool = False) -> Description:
-        """The description, fetched when it is not known, or when `refresh` asks for that.
+        """Return the description, fetched if it is not cached or `refresh` is True.
 
-        Raises NuropbTimeoutError after `timeout` seconds, NuropbNotDeliveredError when there is no
-        such service, and a NuropbTransportError when the broker cannot be asked.
+        Raises NuropbTimeoutError after `timeout` seconds, NuropbNotDeliveredError when the service
+        has no queue, and other NuropbTransportErrors. Cancelling ends only the wait.
         """
         if not isinstance(service, str):
-            raise NuropbValidationError(f"service: {type(service).__name__}, its name is needed")
+            raise NuropbValidationError(f"service: expected a name, got {type_of(service)}")
         description = None if refresh else self._known.get(service)
         if description is not None:
             return description
@@ -116,26 +115,27 @@ class Discovery:
         if not task.done():
             raise NuropbTimeoutError(
                 f"service {service!r} did not describe itself within {timeout:g} s: is it running? "
-                "Nothing was sent that might have to be encrypted; encrypted=False does not ask"
+                "The call was not sent; with encrypted=False it is sent without a description"
             )
         if task.cancelled():
             raise TransportClosedError("the transport was stopped")
         return task.result()
 
     async def key_has_changed(self, service: str, used: object, timeout: float) -> bool:
-        """Return whether the public key differs from the `used` one; fetch it if need be.
+        """Return whether the public key differs from the `used` one, fetching it if needed.
 
-        Calls that failed together with this one may have fetched it already.
+        Another call that failed at the same time may have fetched it already. A failed fetch
+        is logged.
         """
         if self._encryptor.get_public_key(service) == used:
             try:
                 await self.find(service, timeout, refresh=True)
             except NuropbException as e:
-                logger.warning("the public key of %r could not be fetched anew: %s", service, e)
+                logger.warning("service %r: its key could not be fetched anew: %s", service, e)
         return self._encryptor.get_public_key(service) != used
 
     async def close(self) -> None:
-        """Fetch nothing more. What is known is kept."""
+        """Cancel all fetches of this loop. Cached descriptions are kept."""
         loop = asyncio.get_running_loop()
         tasks = [task for task in self._fetching.values() if task.get_loop() is loop]
         for task in tasks:
@@ -146,7 +146,7 @@ class Discovery:
     def _fetch(self, service: str) -> asyncio.Task[Description]:
         task = self._fetching.get(service)
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
-            # It serves all that wait for it: the deadline of one of them is not its own.
+            # Shared by all waiters, so it must not inherit the deadline of one of them.
             task = asyncio.create_task(
                 self._describe(service),
                 name=f"nuropb-describe-{service}",
@@ -160,7 +160,7 @@ class Discovery:
         if self._fetching.get(service) is task:
             del self._fetching[service]
         if not task.cancelled() and task.exception() is not None:
-            # Whoever waits is told; whoever uses an older one may go on.
+            # Waiters get the error; callers with a cached description go on.
             logger.info("service %r could not be described: %s", service, task.exception())
 
     async def _describe(self, service: str) -> Description:
@@ -176,8 +176,8 @@ class Discovery:
                 return description
         elif description.problem is not None:
             logger.warning(
-                "service %r cannot be described, so its methods are called in plain unless "
-                "encrypted=True says otherwise: %s",
+                "service %r cannot be described, so its methods are called in plain text unless "
+                "encrypted=True is given: %s",
                 service,
                 description.problem,
             )
@@ -187,14 +187,13 @@ class Discovery:
         return description
 
     def _replaces(self, service: str, description: Description) -> bool:
-        """Return whether it can stand for a description that is known; its key is taken then.
+        """Return whether it may replace a valid description; if so, take its key.
 
-        Whoever answers in place of the service, or in its trouble, must not make us forget what
-        requires encryption.
+        A service in trouble, or an impostor, must not make us forget what requires encryption.
         """
         if description.problem is not None:
             logger.warning(
-                "service %r cannot be described anew, so what it said before stays: %s",
+                "service %r cannot be described anew, so its old description is kept: %s",
                 service,
                 description.problem,
             )
@@ -202,7 +201,7 @@ class Discovery:
         return self._take_key(service, description.public_key)
 
     def _take_key(self, service: str, public_key: object) -> bool:
-        """Remember its public key; False when that is no key."""
+        """Remember the service's public key; return False when it is invalid."""
         if not isinstance(public_key, str) or not public_key:
             return True
         try:
@@ -214,22 +213,22 @@ class Discovery:
 
 
 def _problem_of(service: str, info: object) -> MalformedMessageError | None:
-    """Why this is no description, if it is none."""
+    """Return the error of an invalid description, or None."""
     problem = None
     methods = info.get("methods") if isinstance(info, dict) else None
     if not isinstance(info, dict) or not isinstance(methods, dict):
         problem = "it has no methods"
     elif not isinstance(info.get("public_key"), str | None):
-        problem = f"its public_key is {type_of(info['public_key'])}, text is needed"
+        problem = f"public_key: expected text, got {type_of(info['public_key'])}"
     else:
-        for name, said in methods.items():
-            if not isinstance(said, dict):
-                problem = f"its method {short(name)} is {type_of(said)}, an object is needed"
-            elif not isinstance(said.get("requires_encryption"), bool | None):
-                given = type_of(said["requires_encryption"])
-                problem = f"requires_encryption of {short(name)} is {given}, a bool is needed"
+        for name, method in methods.items():
+            if not isinstance(method, dict):
+                problem = f"method {short(name)}: expected an object, got {type_of(method)}"
+            elif not isinstance(method.get("requires_encryption"), bool | None):
+                kind = type_of(method["requires_encryption"])
+                problem = f"requires_encryption of {short(name)}: expected a bool, got {kind}"
     if problem is None:
         return None
     return MalformedMessageError(
-        f"service {service!r}: what it answers to {DESCRIBE} is no description: {problem}"
+        f"service {service!r}: its answer to {DESCRIBE} is no description: {problem}"
     )

@@ -10,8 +10,8 @@ import enum
 import types
 import typing
 from collections import abc, deque
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, ForwardRef, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, ForwardRef, Literal, Union, get_args, get_origin
 
 from ..protocol.values import READ
 from .checks import (
@@ -27,9 +27,18 @@ from .checks import (
     text,
 )
 from .libraries import by_library
-from .type_hints import Converter, Mismatch, Uncheckable, expected, is_typed_dict, wanted
-
-__all__ = ["Converters"]
+from .type_hints import (
+    QUALIFIERS,
+    Converter,
+    Mismatch,
+    Uncheckable,
+    class_hints,
+    expected,
+    has_default,
+    is_typed_dict,
+    required_keys,
+    wanted,
+)
 
 _NONE: Final = type(None)
 _SCALARS: Final[Mapping[Any, tuple[type, ...]]] = {
@@ -50,21 +59,23 @@ _MADE_OF_LISTS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
     deque: deque,
 }
 _DICTS: Final = frozenset({dict, abc.Mapping, abc.MutableMapping})
-_READ_ONLY: Final = getattr(typing, "ReadOnly", Annotated)  # Python 3.13
-_QUALIFIERS: Final = frozenset(
-    (Annotated, typing.Required, typing.NotRequired, typing.Final, _READ_ONLY)
-)
 
 
 class Converters:
-    """Makes converters. Of one class it makes one, so that a class may hold itself."""
+    """Makes converters; one for each class, so that a class may contain itself.
 
-    def __init__(self) -> None:
+    `drops_unknown`: leave out fields that a class does not have, in place of refusing them; as
+    pydantic and msgspec do by default.
+    """
+
+    def __init__(self, *, drops_unknown: bool = False) -> None:
+        self._drops_unknown = drops_unknown
         self._made: dict[Any, Converter | None] = {}
+        # Classes whose converter is being made, or was.
         self._begun: set[Any] = set()
 
     def of(self, hint: Any) -> Converter | None:
-        """Return what converts for this hint; None when everything passes, as for Any.
+        """Return the converter for a hint; None when any value passes, as for Any.
 
         Raises Uncheckable.
         """
@@ -75,10 +86,10 @@ class Converters:
                 "functions cannot be seen",
             )
         if not _hashable(hint):
-            raise Uncheckable(hint, "it is no type")
+            raise Uncheckable(hint, "it is not a type")
         if hint in (Any, object):
             return None
-        if get_origin(hint) is not None:  # not remembered: int | str equals str | int
+        if get_origin(hint) is not None:  # not cached: int | str equals str | int
             return by_library(hint) or self._of(hint)
         if hint in self._made:
             return self._made[hint]
@@ -89,7 +100,7 @@ class Converters:
         return made
 
     def _later(self, hint: Any) -> Converter:
-        """Return what converts by that which is still being made."""
+        """Return a converter that uses the one still being made for this hint."""
 
         def convert(value: Any) -> Any:
             made = self._made[hint]
@@ -103,10 +114,10 @@ class Converters:
         if hint in READ:
             return text(hint, *READ[hint])
         origin, arguments = get_origin(hint), get_args(hint)
-        if origin in _QUALIFIERS:
+        if origin in QUALIFIERS:
             return self.of(arguments[0])
         if origin is Literal:
-            return one_of(hint, [(each, each) for each in arguments])
+            return one_of(hint, [(value, value) for value in arguments])
         if origin in (Union, types.UnionType):
             return self._union(arguments)
         kind = origin or hint
@@ -131,7 +142,7 @@ class Converters:
         if issubclass(hint, enum.Enum):
             return enum_member(hint)
         if is_typed_dict(hint):
-            return object_of(Fields(*self._keys(hint)))
+            return self._typed_dict(hint)
         if issubclass(hint, tuple) and hasattr(hint, "_fields"):
             return self._named_tuple(hint)
         if dataclasses.is_dataclass(hint):
@@ -146,34 +157,32 @@ class Converters:
             return None
         scalars = [_SCALARS.get(member) for member in members]
         accepted = frozenset(kind for kinds in scalars for kind in kinds or ())
-        said = " or ".join(dict.fromkeys(map(wanted, members)))
+        any_of = " or ".join(dict.fromkeys(map(wanted, members)))
         if None not in scalars:
-            return scalar(tuple(accepted), said)
+            return scalar(tuple(accepted), any_of)
 
         def convert(value: Any) -> Any:
             if type(value) in accepted:
                 return value
             nearest: Mismatch | None = None
-            for each in converters:
+            for converter in converters:
                 try:
-                    return each(value)
+                    return converter(value)
                 except Mismatch as e:
                     if e.problems[0][0]:
-                        nearest = e  # it is inside of this value, and so tells more
-            raise nearest or expected(said, value)
+                        nearest = e  # about a part of this value, so more exact
+            raise nearest or expected(any_of, value)
 
         return convert
 
     def _tuple(self, arguments: tuple[Any, ...]) -> Converter:
         if len(arguments) == 2 and arguments[1] is ...:
             return list_of(self.of(arguments[0]), tuple, _scalars(arguments[0]))
-        items = [self.of(each) for each in arguments]
-        return fixed_list(
-            [(f"[{index}]", each) for index, each in enumerate(items)], len(items), tuple
-        )
+        items = [(f"[{index}]", self.of(hint)) for index, hint in enumerate(arguments)]
+        return fixed_list(items, len(items), tuple)
 
     def _key(self, hint: Any) -> Converter | None:
-        """Keys are text in JSON."""
+        """Return the converter for keys, which are text in JSON."""
         if hint in (str, Any):
             return None
         if hint is int:
@@ -184,53 +193,42 @@ class Converters:
 
     # -- classes ----------------------------------------------------------------------------
 
-    def _keys(self, hint: Any) -> tuple[dict[str, Converter | None], set[str]]:
-        """The keys of a TypedDict, and those that it must have."""
-        hints = _hints(hint)
-        required = set(hint.__required_keys__)
-        for name, each in hints.items():
-            # Where annotations are text, the class did not see these itself.
-            if get_origin(each) is typing.NotRequired:
-                required.discard(name)
-            elif get_origin(each) is typing.Required:
-                required.add(name)
-        return {name: self.of(each) for name, each in hints.items()}, required
+    def _typed_dict(self, hint: Any) -> Converter:
+        hints = class_hints(hint)
+        converters = {name: self.of(value_hint) for name, value_hint in hints.items()}
+        return self._object(converters, required_keys(hint, hints))
 
     def _named_tuple(self, hint: Any) -> Converter:
-        hints = _hints(hint)
+        hints = class_hints(hint)
         items = [(f".{name}", self.of(hints.get(name, Any))) for name in hint._fields]
         least = len(items) - len(hint._field_defaults)
         return fixed_list(items, least, lambda values: hint(*values))
 
     def _dataclass(self, hint: Any) -> Converter:
         if not vars(hint)["__dataclass_params__"].init:
-            raise Uncheckable(hint, "its __init__ is its own")
-        hints = _hints(hint)
-        pseudo = [name for name, each in hints.items() if isinstance(each, dataclasses.InitVar)]
+            raise Uncheckable(hint, "it is a dataclass with init=False")
+        hints = class_hints(hint)
+        pseudo = [name for name, kind in hints.items() if isinstance(kind, dataclasses.InitVar)]
         if pseudo:
             raise Uncheckable(hint, f"its {pseudo[0]} is an InitVar")
         fields = dataclasses.fields(hint)
-        converters = {each.name: self.of(hints[each.name]) for each in fields if each.init}
-        required = [
-            each.name
-            for each in fields
-            if each.init
-            and each.default is dataclasses.MISSING
-            and each.default_factory is dataclasses.MISSING
-        ]
-        derived = frozenset(each.name for each in fields if not each.init)
-        return object_of(Fields(converters, required), hint, without=derived)
+        converters = {field.name: self.of(hints[field.name]) for field in fields if field.init}
+        required = [field.name for field in fields if field.init and not has_default(field)]
+        derived = frozenset(field.name for field in fields if not field.init)
+        return self._object(converters, required, hint, derived)
+
+    def _object(
+        self,
+        converters: dict[str, Converter | None],
+        required: Iterable[str],
+        make: Callable[..., Any] | None = None,
+        derived: frozenset[str] = frozenset(),
+    ) -> Converter:
+        keep = frozenset(converters) if self._drops_unknown else None
+        return object_of(Fields(converters, required), make, without=derived, keep=keep)
 
 
 # -- hints ----------------------------------------------------------------------------------
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    """The hints of a class's fields. Raises Uncheckable when a name in them cannot be resolved."""
-    try:
-        return typing.get_type_hints(kind, include_extras=True)
-    except Exception as e:  # any code may stand there
-        raise Uncheckable(kind, f"{type(e).__name__} in its hints: {e}") from e
 
 
 def _scalars(hint: Any) -> tuple[type, ...]:

@@ -1,6 +1,6 @@
-"""Decorators for a service's methods, and the context that a method gets of its call.
+"""Decorators for a service's methods, and the context of a call.
 
-What the decorators say is left on the functions, as attributes (`nuropb_rmq.service.marks`).
+The decorators set attributes of the functions (`nuropb_rmq.service.marks`).
 """
 
 from __future__ import annotations
@@ -15,30 +15,24 @@ from ..exceptions import NuropbValidationError
 from ..protocol.handled import Handled
 from . import marks
 from .marks import ABSENT, DEFAULT_TOKEN_KEY, AuthorizeFunc, Marks, admitted, marks_of
+from .retry import Retry
 from .signatures import signature_of
-
-__all__ = [
-    "NuropbContextManager",
-    "mesh_event",
-    "nuropb_context",
-    "publish_to_mesh",
-]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class NuropbContextManager:
-    """The context of one call: what the caller sent, the user's claims, and events to publish.
+    """The context of one call: the caller's context, the user's claims, and events to publish.
 
     Events that a method adds are published after it has succeeded, and discarded when it fails.
     It can be entered once, with `with` or `async with`: an exception that leaves the block
-    discards the events, is kept in `error`, and goes no further when `suppress_exceptions` is
-    set; cancellation and the like (no Exceptions) always go on.
+    discards the events and is kept in `error`. `suppress_exceptions` stops it there, unless it is
+    no Exception (a cancellation, for example).
     """
 
     def __init__(self, context: Mapping[str, Any], suppress_exceptions: bool | None = True) -> None:
         if context is None:
-            raise TypeError("context: a mapping is needed, not None")
+            raise TypeError("context: expected a mapping, got None")
         self._context = context
         self._suppress_exceptions = suppress_exceptions is not False
         self._user_claims: Any = None
@@ -60,16 +54,16 @@ class NuropbContextManager:
     @user_claims.setter
     def user_claims(self, claims: Any) -> None:
         if self._user_claims is not None:
-            raise ValueError("user_claims: set already, and they are set once")
+            raise ValueError("user_claims: set already; they can be set once")
         self._user_claims = claims
 
     def handles(self, handled: Handled | None) -> None:
-        """Note the message that this call came with."""
+        """Set the message of this call."""
         self._handled = handled
 
     @property
     def trace_id(self) -> str | None:
-        """Shared by all messages of one activity; None when the method was called directly."""
+        """Id that all messages of one activity share; None when the method was called directly."""
         return None if self._handled is None else self._handled.trace_id
 
     @property
@@ -79,10 +73,10 @@ class NuropbContextManager:
 
     @property
     def sender(self) -> str | None:
-        """The response queue of the caller, `nuropb-{service}-{instance_id}-rq`, as it says itself.
+        """The caller's response queue, `nuropb-{service}-{instance_id}-rq`.
 
-        None for events, and when the method was called directly. It is not verified: authorize
-        callers with authorize_func instead.
+        None for events, and when the method was called directly. The caller writes it, and it is
+        not verified: authorize callers with authorize_func instead.
         """
         return None if self._handled is None else self._handled.sender or None
 
@@ -106,22 +100,22 @@ class NuropbContextManager:
     def add_event(self, event: dict[str, Any], *, with_token: bool = False) -> None:
         """Publish an event once the method has succeeded, before its answer is sent.
 
-        An event that cannot be delivered makes the call fail, as an error of the method would; an
-        event may be published twice, as a message may be handled twice. `event` has the keys
-        `topic` and `event` (or `payload`), and may have `target` and `context`. Without a context
-        of its own it carries that of the call, but without the caller's token,
-        `context[context_token_key]`: `with_token` keeps the token, for subscribers with an
+        `event` has the keys `topic` and `event` (or `payload`), and may have `target` and
+        `context`. Without a context of its own it carries that of the call, without the caller's
+        token, `context[context_token_key]`. `with_token` keeps the token, for subscribers with an
         authorize_func; every other subscriber gets it too. (Events carry nothing of the context of
         an encrypted call; RMQAPI keeps the token, as nuropb does.)
 
-        Raises NuropbValidationError for anything that is no such event.
+        If an event cannot be delivered, the call fails, as by an error of the method. An event may
+        be published twice, as a message may be handled twice. Raises NuropbValidationError for an
+        event that lacks these keys.
         """
         check_event(event)
         self._events.append(EventWithToken(event) if with_token else event)
 
     def __enter__(self) -> Self:
         if self._state != "new":
-            raise RuntimeError(f"this context has been {self._state} already: it serves one call")
+            raise RuntimeError(f"this context has been {self._state} already: make one per call")
         self._state = "entered"
         return self
 
@@ -153,20 +147,20 @@ class NuropbContextManager:
 
 
 class EventWithToken(dict[str, Any]):
-    """An event that the caller's token goes with."""
+    """An event that keeps the caller's token in its context."""
 
 
 def check_event(event: object) -> None:
-    """Raises NuropbValidationError when this is no event that a method may publish."""
+    """Raise NuropbValidationError for an object that cannot be published as an event."""
     problem = None
     if not isinstance(event, Mapping):
-        problem = "a mapping with 'topic' and 'event' is needed"
+        problem = f"expected a mapping with 'topic' and 'event', got {type(event).__name__}"
     elif not isinstance(event.get("topic"), str):
-        problem = "'topic' is missing, or is no text"
+        problem = "'topic' is missing, or is not a str"
     elif "event" not in event and "payload" not in event:
-        problem = "'event' is missing: what the event says"
+        problem = "'event', its body, is missing"
     elif not isinstance(event.get("context"), Mapping | None):
-        problem = "'context' is no mapping"
+        problem = "'context' is not a mapping"
     if problem is not None:
         raise NuropbValidationError(f"event: {problem}")
 
@@ -186,6 +180,8 @@ def publish_to_mesh(
     requires_encryption: bool | None = ...,
     description: str | None = ...,
     in_thread: bool = ...,
+    retry: Retry | None = ...,
+    max_concurrency: int | None = ...,
 ) -> Callable[[_F], _F]: ...
 def publish_to_mesh(
     original_method: _F | None = None,
@@ -196,6 +192,8 @@ def publish_to_mesh(
     requires_encryption: bool | None = ABSENT,
     description: str | None = ABSENT,
     in_thread: bool = ABSENT,
+    retry: Retry | None = ABSENT,
+    max_concurrency: int | None = ABSENT,
 ) -> Any:
     """Set how a service publishes a method; public methods are published without it, too.
 
@@ -204,16 +202,21 @@ def publish_to_mesh(
     None (or False) refuses the call with NuropbAuthorizationError. It guards handlers of events,
     too: a refused event is dead-lettered. requires_encryption (False): refuse unencrypted calls.
     description: replaces the docstring. in_thread (True): False runs a synchronous method on the
-    event loop, which saves a thread switch when it is quick; RMQAPI always does.
+    event loop, which saves a thread switch when it is quick; RMQAPI always does. retry: a Retry in
+    place of that of the Mesh; RMQAPI has none. max_concurrency (None): number of its calls that run
+    at a time in this instance; others wait for their turns, in order, after an async
+    authorize_func. A call that waits takes one of prefetch_count, and its time counts against
+    handler_timeout; it does not run when its caller's time is over. A method in a thread that
+    handler_timeout has ended does not count, though its thread goes on.
 
     Two uses on one method add up. A method that overrides one with authorize_func or
     requires_encryption must repeat them; authorize_func=None and requires_encryption=False drop
-    them. Raises TypeError when authorize_func cannot decide anything, and when a second use
-    contradicts the first.
+    them. Raises TypeError when authorize_func cannot decide anything, for a max_concurrency that is
+    no integer above 0, and when a second use contradicts the first.
     """
     if authorize_func is not ABSENT and authorize_func is not None:
         if not callable(authorize_func):
-            raise TypeError("authorize_func: a function of the token is needed")
+            raise TypeError("authorize_func: expected a function of the token")
         if marks.generates(authorize_func):
             raise TypeError("authorize_func: a generator function decides nothing; use return")
     arguments: Mapping[str, tuple[str, Any, Callable[[Any], Any]]] = {
@@ -223,24 +226,26 @@ def publish_to_mesh(
         "requires_encryption": (marks.REQUIRES_ENCRYPTION, requires_encryption, bool),
         "description": (marks.DESCRIPTION, description or ABSENT, _as_it_is),
         "in_thread": (marks.IN_THREAD, in_thread, bool),
+        "retry": (marks.RETRY, retry, _as_retry),
+        "max_concurrency": (marks.MAX_CONCURRENCY, max_concurrency, _concurrency),
     }
-    given = {
+    passed = {
         name: (mark, meant(value))
         for name, (mark, value, meant) in arguments.items()
         if value is not ABSENT
     }
 
     def decorate(method: _F) -> _F:
-        said = getattr(method, "__dict__", {}).get(marks.SAID, {})
-        for name, (mark, value) in given.items():
-            if said.get(name, value) != value:
+        values = dict(getattr(method, "__dict__", {}).get(marks.ARGUMENTS, {}))
+        for name, (mark, value) in passed.items():
+            if values.setdefault(name, value) != value:
                 raise TypeError(
-                    f"publish_to_mesh: {name} of {getattr(method, '__name__', method)!r} was said "
-                    "before, by another publish_to_mesh, and otherwise: say it once"
+                    f"publish_to_mesh: {name} of {getattr(method, '__name__', method)!r} has "
+                    "another value in another publish_to_mesh: set it once"
                 )
             setattr(method, mark, value)
-        setattr(method, marks.SAID, {**said, **{name: value for name, (_, value) in given.items()}})
-        if not hasattr(method, marks.TOKEN_KEY):  # nuropb's own nuropb_context relies on it
+        setattr(method, marks.ARGUMENTS, values)
+        if not hasattr(method, marks.TOKEN_KEY):  # nuropb's own nuropb_context needs it
             setattr(method, marks.TOKEN_KEY, DEFAULT_TOKEN_KEY)
         return method
 
@@ -249,6 +254,18 @@ def publish_to_mesh(
 
 def _as_it_is(value: Any) -> Any:
     return value
+
+
+def _as_retry(value: Any) -> Retry | None:
+    if not isinstance(value, Retry | None):
+        raise TypeError(f"retry: expected a Retry or None, got {type(value).__name__}")
+    return value
+
+
+def _concurrency(value: Any) -> int | None:
+    if value is None or (type(value) is int and value > 0):
+        return value
+    raise TypeError(f"max_concurrency: expected an integer above 0, or None, got {value!r}")
 
 
 def _or_default_key(value: str | None) -> str:
@@ -270,10 +287,11 @@ def nuropb_context(
     context_parameter: str | None = "ctx",
     suppress_exceptions: bool | None = False,
 ) -> Any:
-    """Give a method its NuropbContextManager, as the parameter of this name.
+    """Pass a method its NuropbContextManager as the parameter `context_parameter`.
 
-    The parameter is not part of what the mesh sees of the method. Who calls the method directly
-    gives a NuropbContextManager or the context as a dict, first or by name.
+    Descriptions and callers in the mesh do not see the parameter. A direct call passes a
+    NuropbContextManager, or the context as a dict, first or by name. Raises TypeError when the
+    method has no such parameter.
     """
     name = context_parameter or "ctx"
 
@@ -285,11 +303,9 @@ def nuropb_context(
 
         @functools.wraps(method)
         def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-            given, args = _take_context(name, args, kwargs, second=second)
-            if isinstance(given, NuropbContextManager):
-                ctx = given
-            else:
-                ctx = NuropbContextManager(given, suppress_exceptions=bool(suppress_exceptions))
+            ctx, args = _take_context(name, args, kwargs, second=second)
+            if not isinstance(ctx, NuropbContextManager):
+                ctx = NuropbContextManager(ctx, suppress_exceptions=bool(suppress_exceptions))
             if not isinstance(ctx, _Admitted):
                 _admit_directly(ctx, marks_of(wrapper))
             if second:
@@ -305,49 +321,52 @@ def nuropb_context(
     return decorate if original_method is None else decorate(original_method)
 
 
-def mesh_event(*topics: str) -> Callable[[_F], _F]:
+def mesh_event(*topics: str, max_concurrency: int | None = None) -> Callable[[_F], _F]:
     """Make a method the handler of events on these topics, with * and # as in AMQP.
 
     It gets those of `topic`, `event`, `target` and `context` that it has parameters for, and cannot
     be called by requests or commands. Its topics become bindings of the service's queue; two uses
     add up. Bindings outlive the handler, because another instance may still need them. Unbind a
-    topic that has no handler left: its events are dead-lettered, with a WARNING.
+    topic that has no handler left: its events are dead-lettered, with a WARNING. max_concurrency
+    is that of publish_to_mesh. Raises TypeError without topics, and as publish_to_mesh does.
     """
     if not topics or not all(isinstance(topic, str) and topic for topic in topics):
-        raise TypeError('mesh_event: topics are needed, as in @mesh_event("orders.*")')
+        raise TypeError('mesh_event: expected topics, as in @mesh_event("orders.*")')
+    limit = publish_to_mesh(max_concurrency=max_concurrency)
 
     def decorate(method: _F) -> _F:
         before = getattr(method, "__dict__", {}).get(marks.TOPICS, ())
         setattr(method, marks.TOPICS, tuple(dict.fromkeys((*topics, *before))))
-        return method
+        return method if max_concurrency is None else limit(method)
 
     return decorate
 
 
 class _Admitted(NuropbContextManager):
-    """A context whose user the mesh has checked already, where the method wants that."""
+    """A context of a call by the mesh, which has run authorize_func already."""
 
 
 def _take_context(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, second: bool
 ) -> tuple[Any, tuple[Any, ...]]:
-    """The context out of the arguments of a call, and the other positional ones."""
+    """Return the context among the arguments of a call, and the other positional arguments."""
     if name in kwargs:
         if args and (second or isinstance(args[0], NuropbContextManager)):
-            raise TypeError(f"{name}: given twice")
-        given = kwargs.pop(name)
+            raise TypeError(f"{name}: passed twice")
+        context = kwargs.pop(name)
     else:
-        given, args = (args[0], args[1:]) if args else (None, args)
-    if not isinstance(given, NuropbContextManager | Mapping):
-        raise TypeError(f"{name}: a NuropbContextManager or a dict is needed, first or by name")
-    return given, args
+        context, args = (args[0], args[1:]) if args else (None, args)
+    if not isinstance(context, NuropbContextManager | Mapping):
+        kind = type(context).__name__
+        raise TypeError(f"{name}: expected a NuropbContextManager or a dict, got {kind}")
+    return context, args
 
 
-def _admit_directly(ctx: NuropbContextManager, said: Marks) -> None:
-    if said.authorize is None or ctx.user_claims is not None:
+def _admit_directly(ctx: NuropbContextManager, method_marks: Marks) -> None:
+    if method_marks.authorize is None or ctx.user_claims is not None:
         return
-    claims = said.claims(ctx.context)
+    claims = method_marks.claims(ctx.context)
     if inspect.iscoroutine(claims):
         claims.close()
-        raise TypeError("authorize_func is async: only the mesh can wait for it")
+        raise TypeError("authorize_func is async: only the mesh can await it")
     ctx.user_claims = admitted(claims)

@@ -1,8 +1,8 @@
-"""Run the method or the event handlers that a message is for."""
+"""Run the method or the event handlers for a message."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
@@ -13,22 +13,24 @@ from ..exceptions import (
     NuropbHandlingError,
     NuropbSuccess,
     NuropbValidationError,
+    RetryLater,
 )
 from ..nearest import nearest
+from ..printable import shorten
 from ..protocol import handled, payloads
 from ..protocol.acknowledgement import Outcome
 from ..protocol.constants import MessageType
-from ..protocol.handled import Told
+from ..protocol.handled import IncomingMessage
 from ..protocol.message import Completion
 from ..safe_logging import Blame, blame
 from .decorators import EventWithToken, NuropbContextManager, check_event
-from .marks import Marks, admitted
+from .marks import ABSENT, Marks, admitted
 from .methods import DESCRIBE, EventHandler, Method, Published
 from .nuropb_decorators import translated
+from .retry import Retry
 from .thread_pool import Threads
+from .turns import check_time
 from .type_hints import Mismatch
-
-__all__ = ["Serving"]
 
 _TOPICS_REMEMBERED: Final = 1024
 _LONGEST_NAME: Final = 100
@@ -37,10 +39,11 @@ Context = Mapping[str, Any]
 
 
 class Serving:
-    """The handler of a service's transport.
+    """The handler of a service's transport: calls the methods of a service object.
 
-    `threads`: where synchronous methods run; None: on the event loop. `passes_token_on`: whether
-    the events that a method adds go with the token of its caller, whatever they say.
+    `threads` run synchronous methods; None: the event loop does. `passes_token_on`: all events
+    that a method adds carry its caller's token, not only those added with_token. `retry` is for
+    methods and handlers that have none of their own; only `handler` knows of retries.
     """
 
     def __init__(
@@ -49,17 +52,27 @@ class Serving:
         *,
         threads: Threads | None,
         passes_token_on: bool = False,
+        retry: Retry | None = None,
     ) -> None:
         self._published = published
+        self._retry = retry
+        self.handler: Callable[[IncomingMessage], Awaitable[Any]] = self.handle
+        """handle(), or _handle_again(): a service without a Retry pays nothing for it."""
+        if retry is not None or published.retries:
+            self.handler = self._handle_again
         self._methods = published.methods
         self._threads = threads
         self._checks = published.checks
         self._passes_token_on = passes_token_on
-        self._description = published.describe()
+        # Made when it is asked for: JSON Schemas of large models take milliseconds.
+        self._description: dict[str, Any] | None = None
         self._handlers = lru_cache(_TOPICS_REMEMBERED)(published.handlers)
 
-    async def handle(self, message: Told) -> Any:
-        """Do what the message wants; raises whatever the method raises, as an Exception."""
+    async def handle(self, message: IncomingMessage) -> Any:
+        """Run the method or handlers for a message; return the result, or raise the error.
+
+        KeyboardInterrupt and SystemExit of a method become NuropbHandlingError.
+        """
         try:
             if message.kind is MessageType.EVENT:
                 return await self._event(message)
@@ -70,8 +83,8 @@ class Serving:
                 return self._describe(name)
             if method.marks.requires_encryption and not message.encrypted:
                 refused = EncryptionRequiredError(
-                    f"{self._published.service_name}.{name} requires encryption, and was called "
-                    "in plain: it has not been run"
+                    f"{self._published.service_name}.{name} requires encryption, and the call was "
+                    "not encrypted: it has not been run"
                 )
                 raise blame(refused, Blame.SENDER)
             if not method.direct:
@@ -80,36 +93,74 @@ class Serving:
             taken = _checked(method, params, "params") if self._checks else params
             try:
                 return await method.call(**taken)
-            except Exception as e:  # noqa: BLE001 - what is no success is raised again
+            except Exception as e:  # noqa: BLE001 - _success() raises errors again
                 success = _success(e)
             return self._completed(method.marks, message, success.result, success.events)
         except (KeyboardInterrupt, SystemExit) as e:
-            # What a method does must not end the process, nor leave its caller without an answer.
+            # A method must not end the process, nor leave its caller without an answer.
             raise NuropbHandlingError(f"{type(e).__name__}: {e}", None, e) from e
+
+    # -- retries ----------------------------------------------------------------------------
+
+    async def _handle_again(self, message: IncomingMessage) -> Any:
+        """Run the method or handlers as handle() does, and again as its Retry says.
+
+        Raises RetryLater for a message that is to come back.
+        """
+        retry = self._retry_of(message)
+        tries = 0 if retry is None else retry.immediate
+        while True:
+            try:
+                return await self.handle(message)
+            except RetryLater as later:
+                if retry is None or retry.after(message.attempts) is not None:
+                    raise
+                raise (later.__cause__ or later) from None
+            except Exception as e:
+                if retry is None or not retry.covers(e):
+                    raise
+                if tries:
+                    tries -= 1
+                    continue
+                after = retry.after(message.attempts)
+                if after is None or (message.kind is MessageType.REQUEST and not retry.requests):
+                    raise
+                raise RetryLater(f"{type(e).__name__}", after=after) from e
+
+    def _retry_of(self, message: IncomingMessage) -> Retry | None:
+        """Return the Retry of a message's method, or of the first of its event's handlers."""
+        payload = message.payload
+        of_its_own: list[Retry | None] = []
+        if message.kind is MessageType.EVENT:
+            of_its_own = [handler.marks.retry for handler in self._handlers(payload["topic"])]
+        elif (method := self._methods.get(payload["method"])) is not None:
+            of_its_own = [method.marks.retry]
+        return next((retry for retry in of_its_own if retry is not ABSENT), self._retry)
 
     # -- requests and commands --------------------------------------------------------------
 
-    async def _call(self, method: Method, message: Told) -> Any:
+    async def _call(self, method: Method, message: IncomingMessage) -> Any:
         context: Context = message.payload.get("context") or {}
         marks = method.marks
         ctx = None if marks.context_parameter is None else _context_for(marks, context)
         events: Sequence[Mapping[str, Any]] = ()
         try:
             result = await self._run(method, ctx, context, message.payload["params"])
-        except Exception as e:  # noqa: BLE001 - what is no success is raised again
+        except Exception as e:  # noqa: BLE001 - _success() raises errors again
             success = _success(e)
             result, events = success.result, success.events
         return self._completed(marks, message, result, [*_added(ctx), *events])
 
     def _describe(self, name: str) -> dict[str, Any]:
         if name == DESCRIBE:
+            if self._description is None:
+                self._description = self._published.describe()
             return self._description
-        shown = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
         near = nearest(name, self._methods)
-        hint = f"{DESCRIBE} tells what it does" if near is None else f"did you mean {near}?"
+        hint = f"{DESCRIBE} lists its methods" if near is None else f"did you mean {near}?"
         unknown = NuropbHandlingError(
-            f"Unknown method {shown!r}: service {self._published.service_name!r} does not publish "
-            f"it; {hint}"
+            f"Unknown method {shorten(name, _LONGEST_NAME)!r}: service "
+            f"{self._published.service_name!r} does not publish it; {hint}"
         )
         raise blame(unknown, Blame.SENDER)
 
@@ -127,9 +178,16 @@ class Serving:
             taken = _checked(method, params, "params") if self._checks else params
             return method.call(**taken) if ctx is None else method.call(ctx, **taken)
 
-        return await self._where_it_belongs(method, run)
+        return await self._in_turn(method, run)
 
-    async def _where_it_belongs(self, what: Method | EventHandler, run: Callable[[], Any]) -> Any:
+    async def _in_turn(self, what: Method | EventHandler, run: Callable[[], Any]) -> Any:
+        if what.turns is None:
+            return await self._on_loop_or_thread(what, run)
+        async with what.turns.next():
+            check_time()
+            return await self._on_loop_or_thread(what, run)
+
+    async def _on_loop_or_thread(self, what: Method | EventHandler, run: Callable[[], Any]) -> Any:
         if what.is_async:
             return await run()
         if self._threads is not None and what.marks.in_thread:
@@ -142,22 +200,22 @@ class Serving:
 
     # -- events -----------------------------------------------------------------------------
 
-    async def _event(self, message: Told) -> Any:
-        """Give the event to every handler of its topic; errors are raised when all had a turn."""
+    async def _event(self, message: IncomingMessage) -> Any:
+        """Call every handler of the event's topic, then raise their errors."""
         topic = message.payload["topic"]
         handlers = self._handlers(topic) or self._published.fallback()
         if not handlers:
             unknown = NuropbHandlingError(
-                f"no handler for events on {topic[:100]!r}: mark one with @mesh_event, or define "
-                "_handle_event_; was one removed, then unbind its topic from the service's queue, "
-                "which keeps the binding"
+                f"no handler for events on {shorten(topic, _LONGEST_NAME)!r}: mark one with "
+                "@mesh_event, or define _handle_event_; if one was removed, unbind its topic from "
+                "the service's queue, which keeps the binding"
             )
             raise blame(unknown, Blame.SENDER)
         to_publish: list[dict[str, Any]] = []
         failed: list[BaseException] = []
         for handler in handlers:
             try:
-                to_publish += await self._give(handler, message)
+                to_publish += await self._call_handler(handler, message)
             except BaseException as e:
                 if handled.given_up():
                     raise
@@ -168,8 +226,10 @@ class Serving:
             raise failed[0]
         return Completion(Outcome.DONE, to_publish)
 
-    async def _give(self, handler: EventHandler, message: Told) -> list[dict[str, Any]]:
-        """Give one handler the event; returns the events that it wants to be published."""
+    async def _call_handler(
+        self, handler: EventHandler, message: IncomingMessage
+    ) -> list[dict[str, Any]]:
+        """Call one handler with the event; return the events that it adds."""
         payload = message.payload
         context: Context = payload.get("context") or {}
         marks = handler.marks
@@ -197,18 +257,22 @@ class Serving:
 
         events: Sequence[Mapping[str, Any]] = ()
         try:
-            await self._where_it_belongs(handler, run)
-        except Exception as e:  # noqa: BLE001 - what is no success is raised again
+            await self._in_turn(handler, run)
+        except Exception as e:  # noqa: BLE001 - _success() raises errors again
             events = _success(e).events
         events = [*_added(ctx), *events]
         return self._event_payloads(marks, message, context, events)
 
-    # -- what becomes of them -----------------------------------------------------------------
+    # -- results and events -------------------------------------------------------------------
 
     def _completed(
-        self, marks: Marks, message: Told, result: Any, events: Sequence[Mapping[str, Any]]
+        self,
+        marks: Marks,
+        message: IncomingMessage,
+        result: Any,
+        events: Sequence[Mapping[str, Any]],
     ) -> Any:
-        """What a method's result and events are made into."""
+        """Return a method's result, as a Completion if it has added events."""
         if not events:
             return result
         context: Context = message.payload.get("context") or {}
@@ -225,34 +289,34 @@ class Serving:
     def _event_payloads(
         self,
         marks: Marks,
-        message: Told,
+        message: IncomingMessage,
         context: Context,
         events: Sequence[Mapping[str, Any]],
     ) -> list[dict[str, Any]]:
-        """The events that a method has added, as they are published.
+        """Make the payloads of the events that a method has added.
 
-        Every subscriber gets them, in plain: the context of a message that came encrypted does not
-        go with them, nor does the token of whoever called, unless the event says so.
+        Every subscriber gets them, unencrypted: so they do not carry the context of an encrypted
+        message, nor the caller's token, unless the event was added with_token.
         """
         for event in events:
             check_event(event)
         with_token = {} if message.encrypted else context
         without = with_token
         if not self._passes_token_on and marks.token_key in with_token:
-            without = {name: each for name, each in context.items() if name != marks.token_key}
+            without = {name: value for name, value in context.items() if name != marks.token_key}
         return [
             payloads.event_added(
-                each,
-                context=with_token if isinstance(each, EventWithToken) else without,
+                event,
+                context=with_token if isinstance(event, EventWithToken) else without,
                 correlation_id=message.correlation_id,
                 trace_id=message.trace_id,
             )
-            for each in events
+            for event in events
         ]
 
 
 async def _asks_first(marks: Marks, ctx: object, context: Context) -> bool:
-    """Whether authorize_func is to be asked where the method runs; an async one is asked here."""
+    """Return whether to call authorize_func where the method runs; call an async one here."""
     if marks.authorize is None or marks.authorizes_itself:
         return False
     if marks.authorizes_async:
@@ -265,7 +329,7 @@ async def _asks_first(marks: Marks, ctx: object, context: Context) -> bool:
 
 @contextmanager
 def _authorizing() -> Iterator[None]:
-    """Note on whatever authorize_func raises that it did: its text may quote the token."""
+    """Mark the errors of authorize_func as its own: their texts may quote the token."""
     try:
         yield
     except Exception as e:
@@ -281,7 +345,7 @@ def _admit(claims: Any, ctx: Any) -> None:
 
 
 def _context_for(marks: Marks, context: Context) -> Any:
-    """The context of one call, in the form that the method's decorator knows."""
+    """Make the context of one call, of the class that the method's decorator uses."""
     if marks.context_class is None:
         return context
     ctx = marks.context_class(context, marks.suppress_exceptions)
@@ -293,20 +357,20 @@ def _context_for(marks: Marks, context: Context) -> Any:
 def _checked(
     what: Method | EventHandler, values: Mapping[str, Any], where: str
 ) -> Mapping[str, Any]:
-    """The values as the method takes them. Raises NuropbValidationError naming the field."""
+    """Return the values, checked and converted; raises NuropbValidationError naming the field."""
     try:
         return what.parameters.fields.checked(values)
     except Mismatch as e:
-        raise blame(NuropbValidationError(e.told(where)), Blame.SENDER) from None
+        raise blame(NuropbValidationError(e.describe(where)), Blame.SENDER) from None
 
 
 def _added(ctx: Any) -> Sequence[Mapping[str, Any]]:
-    """The events that a method has added to its context."""
+    """Return the events that a method has added to its context."""
     return () if ctx is None or isinstance(ctx, Mapping) else ctx.events
 
 
 def _success(error: Exception) -> NuropbSuccess:
-    """The success that a method has raised; any other error is raised again."""
+    """Return the NuropbSuccess that a method has raised; raise any other error again."""
     known = translated(error)
     if isinstance(known, NuropbSuccess):
         return known

@@ -1,7 +1,7 @@
-"""Hints of pydantic and msgspec: those libraries check and convert what is theirs.
+"""Hints of pydantic and msgspec, which check and convert values for them.
 
-Neither is imported here: who has hints of theirs has imported them. Of dates and times they read
-ISO 8601 only, so texts as nuropb writes them are changed before, where a field is one.
+Neither is imported here: a program with their hints has imported them. They read dates and times
+in ISO 8601 only, so nuropb's texts are converted first, for fields that are dates or times.
 """
 
 from __future__ import annotations
@@ -15,27 +15,26 @@ from collections import abc, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
+from ..printable import shorten
 from ..protocol.values import ISO
-from .type_hints import Converter, Mismatch, Uncheckable, is_typed_dict, short
+from .type_hints import Converter, Mismatch, Uncheckable, is_typed_dict
 
-__all__ = ["by_library"]
-
-_ERRORS_TOLD: Final = 3
+_ERRORS_SHOWN: Final = 3
 _CONSTRAINTS: Final = "annotated_types"
-"""The package of pydantic's constraints (Gt, Len …), which anybody may use."""
+"""The package of pydantic's constraints (Gt, Len …), which other libraries use too."""
 
 _WITHOUT_VALUE: Final[Mapping[str, str]] = {
     "union_tag_invalid": "Input tag does not match any of the expected tags",
     "uuid_parsing": "Input should be a valid UUID",
 }
-"""Messages of pydantic that would quote the value."""
+"""Texts in place of pydantic's that would quote the value, by the type of the error."""
 _BEFORE_VALUE: Final = ("Invalid enum value", "Invalid value")
-"""Behind these msgspec quotes it."""
+"""Beginnings of msgspec's texts that go on with the value."""
 _OF_PYDANTIC: Final[Mapping[str, type]] = {
     **{f"{which}Datetime": datetime.datetime for which in ("Aware", "Naive", "Past", "Future")},
     **{f"{which}Date": datetime.date for which in ("Past", "Future")},
 }
-"""Its own types for dates and times."""
+"""Pydantic's own types for dates and times, and the types that they stand for."""
 _CONTAINERS: Final = frozenset(
     {
         *(list, tuple, set, frozenset, dict, deque),
@@ -45,40 +44,53 @@ _CONTAINERS: Final = frozenset(
 )
 
 Normalizer = Callable[[Any], Any]
-"""Returns a value with its dates and times in ISO 8601; never raises."""
+"""Function that returns a value with its dates and times in ISO 8601; never raises."""
 
 
 def by_library(hint: Any) -> Converter | None:
-    """Return what converts for a hint that belongs to one of the libraries, else None.
+    """Return the converter for a hint that belongs to one of the libraries; else None.
 
-    Theirs are their classes and types, unions of these, and what is Annotated with theirs. Raises
-    Uncheckable when they refuse it.
+    Raises Uncheckable when the library refuses the hint.
     """
-    origin = get_origin(hint)
-    parts = [hint, origin]
-    whole = any
-    if origin is Annotated:
-        parts += hint.__metadata__
-    elif origin in (Union, types.UnionType):
-        parts = [each for each in get_args(hint) if each is not type(None)]
-        whole = all
-    for name, make in (("pydantic", _by_pydantic), ("msgspec", _by_msgspec)):
+    library = library_of(hint)
+    if library is None:
+        if any(_package(part) == _CONSTRAINTS for part in _parts(hint)):
+            raise Uncheckable(hint, f"{_CONSTRAINTS} are for pydantic, which is not imported")
+        return None
+    make = _by_pydantic if library.__name__ == "pydantic" else _by_msgspec
+    try:
+        convert = make(library, hint)
+        normalize = _normalizer(hint, {})
+    except Exception as e:  # the library refuses the hint; its errors may be any
+        problem = str(e).partition("\n")[0]
+        raise Uncheckable(hint, f"{library.__name__} says: {problem}") from e
+    return convert if normalize is None else _normalized(convert, normalize)
+
+
+def library_of(hint: Any) -> types.ModuleType | None:
+    """Return the library that a hint belongs to, or None.
+
+    Theirs are their classes and types, unions of these, and hints Annotated with them.
+    """
+    whole = all if get_origin(hint) in (Union, types.UnionType) else any
+    parts = _parts(hint)
+    for name in ("pydantic", "msgspec"):
         library = sys.modules.get(name)
         if library is not None and whole(_belongs(part, library) for part in parts):
-            try:
-                convert = make(library, hint)
-                normalize = _normalizer(hint, {})
-            except Exception as e:  # whatever they say of a hint
-                problem = str(e).partition("\n")[0]
-                raise Uncheckable(hint, f"{name} says: {problem}") from e
-            return convert if normalize is None else _normalized(convert, normalize)
-    if any(_package(part) == _CONSTRAINTS for part in parts):
-        raise Uncheckable(hint, f"{_CONSTRAINTS} are for pydantic, which is not imported")
+            return library
     return None
 
 
+def _parts(hint: Any) -> list[Any]:
+    """Return the parts of a hint that decide whose it is."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return [member for member in get_args(hint) if member is not type(None)]
+    return [hint, origin, *(hint.__metadata__ if origin is Annotated else ())]
+
+
 def _belongs(part: Any, library: types.ModuleType) -> bool:
-    """Return whether it is a model or struct, or made by the library itself for hints."""
+    """Return whether a part of a hint is a model or struct, or of the library itself."""
     package = _package(part)
     if package == library.__name__:
         return True
@@ -91,7 +103,7 @@ def _belongs(part: Any, library: types.ModuleType) -> bool:
 
 
 def _package(part: Any) -> str:
-    """Return the module in which it, or its class, is defined."""
+    """Return the top-level package in which a part of a hint, or its class, is defined."""
     return str(getattr(part, "__module__", "")).partition(".")[0]
 
 
@@ -102,36 +114,36 @@ def _by_pydantic(pydantic: types.ModuleType, hint: Any) -> Converter:
         try:
             return validate(value)
         except pydantic.ValidationError as e:
-            # Without the values: they are the caller's, and this goes into logs.
+            # Without the values, which may be secret: this goes into logs.
             found = e.errors(include_url=False, include_context=False, include_input=False)
-        told = [
-            ("".join(map(_step, each["loc"])), _WITHOUT_VALUE.get(each["type"], each["msg"]))
-            for each in found[:_ERRORS_TOLD]
+        problems = [
+            ("".join(map(_step, item["loc"])), _WITHOUT_VALUE.get(item["type"], item["msg"]))
+            for item in found[:_ERRORS_SHOWN]
         ]
-        raise Mismatch(*told, more=len(found) - len(told))
+        raise Mismatch(*problems, more=len(found) - len(problems))
 
     return check
 
 
 def _step(step: int | str) -> str:
-    return f"[{step}]" if isinstance(step, int) else f".{short(step)}"
+    return f"[{step}]" if isinstance(step, int) else f".{shorten(step)}"
 
 
 def _by_msgspec(msgspec: types.ModuleType, hint: Any) -> Converter:
     convert = msgspec.convert
-    msgspec.json.Decoder(hint)  # raises for what convert() would refuse at every call
+    msgspec.json.Decoder(hint)  # raises now if convert() would refuse the hint at every call
 
     def check(value: Any) -> Any:
         try:
             return convert(value, hint)
         except msgspec.ValidationError as e:
-            told = str(e)
-        problem, at, place = told.rpartition(" - at `$")
+            text = str(e)
+        problem, at, place = text.rpartition(" - at `$")
         if not at:
-            problem, place = told, ""
-        for said in _BEFORE_VALUE:
-            if problem.startswith(said):
-                problem = said
+            problem, place = text, ""
+        for start in _BEFORE_VALUE:
+            if problem.startswith(start):
+                problem = start
         raise Mismatch((place.rstrip("`"), problem))
 
     return check
@@ -147,9 +159,9 @@ def _normalized(convert: Converter, normalize: Normalizer) -> Converter:
 def _normalizer(  # noqa: PLR0911 - a table
     hint: Any, known: dict[Any, Normalizer]
 ) -> Normalizer | None:
-    """Return what normalizes values of this hint; None when no date or time can be in them.
+    """Return the normalizer for values of a hint; None when they cannot contain a date or time.
 
-    `known` are the classes on the way: one that holds itself is normalized by what is made for it.
+    `known` has those of the classes around it: a class may contain itself.
     """
     if isinstance(hint, type) and (iso := ISO.get(_OF_PYDANTIC.get(hint.__name__, hint))):
         return lambda value: iso(value) if type(value) is str else value
@@ -160,7 +172,7 @@ def _normalizer(  # noqa: PLR0911 - a table
         return _normalizer(arguments[0], known)
     if origin in _CONTAINERS:
         return _of_items(
-            [_normalizer(each, known) for each in arguments], variadic=... in arguments
+            [_normalizer(argument, known) for argument in arguments], variadic=... in arguments
         )
     hint = origin or hint
     if not isinstance(hint, type):
@@ -174,8 +186,8 @@ def _normalizer(  # noqa: PLR0911 - a table
     known[hint] = lambda value: made[0](value) if made else value
     by_name = {
         name: normalize
-        for names, each in fields
-        if (normalize := _normalizer(each, known)) is not None
+        for names, field_hint in fields
+        if (normalize := _normalizer(field_hint, known)) is not None
         for name in names
     }
     if not by_name:
@@ -185,25 +197,25 @@ def _normalizer(  # noqa: PLR0911 - a table
 
 
 def _of_union(members: Iterable[Any], known: dict[Any, Normalizer]) -> Normalizer | None:
-    if str in members:  # it is text as well
+    if str in members:  # the value may be just text
         return None
-    each = [made for member in members if (made := _normalizer(member, known)) is not None]
+    normalizers = [made for member in members if (made := _normalizer(member, known)) is not None]
 
     def normalize(value: Any) -> Any:
-        for one in each:
-            changed = one(value)
+        for normalizer in normalizers:
+            changed = normalizer(value)
             if changed is not value:
                 return changed
         return value
 
-    return normalize if each else None
+    return normalize if normalizers else None
 
 
 def _of_items(items: list[Normalizer | None], *, variadic: bool) -> Normalizer | None:
-    """Of list[X], tuple[X, ...], dict[K, X]: the last one counts; of tuple[X, Y] each."""
+    """Normalize containers: list[X], tuple[X, ...], dict[K, X] by X, tuple[X, Y] one by one."""
     if all(one is None for one in items):
         return None
-    each = items[0] if variadic else items[-1]
+    of_item = items[0] if variadic else items[-1]
 
     def normalize(value: Any) -> Any:
         if type(value) is list:
@@ -211,9 +223,9 @@ def _of_items(items: list[Normalizer | None], *, variadic: bool) -> Normalizer |
                 rest = [None] * (len(value) - len(items))
                 pairs = zip(value, [*items, *rest], strict=False)
                 return [item if one is None else one(item) for item, one in pairs]
-            return value if each is None else [each(item) for item in value]
-        if type(value) is dict and each is not None:
-            return {key: each(item) for key, item in value.items()}
+            return value if of_item is None else [of_item(item) for item in value]
+        if type(value) is dict and of_item is not None:
+            return {key: of_item(item) for key, item in value.items()}
         return value
 
     return normalize
@@ -240,7 +252,7 @@ def _of_fields(by_name: Mapping[Any, Normalizer]) -> Normalizer:
 
 
 def _fields(kind: type) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """The keys under which each field of a class may come, None for the whole, and its hint."""
+    """Yield the keys that a field of a class may have, None for the whole value, and its hint."""
     fields: Any = getattr(kind, "model_fields", None)
     if isinstance(fields, Mapping):
         is_root = getattr(kind, "__pydantic_root_model__", False)
@@ -257,8 +269,8 @@ def _fields(kind: type) -> Iterator[tuple[tuple[Any, ...], Any]]:
 
 
 def _aliases(field: Any) -> Iterator[str]:
-    """Return the names that a field of a pydantic model may have."""
+    """Yield the names that a field of a pydantic model may have."""
     for alias in (field.alias, field.validation_alias):
-        for each in getattr(alias, "choices", (alias,)):
-            if isinstance(each, str):
-                yield each
+        for choice in getattr(alias, "choices", (alias,)):
+            if isinstance(choice, str):
+                yield choice

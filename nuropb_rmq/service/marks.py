@@ -1,8 +1,7 @@
 """Read the attributes that decorators set on a method, for a service and for a direct call.
 
-They leave attributes with nuropb's names, so a class that was decorated with nuropb's own
-decorators is read in the same way. Decorators may stand above each other, in any order and with
-others between them: what any of them says counts, wherever it stands.
+The attributes have nuropb's names, so a class with nuropb's own decorators is read in the same
+way. A method may have several decorators, in any order and with others between them: all count.
 """
 
 from __future__ import annotations
@@ -15,20 +14,19 @@ from typing import Any, Final
 from ..exceptions import NuropbAuthorizationError, NuropbHandlingError
 from ..safe_logging import Blame, blame
 from . import nuropb_decorators
-
-__all__ = ["AuthorizeFunc", "Marks", "admitted", "covers_marks", "generates", "marks_of"]
+from .retry import Retry
 
 AuthorizeFunc = Callable[[Any], Any]
-"""Given the token, returns the user's claims (or an awaitable of them); None refuses."""
+"""Function from the token to the user's claims (or an awaitable of them); None refuses."""
 
 
 class _Absent:
     def __repr__(self) -> str:
-        return "<not said>"
+        return "<not set>"
 
 
 ABSENT: Final[Any] = _Absent()
-"""Stands for an argument or an attribute that is not there."""
+"""The value of an argument or attribute that was not set."""
 
 # nuropb's names, in its spelling.
 HIDDEN: Final = "__nuropb_mesh_hidden__"
@@ -42,16 +40,18 @@ CONTEXT_ARG: Final = "__nuropb_context_arg__"
 CONTEXT_CLASS: Final = "__nuropb_context_class__"
 SUPPRESS: Final = "__nuropb_context_suppress__"
 IN_THREAD: Final = "__nuropb_in_thread__"
+MAX_CONCURRENCY: Final = "__nuropb_max_concurrency__"
 TOPICS: Final = "__nuropb_event_topics__"
-SAID: Final = "__nuropb_said__"
-"""The arguments of publish_to_mesh that were given, whatever they were."""
+RETRY: Final = "__nuropb_retry__"
+ARGUMENTS: Final = "__nuropb_arguments__"
+"""A dict of the arguments that were passed to publish_to_mesh."""
 
 DEFAULT_TOKEN_KEY: Final = "Authorization"  # noqa: S105 - the name of a key
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What the decorators say about one function."""
+    """The settings that decorators have made for one function."""
 
     hidden: bool
     authorize: AuthorizeFunc | None
@@ -60,19 +60,22 @@ class Marks:
     requires_encryption: bool
     description: str | None
     context_parameter: str | None
-    """None: it gets no context."""
+    """Name of the parameter for the context; None: it gets no context."""
     context_class: Any
-    """None, with a context_parameter: it is given the plain context, a dict."""
+    """Class of the context; None, with a context_parameter: it gets a plain dict."""
     authorizes_itself: bool
-    """nuropb's own nuropb_context calls authorize_func, with a context of that class."""
+    """True when nuropb's own nuropb_context calls authorize_func, with that class of context."""
     suppress_exceptions: bool
     in_thread: bool
+    max_concurrency: int | None
     topics: tuple[str, ...]
-    said: frozenset[str]
-    """The arguments that our publish_to_mesh was given."""
+    retry: Retry | None
+    """ABSENT: that of the mesh."""
+    arguments: frozenset[str]
+    """Names of the arguments that were passed to our publish_to_mesh."""
 
     def claims(self, context: Mapping[str, Any]) -> Any:
-        """What authorize_func says of this context; perhaps an awaitable. See `admitted`.
+        """Return authorize_func's result for this context, or an awaitable of it; see `admitted`.
 
         Raises NuropbAuthorizationError when the context has no token.
         """
@@ -90,24 +93,24 @@ class Marks:
 
 
 def admitted(claims: Any) -> Any:
-    """The claims. Raises NuropbAuthorizationError when they are a refusal.
+    """Return the claims. Raises NuropbAuthorizationError when they are a refusal.
 
-    NuropbHandlingError when nothing has decided yet: they are a generator, or must be awaited.
+    Raises NuropbHandlingError when authorize_func has not decided: for a generator or an awaitable.
     """
     if claims is None or claims is False:
         refused = NuropbAuthorizationError("authorize_func has refused this token")
         raise blame(refused, Blame.SENDER)
     if inspect.isgenerator(claims) or inspect.isasyncgen(claims):
-        raise NuropbHandlingError("authorize_func: it returned a generator, which are no claims")
+        raise NuropbHandlingError("authorize_func: expected claims, got a generator; use return")
     if hasattr(type(claims), "__await__"):
         if inspect.iscoroutine(claims):
             claims.close()
-        raise NuropbHandlingError("authorize_func: what it returned was not awaited; use async def")
+        raise NuropbHandlingError("authorize_func: its result was not awaited; use async def")
     return claims
 
 
 def generates(function: Any) -> bool:
-    """Return whether calling it gives a generator: nothing of it has run then."""
+    """Return whether a call returns a generator, which has run none of the function's code."""
     function = inspect.unwrap(function)
     called = (function, getattr(function, "__call__", None))  # noqa: B004 - of its class
     return any(map(inspect.isgeneratorfunction, called)) or any(
@@ -116,11 +119,11 @@ def generates(function: Any) -> bool:
 
 
 def marks_of(function: object) -> Marks:
-    """What the decorators left on a function, classmethod or staticmethod.
+    """Read the attributes of a function, classmethod or staticmethod, and of what it wraps.
 
-    Raises TypeError when what they say cannot all be done.
+    Raises TypeError when they contradict each other.
     """
-    layers = [vars(each) for each in _layers(function) if hasattr(each, "__dict__")]
+    layers = [vars(layer) for layer in _layers(function) if hasattr(layer, "__dict__")]
 
     def mark(name: str, default: Any) -> Any:
         return next((layer[name] for layer in layers if name in layer), default)
@@ -131,9 +134,7 @@ def marks_of(function: object) -> Marks:
     asking = [layer for layer in layers if layer.get(AUTHORIZE) is not None]
     authorize = asking[0][AUTHORIZE] if asking else None
     if any(layer[AUTHORIZE] != authorize for layer in asking):
-        raise TypeError(
-            "two publish_to_mesh with an authorize_func of their own: only one is asked"
-        )
+        raise TypeError("two publish_to_mesh with different authorize_func: only one can be called")
     if authorize is not None and generates(authorize):
         raise TypeError("authorize_func is a generator function: it decides nothing; use return")
     own_class = mark(CONTEXT_CLASS, None)
@@ -142,8 +143,8 @@ def marks_of(function: object) -> Marks:
     authorizes_async = inspect.iscoroutinefunction(authorize)
     if asks and authorizes_async:
         raise TypeError(
-            "authorize_func is async, and nuropb's own nuropb_context does not wait for it: use "
-            "that of nuropb_rmq"
+            "authorize_func is async, and nuropb's own nuropb_context does not await it: use "
+            "nuropb_rmq's"
         )
     return Marks(
         hidden=any_mark(HIDDEN),
@@ -160,34 +161,36 @@ def marks_of(function: object) -> Marks:
         suppress_exceptions=any_mark(SUPPRESS)
         or (theirs is not None and nuropb_decorators.suppresses_exceptions(theirs)),
         in_thread=mark(IN_THREAD, True),
+        max_concurrency=mark(MAX_CONCURRENCY, None),
         topics=mark(TOPICS, ()),
-        said=frozenset(name for layer in layers for name in layer.get(SAID, ())),
+        retry=mark(RETRY, ABSENT),
+        arguments=frozenset(name for layer in layers for name in layer.get(ARGUMENTS, ())),
     )
 
 
 def covers_marks(function: object, name: str) -> bool:
-    """Whether a decorator without functools.wraps stands above marks, so that nobody sees them.
+    """Return whether a decorator without functools.wraps hides marks that guard the method.
 
-    It then calls a method of this name that it keeps, and that says who may call it.
+    Its closure then has a function of this name, with marks that the outer layers lack.
     """
     layers = [*_layers(function)]
-    seen = [each for each in layers if hasattr(each, "__dict__")]
-    cells = [cell for each in layers for cell in getattr(each, "__closure__", None) or ()]
+    seen = [layer for layer in layers if hasattr(layer, "__dict__")]
+    cells = [cell for layer in layers for cell in getattr(layer, "__closure__", None) or ()]
     for cell in cells:
         try:
             kept = cell.cell_contents
         except ValueError:  # it is empty
             continue
-        if getattr(kept, "__name__", None) == name and not any(kept is each for each in layers):
+        if getattr(kept, "__name__", None) == name and not any(kept is layer for layer in layers):
             hidden = getattr(kept, "__dict__", {})
             for mark in (AUTHORIZE, REQUIRES_ENCRYPTION, HIDDEN):
-                if hidden.get(mark) and not any(mark in vars(each) for each in seen):
+                if hidden.get(mark) and not any(mark in vars(layer) for layer in seen):
                     return True
     return False
 
 
 def _layers(function: Any) -> Iterator[Any]:
-    """What decorators have made of a function, from the outside in, and that itself."""
+    """Yield a decorated function and, from the outside in, the functions that it wraps."""
     seen: set[int] = set()
     while function is not None and id(function) not in seen:
         seen.add(id(function))

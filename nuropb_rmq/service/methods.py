@@ -1,7 +1,7 @@
-"""What a service object publishes: its methods, its event handlers, its description.
+"""The methods, event handlers and description that a service object publishes.
 
-Published are the public methods of the object's class and its bases, found without touching the
-object: no property is read, and nothing that is merely stored in an attribute is called, but for a
+It publishes the public methods of its class and bases. They are found without touching the object:
+no property is read, and callables stored in its attributes are never called, except for a
 `_handle_event_`.
 """
 
@@ -20,20 +20,20 @@ from ..exceptions import NuropbConfigurationError, NuropbSerializationError
 from ..protocol.serialization import encode_strictly
 from .marks import Marks, covers_marks, generates, marks_of
 from .parameters import Parameters, Unfit
+from .retry import Retry
 from .topics import matcher, matches
-
-__all__ = ["DESCRIBE", "EventHandler", "Method", "Published"]
+from .turns import Turns
 
 DESCRIBE: Final = "nuropb_describe"
-"""The method that every service answers, and none has."""
+"""The method that every service answers without defining it."""
 HANDLE_EVENT: Final = "_handle_event_"
-"""The method that gets the events which no other is marked for."""
+"""The method for events without another handler."""
 _EVENT_PARAMETERS: Final = frozenset({"topic", "event", "target", "context"})
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method that is called for requests and commands; `call` is bound."""
+    """A method for requests and commands; `call` is bound."""
 
     name: str
     call: Callable[..., Any]
@@ -41,20 +41,23 @@ class Method:
     marks: Marks
     parameters: Parameters
     direct: bool
-    """Async, for anybody, and without a context: nothing stands between the message and it."""
+    """True for async methods without authorize_func, context and max_concurrency: they are called
+    at once."""
+    turns: Turns | None
 
     def describe(self) -> dict[str, Any]:
-        """Its part of the description."""
+        """Return its part of the service's description."""
         return {
             "description": self.marks.description or inspect.getdoc(self.call),
             "requires_encryption": self.marks.requires_encryption,
             "parameters": self.parameters.describe(),
+            **self.parameters.schemas(),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class EventHandler:
-    """What is called for events, with those of topic, event, target and context that it takes."""
+    """A method for events; called with those of topic, event, target and context that it takes."""
 
     name: str
     call: Callable[..., Any]
@@ -63,22 +66,24 @@ class EventHandler:
     takes: frozenset[str] | None
     """None: all four, by position, as nuropb calls `_handle_event_`."""
     parameters: Parameters
+    turns: Turns | None
 
 
 class Published:
     """The methods, handlers and description of one service object."""
 
     def __init__(self, service: object, service_name: str, *, checks: bool = True) -> None:
-        """`checks`: what comes is checked and converted, and the service as well.
+        """Read a service object; `checks`: check and convert the parameters of calls.
 
-        Raises NuropbConfigurationError for methods that could never be called and, when it
-        `checks`, for parameters that cannot be, and for what publishes nothing.
+        Raises NuropbConfigurationError for methods that could never be called and, if `checks`,
+        for parameters that cannot be checked and for an object that publishes nothing.
         """
         self.service_name = service_name
         self._service = service
         self.checks = checks
         self.methods: dict[str, Method] = {}
         self._handlers: list[EventHandler] = []
+        # The _handle_event_ of the class.
         self._fallback: EventHandler | None = None
         doc = (service if isinstance(service, type) else type(service)).__doc__
         self._doc = inspect.cleandoc(doc) if doc else None
@@ -91,13 +96,14 @@ class Published:
             )
         for name, function, call in _functions(service):
             self._add(name, function, call, _marks(service, name, function))
+        # The _handle_event_ that was last found on the object itself, and its handler.
         self._set: tuple[object, EventHandler | None] = (None, None)
-        fallback = self.fallback()  # what could never be called is told now
+        fallback = self.fallback()  # raises now if it could never be called
         if checks and not (self.methods or self._handlers or fallback):
             raise NuropbConfigurationError(
                 "service",
-                f"{type(service).__name__} publishes nothing: an object is needed whose class has "
-                "public methods, or handlers of events",
+                f"{type(service).__name__} publishes nothing: expected an object whose class has "
+                "public methods or event handlers",
             )
         self._matchers = [
             (matcher(topic), handler)
@@ -113,7 +119,7 @@ class Published:
             if self.checks:
                 raise NuropbConfigurationError(
                     "service",
-                    f"{name}: is a generator, and what that returns is no result: return a list, "
+                    f"{name}: is a generator, which cannot be sent as a result: return a list, "
                     "publish events, or hide the method",
                 )
         elif name == HANDLE_EVENT:
@@ -125,33 +131,43 @@ class Published:
             parameters = _parameters(name, call, marks, checks=self.checks)
             if parameters is not None:
                 is_async = _is_async(call)
-                direct = is_async and marks.authorize is None and marks.context_parameter is None
-                self.methods[name] = Method(name, call, is_async, marks, parameters, direct)
+                turns = _turns(marks)
+                plain = marks.authorize is None and marks.context_parameter is None
+                direct = is_async and plain and turns is None
+                self.methods[name] = Method(name, call, is_async, marks, parameters, direct, turns)
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """What the handlers of events are bound to."""
-        return tuple(dict.fromkeys(topic for each in self._handlers for topic in each.marks.topics))
+        """The topics of all event handlers."""
+        return tuple(dict.fromkeys(topic for item in self._handlers for topic in item.marks.topics))
+
+    @property
+    def retries(self) -> tuple[Retry, ...]:
+        """The Retrys of its methods and handlers."""
+        marks = [method.marks for method in self.methods.values()]
+        marks += [handler.marks for handler in self._handlers]
+        return tuple(each.retry for each in marks if isinstance(each.retry, Retry))
 
     @property
     def needs_private_key(self) -> tuple[str, ...]:
-        """The methods that cannot be called, for want of a private key."""
+        """Names of the methods that cannot be called because there is no private key."""
         if self.private_key is not None:
             return ()
-        return tuple(each.name for each in self.methods.values() if each.marks.requires_encryption)
+        methods = self.methods.values()
+        return tuple(method.name for method in methods if method.marks.requires_encryption)
 
     def handlers(self, topic: str) -> tuple[EventHandler, ...]:
-        """Return those that are marked for events of this topic."""
-        found = (each for expression, each in self._matchers if matches(expression, topic))
+        """Return the handlers whose topics match this one."""
+        found = (handler for pattern, handler in self._matchers if matches(pattern, topic))
         return tuple(dict.fromkeys(found))
 
     def fallback(self) -> tuple[EventHandler, ...]:
-        """Return `_handle_event_`, if there is one: it gets what no handler is marked for."""
+        """Return the `_handle_event_`, if there is one, for events without another handler."""
         handler = self._of_the_object() or self._fallback
         return () if handler is None else (handler,)
 
     def _of_the_object(self) -> EventHandler | None:
-        """Return the `_handle_event_` that was set on the object itself, perhaps a moment ago."""
+        """Return the `_handle_event_` that is set on the object itself; it may change any time."""
         owner = self._service
         call = None if isinstance(owner, type) else getattr(owner, "__dict__", {}).get(HANDLE_EVENT)
         known, handler = self._set
@@ -170,7 +186,7 @@ class Published:
         return handler
 
     def describe(self) -> dict[str, Any]:
-        """The answer to nuropb_describe."""
+        """Return the answer to nuropb_describe."""
         warnings = []
         if self.needs_private_key:
             warnings.append(
@@ -183,17 +199,17 @@ class Published:
             "description": self._doc,
             "warnings": warnings,
             "encrypted_methods": any(
-                each.marks.requires_encryption for each in self.methods.values()
+                method.marks.requires_encryption for method in self.methods.values()
             ),
             "public_key": None if self.private_key is None else _pem(self.private_key),
-            "methods": {name: each.describe() for name, each in self.methods.items()},
+            "methods": {name: method.describe() for name, method in self.methods.items()},
         }
 
 
 def _functions(service: object) -> Iterator[tuple[str, object, Callable[..., Any]]]:
-    """Name, function as the class has it, and the bound call, of all that may be published."""
+    """Yield name, unbound function and bound call of all methods that may be published."""
     owner = service if isinstance(service, type) else type(service)
-    names = dict.fromkeys(name for each in reversed(_classes(owner)) for name in vars(each))
+    names = dict.fromkeys(name for kind in reversed(_classes(owner)) for name in vars(kind))
     for name in sorted(names):
         if name.startswith("__"):
             continue
@@ -202,13 +218,13 @@ def _functions(service: object) -> Iterator[tuple[str, object, Callable[..., Any
             continue
         of_class = isinstance(function, classmethod | staticmethod)
         if owner is service and not of_class:
-            continue  # a class is served, and this is a method of its instances
+            continue  # the service is a class, and this is a method of its instances
         yield name, function, function.__get__(None if owner is service else service, owner)
 
 
 def _classes(owner: type) -> list[type]:
-    """The class and its bases: what a service has for being a dict, say, is nobody's business."""
-    return [each for each in owner.__mro__ if each.__module__ != "builtins"]
+    """Return the class and its bases without builtins: a dict's own methods are not published."""
+    return [kind for kind in owner.__mro__ if kind.__module__ != "builtins"]
 
 
 def _may_be_published(value: Any) -> bool:
@@ -218,17 +234,17 @@ def _may_be_published(value: Any) -> bool:
 
 
 def _is_partial(value: object) -> bool:
-    """Before Python 3.14 it is a value like another; since then it is bound as a function is."""
+    """Return whether it is a partial: only since Python 3.14 is that bound like a function."""
     return isinstance(value, functools.partial)
 
 
 def _marks(service: object, name: str, function: object) -> Marks:
-    """What the decorators say of a method, which may drop nothing of what it overrides."""
+    """Read a method's marks. Raises NuropbConfigurationError if it drops guards of a base."""
     try:
         marks = marks_of(function)
         if covers_marks(function, name):
             raise TypeError(
-                "a decorator hides what publish_to_mesh says below it: use functools.wraps in that "
+                "a decorator hides the publish_to_mesh below it: use functools.wraps in that "
                 "decorator, or put publish_to_mesh above it"
             )
         if not marks.hidden:
@@ -240,24 +256,24 @@ def _marks(service: object, name: str, function: object) -> Marks:
 
 
 def _check_override(owner: type, name: str, function: object, marks: Marks) -> None:
-    """Raises TypeError when a base guards the method, and the override does not say so anew."""
-    versions = [vars(each)[name] for each in _classes(owner) if name in vars(each)]
+    """Raise TypeError when a base guards the method, and the override does not repeat that."""
+    versions = [vars(kind)[name] for kind in _classes(owner) if name in vars(kind)]
     overridden = [
-        marks_of(each) for each in versions if each is not function and _may_be_published(each)
+        marks_of(base) for base in versions if base is not function and _may_be_published(base)
     ]
     for argument, none in (("authorize_func", "None"), ("requires_encryption", "False")):
-        for each in (marks, *overridden):
-            if each.has(argument) and each is not marks:
+        for found in (marks, *overridden):
+            if found.has(argument) and found is not marks:
                 raise TypeError(
-                    f"it overrides a method that has {argument}, and drops it: give it to "
+                    f"it overrides a method that has {argument}, and drops it: pass it to "
                     f"publish_to_mesh again, or {argument}={none} if that is meant"
                 )
-            if each.has(argument) or argument in each.said:
+            if found.has(argument) or argument in found.arguments:
                 break
 
 
 def _is_method(function: Any) -> bool:
-    """A function that is bound to the object when it is looked up; other callables are values."""
+    """Return whether it becomes a bound method on look-up; other callables are mere values."""
     if not inspect.isroutine(function) or inspect.ismethod(function) or _is_partial(function):
         return False
     return callable(function) and hasattr(type(function), "__get__")
@@ -266,7 +282,7 @@ def _is_method(function: Any) -> bool:
 def _parameters(
     name: str, call: Callable[..., Any], marks: Marks, *, checks: bool
 ) -> Parameters | None:
-    """None: it is written in C and has no signature, so nobody can know how to call it."""
+    """Read the parameters of a method; None when it has no signature (written in C)."""
     try:
         return Parameters(call, without=marks.context_parameter, checks=checks)
     except ValueError:
@@ -286,18 +302,22 @@ def _event_handler(
     if parameters is None:
         raise NuropbConfigurationError("service", f"{name} has no signature")
     if takes_all:
-        return EventHandler(name, call, _is_async(call), marks, None, parameters)
+        return EventHandler(name, call, _is_async(call), marks, None, parameters, _turns(marks))
     unknown = parameters.fields.required - _EVENT_PARAMETERS
     if unknown:
         raise NuropbConfigurationError(
             "service",
-            f"{name}: a handler of events is given {', '.join(sorted(_EVENT_PARAMETERS))}, "
+            f"{name}: an event handler gets {', '.join(sorted(_EVENT_PARAMETERS))}, "
             f"not {', '.join(sorted(unknown))}",
         )
     takes = _EVENT_PARAMETERS
     if not parameters.fields.any_name:
         takes = _EVENT_PARAMETERS.intersection(parameters.fields.converters)
-    return EventHandler(name, call, _is_async(call), marks, takes, parameters)
+    return EventHandler(name, call, _is_async(call), marks, takes, parameters, _turns(marks))
+
+
+def _turns(marks: Marks) -> Turns | None:
+    return None if marks.max_concurrency is None else Turns(marks.max_concurrency)
 
 
 def _is_async(call: Callable[..., Any]) -> bool:
@@ -315,7 +335,7 @@ def _private_key(service: object) -> rsa.RSAPrivateKey | None:
 
 
 def _version(service: object) -> Any:
-    """Its _version, as text when JSON has no other form for it."""
+    """Return the service's _version, as text if it has no form in JSON."""
     version = getattr(service, "_version", None)
     try:
         encode_strictly({"service_version": version})

@@ -1,6 +1,6 @@
-"""Classes that still use nuropb's own decorators, or raise its own exceptions.
+"""Support for classes that still use nuropb's own decorators, or raise its own exceptions.
 
-Nothing of nuropb is imported: who has such a class has imported it.
+Nothing of nuropb is imported: a program with such a class has imported it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from typing import Any, Final
 
 from ..exceptions import NuropbCallAgain, NuropbException, NuropbSuccess
 
-__all__ = ["context_class", "suppresses_exceptions", "translated", "wrapper"]
-
 _DECORATOR: Final = "nuropb.contexts.context_manager_decorator"
 _EXCEPTIONS: Final = "nuropb.interface"
 
 
 def wrapper(function: Any) -> Any:
-    """What nuropb's nuropb_context has made of this function; or None.
+    """Return the wrapper that nuropb's nuropb_context has put around a function; or None.
 
-    It calls the authorize_func that it carries itself, as an attribute, and no other.
+    It calls only the authorize_func that is an attribute of the wrapper itself.
     """
     while function is not None:
         if getattr(function, "__globals__", {}).get("__name__") == _DECORATOR:
@@ -31,34 +29,34 @@ def wrapper(function: Any) -> Any:
 
 
 def context_class(wrapper: Any, admitted: Callable[[Any], Any]) -> Any:
-    """The class of context that such a wrapper asks for.
+    """Return the class of context for a wrapper of nuropb's.
 
-    Its authorize_func is called by that decorator; `admitted` then refuses what is a refusal.
+    nuropb's decorator calls authorize_func; `admitted` then raises for claims that refuse.
     """
     return _refusing(wrapper.__globals__["NuropbContextManager"], admitted)
 
 
 def suppresses_exceptions(wrapper: Any) -> bool:
-    """What nuropb's nuropb_context was told."""
+    """Return the suppress_exceptions that was passed to nuropb's nuropb_context."""
     return bool(inspect.getclosurevars(wrapper).nonlocals.get("suppress_exceptions"))
 
 
 def translated(error: Exception) -> Exception:
-    """nuropb's exceptions with a meaning for the dispatcher as ours; any other as it is."""
+    """Return nuropb's exceptions for the dispatcher as ours; any other unchanged."""
     if type(error).__module__ != _EXCEPTIONS or isinstance(error, NuropbException):
         return error
-    said: Any = error
+    theirs: Any = error
     match type(error).__name__:
         case "NuropbSuccess":
-            return NuropbSuccess(said.result, said.description, events=said.events)
+            return NuropbSuccess(theirs.result, theirs.description, events=theirs.events)
         case "NuropbCallAgain":
-            return NuropbCallAgain(str(said))
+            return NuropbCallAgain(str(theirs))
     return error
 
 
 @cache
 def _refusing(base: Any, admitted: Callable[[Any], Any]) -> Any:
-    """nuropb's context, but claims that are a refusal are not taken."""
+    """Return a subclass of nuropb's context that raises for claims that refuse."""
 
     class Context(base):  # type: ignore[misc]
         @property

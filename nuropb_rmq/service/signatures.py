@@ -1,7 +1,7 @@
-"""The parameters of a method and their hints, read in the same way by every version of Python.
+"""Read the parameters of a method and their hints, in the same way on every version of Python.
 
-Since Python 3.14 annotations are computed when they are asked for, and a name that is not there
-raises then (PEP 649): those are asked for as forward references.
+Since Python 3.14 annotations are computed on access, and an unknown name raises then (PEP 649):
+there they are read as forward references.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["hints_of", "signature_of"]
-
 
 def signature_of(call: Callable[..., Any]) -> inspect.Signature:
-    """Return its signature, whether or not the names in its annotations can be resolved.
+    """Return the signature of a callable; names in annotations need not be resolvable.
 
-    Raises ValueError when it has none (some callables written in C).
+    Raises ValueError when it has no signature (some callables written in C).
     """
     if sys.version_info >= (3, 14):
         from annotationlib import Format  # noqa: PLC0415 - new in 3.14
@@ -45,11 +43,19 @@ def hints_of(call: Callable[..., Any], signature: inspect.Signature) -> dict[str
     }
 
 
+def result_hint(call: Callable[..., Any], signature: inspect.Signature) -> Any:
+    """Return the hint of a function's result, resolved as hints_of() does; empty without one."""
+    result = inspect.Parameter(
+        "result", inspect.Parameter.KEYWORD_ONLY, annotation=signature.return_annotation
+    )
+    return hints_of(call, signature.replace(parameters=[result]))["result"]
+
+
 def _resolved(hint: Any, names: dict[str, Any], of_class: Mapping[str, Any]) -> Any:
     if hint is inspect.Parameter.empty:
         return hint
     holder = types.SimpleNamespace(__annotations__={"hint": hint})
     for local in ({}, of_class):
-        with contextlib.suppress(Exception):  # any code may stand there, and fail as it likes
+        with contextlib.suppress(Exception):  # annotations may be any code, and raise anything
             return typing.get_type_hints(holder, names, local, include_extras=True)["hint"]
     return hint

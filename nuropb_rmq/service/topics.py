@@ -1,28 +1,26 @@
-"""Topics of events, as a topic exchange compares them: words between dots.
+"""Compare topics of events, words between dots, as a topic exchange does.
 
-In a pattern `*` stands for exactly one word and `#` for any number of words, none included
-(AMQP 0-9-1, section 3.1.3.3).
+In a pattern `*` stands for exactly one word and `#` for zero or more words (AMQP 0-9-1, section
+3.1.3.3).
 """
 
 from __future__ import annotations
 
-__all__ = ["matcher", "matches"]
-
 
 def matcher(pattern: str) -> tuple[str, ...]:
-    """The pattern as `matches` takes it."""
+    """Split a pattern for `matches`."""
     return _words(pattern)
 
 
 def matches(pattern: tuple[str, ...], topic: str) -> bool:
-    """Compare a topic with a pattern; takes at most the product of their words in steps.
+    """Compare a topic with a pattern, in at most the product of their words in steps.
 
-    Behind a `#` the rest of the pattern is tried at each word in turn. Where it fails only the
-    last `#` before that can help: what an earlier one would take, the last one can take as well.
+    After a `#` the rest of the pattern is tried at each word in turn. On failure only the last `#`
+    is tried again: it can match all words that an earlier one could.
     """
     words = _words(topic)
     at = taken = 0
-    last, resume = -1, 0  # the last `#`, and the word at which the rest behind it was tried
+    last, resume = -1, 0  # the last `#`, and the word at which the rest after it was tried
     while taken < len(words):
         wanted = pattern[at] if at < len(pattern) else ""
         if wanted == "#":

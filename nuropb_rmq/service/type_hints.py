@@ -1,27 +1,28 @@
-"""Type hints in words, for descriptions and errors, and the errors of values that do not fit."""
+"""Type hints as text, for descriptions and errors, and the errors of values that do not fit."""
 
 from __future__ import annotations
 
+import dataclasses
 import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, ForwardRef, Literal, Union, get_args, get_origin
 
 from ..protocol.values import READ
 
-__all__ = [
-    "Converter",
-    "Mismatch",
-    "Uncheckable",
-    "expected",
-    "found",
-    "is_typed_dict",
-    "label",
-    "short",
-    "wanted",
-]
+QUALIFIERS: Final = frozenset(
+    (
+        Annotated,
+        typing.Required,
+        typing.NotRequired,
+        typing.Final,
+        getattr(typing, "ReadOnly", Annotated),  # Python 3.13
+    )
+)
+"""Origins of hints that stand for their first argument."""
 
 Converter = Callable[[Any], Any]
-"""Given a value of JSON, returns the value to use, or raises Mismatch."""
+"""Function from a value of JSON to the value to use; raises Mismatch."""
 
 _WORDS: Final[Mapping[type, str]] = {
     str: "a string",
@@ -32,13 +33,12 @@ _WORDS: Final[Mapping[type, str]] = {
     list: "a list",
     dict: "an object",
 }
-_LONGEST: Final = 40
 
 
 class Mismatch(Exception):  # noqa: N818 - it does not leave the check of a call
-    """A value is not what the hint wants: `problems` are pairs of a path and what is wrong there.
+    """A value does not fit its hint: `problems` are pairs of a path and a text.
 
-    Paths are made on the way out, so that a value that fits costs none.
+    Paths are made as the exception propagates, so that a value that fits costs none.
     """
 
     def __init__(self, *problems: tuple[str, str], more: int = 0) -> None:
@@ -47,50 +47,44 @@ class Mismatch(Exception):  # noqa: N818 - it does not leave the check of a call
         self.more = more
 
     def under(self, step: str) -> Mismatch:
-        """The same, seen from the value around this one."""
+        """Return the same problems, with paths from the value around this one."""
         return Mismatch(*((step + path, what) for path, what in self.problems), more=self.more)
 
-    def told(self, where: str) -> str:
+    def describe(self, where: str) -> str:
         """Return the problems as text for the caller; `where` is the name of the value, or ""."""
-        told = "; ".join(
+        text = "; ".join(
             f"{(where + path).removeprefix('.')}: {what}" for path, what in self.problems
         )
-        return f"{told}; and {self.more} more" if self.more else told
+        return f"{text}; and {self.more} more" if self.more else text
 
 
 class Uncheckable(TypeError):  # noqa: N818 - it does not leave the making of a service
-    """A hint that no value can be checked against; its text says which, and why."""
+    """A hint that no value can be checked against; its text names the hint, and the reason."""
 
     def __init__(self, hint: Any, why: str = "") -> None:
         super().__init__(f"{label(hint)} cannot be checked{why and f': {why}'}")
 
 
 def expected(wanted: str, value: object) -> Mismatch:
-    """Return the error for a value where something else is wanted."""
-    return Mismatch(("", f"expected {wanted}, came {found(value)}"))
+    """Return the error for a value of another type."""
+    return Mismatch(("", f"expected {wanted}, got {found(value)}"))
 
 
 def found(value: object) -> str:
-    """Return what kind of value it is, in the words of JSON."""
+    """Return the type of a value, in the words of JSON."""
     return _WORDS.get(type(value), type(value).__name__)
 
 
 def wanted(hint: Any) -> str:
-    """Return what a hint wants, in the words of JSON where it is a type of JSON."""
+    """Return the type that a hint wants, in the words of JSON if it is one of JSON's."""
     if hint in READ:
         return READ[hint][1]
     plain = get_origin(hint) or hint
     return _WORDS.get(type(None) if plain is None else plain) or label(hint)
 
 
-def short(key: object) -> str:
-    """Return the text of a key that came with a value; not all of a long one."""
-    text = str(key)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-
-
 def label(hint: Any) -> str:
-    """The hint as one would write it: `str`, `list[int]`, `str | None`, `Order`."""
+    """Return a hint in Python's syntax: `str`, `list[int]`, `str | None`, `Order`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return label(arguments[0])
@@ -108,6 +102,32 @@ def label(hint: Any) -> str:
 def is_typed_dict(hint: type) -> bool:
     """Return whether it is a TypedDict, of typing or of typing_extensions."""
     return issubclass(hint, dict) and hasattr(hint, "__required_keys__")
+
+
+def class_hints(kind: Any) -> dict[str, Any]:
+    """Return the hints of a class's fields; raises Uncheckable when a name cannot be resolved."""
+    try:
+        return typing.get_type_hints(kind, include_extras=True)
+    except Exception as e:  # annotations may be any code
+        raise Uncheckable(kind, f"{type(e).__name__} in its hints: {e}") from e
+
+
+def required_keys(kind: Any, hints: Mapping[str, Any]) -> set[str]:
+    """Return the keys that a TypedDict with these hints must have."""
+    required = set(kind.__required_keys__)
+    for name, hint in hints.items():
+        # A class whose annotations are text does not see these itself.
+        if get_origin(hint) is typing.NotRequired:
+            required.discard(name)
+        elif get_origin(hint) is typing.Required:
+            required.add(name)
+    return required
+
+
+def has_default(field: dataclasses.Field[Any]) -> bool:
+    """Return whether a field of a dataclass may be left out."""
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
 
 
 def _name(hint: Any) -> str:

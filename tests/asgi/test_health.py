@@ -8,11 +8,12 @@ import sys
 import time
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from nuropb_rmq import Mesh, State, TransportConfig
+from nuropb_rmq import Mesh, NuropbRemoteError, Outage, State, TransportConfig
 from nuropb_rmq.asgi import health_routes, lifespan
 from nuropb_rmq.testing import RabbitMQNode
 
@@ -21,7 +22,6 @@ from ..mesh.support import Meshes
 from ..support import eventually
 from .support import Served
 
-READY = (200, {"ready": True, "state": "READY"})
 ALIVE = (200, {"alive": True})
 
 
@@ -40,6 +40,15 @@ def app_of(mesh: Mesh, grace: float = 1) -> Starlette:
     return Starlette(lifespan=lifespan(mesh, grace=grace), routes=health_routes(mesh))
 
 
+async def ready(served: Served, prefix: str = "") -> None:
+    """Check that /readyz is 200, and says so of each part."""
+    status, told = await served.get(f"{prefix}/readyz")
+    parts = told.pop("parts")
+    assert (status, told) == (200, {"ready": True, "state": "READY"})
+    assert {"outage", "outbox", "consuming", "event_loop"} < set(parts)
+    assert set(parts.values()) == {None}
+
+
 async def unready(served: Served, state: State, within: float = 10) -> str:
     """Wait until /readyz is 503 for being in this state; its reason. /livez stays 200.
 
@@ -55,7 +64,8 @@ async def unready(served: Served, state: State, within: float = 10) -> str:
         assert time.monotonic() < deadline, f"{told}, not {state.name} within {within} s"
         await asyncio.sleep(0.01)
     assert (status, told["ready"]) == (503, False)
-    assert set(told) == {"ready", "state", "reason"}
+    assert set(told) == {"ready", "state", "reason", "parts"}
+    assert any(told["parts"].values()) or state is State.DRAINING
     dead = (503, {"alive": False, "reason": told["reason"]})
     assert await served.get("/livez") == (dead if state is State.FAILED else ALIVE)
     return str(told["reason"])
@@ -72,7 +82,7 @@ async def test_in_an_application(meshes: Meshes) -> None:
     for app, prefix in zip(apps, ("", "", "/health"), strict=True):
         async with Served(app) as served:
             assert await served.get(f"{prefix}/livez") == ALIVE
-            assert await served.get(f"{prefix}/readyz") == READY
+            await ready(served, prefix)
             head = await served.http.head(f"{prefix}/readyz")
             assert (head.status_code, head.content) == (200, b"")
             assert head.headers["cache-control"] == "no-store"
@@ -91,14 +101,14 @@ async def test_readyz_while_the_connection_is_lost(meshes: Meshes) -> None:
         config = TransportConfig(amqp_url=wire.url, service_name="orders", reconnect_cap=0.5)
         mesh = meshes.mesh(Orders(), amqp_url=config)
         async with Served(app_of(mesh)) as served:
-            assert await served.get("/readyz") == READY
+            await ready(served)
             wire.set(Wire.REFUSE)
             wire.reset()
             reason = await unready(served, State.RECOVERING)
-            assert reason.startswith("the connection was lost, and is being made again: ")
+            assert reason.startswith("the connection was lost, and is being restored: ")
             wire.set(Wire.PASS)
             await mesh.wait_for(State.READY, timeout=10)
-            assert await served.get("/readyz") == READY
+            await ready(served)
         assert mesh.state is State.STOPPED
 
 
@@ -121,11 +131,11 @@ async def test_readyz_of_a_mesh_that_takes_no_more_work(meshes: Meshes) -> None:
     """An operator's way to empty a process before it is stopped: what it has begun goes on."""
     mesh = meshes.mesh(Orders())
     async with Served(app_of(mesh)) as served:
-        assert await served.get("/readyz") == READY
+        await ready(served)
         await mesh.transport.stop_consuming()
-        assert await unready(served, State.READY) == "told to stop consuming"
+        assert await unready(served, State.READY) == "stopped consuming"
     async with Served(app_of(mesh)) as served:
-        assert await served.get("/readyz") == READY
+        await ready(served)
 
 
 async def test_readyz_of_a_mesh_that_has_failed_for_good(
@@ -140,11 +150,11 @@ async def test_readyz_of_a_mesh_that_has_failed_for_good(
         url = node.amqp_url.replace("guest:guest@", "front:front@")
         mesh = meshes.mesh(None, amqp_url=url)
         async with Served(app_of(mesh)) as served:
-            assert await served.get("/readyz") == READY
+            await ready(served)
             await asyncio.to_thread(node.rabbitmqctl, "change_password", "front", "other")
             await asyncio.to_thread(node.rabbitmqctl, "close_all_user_connections", "front", "bye")
             reason = await unready(served, State.FAILED, within=30)
-            assert reason.startswith("given up: ")
+            assert reason.startswith("failed: ")
             assert "front:***@" in reason
         assert mesh.state is State.FAILED
     finally:
@@ -158,7 +168,7 @@ async def test_readyz_while_the_broker_takes_no_messages(
     watermark = "set_vm_memory_high_watermark"
     mesh = meshes.mesh(None, amqp_url=mortal_node.amqp_url)
     async with Served(app_of(mesh)) as served:
-        assert await served.get("/readyz") == READY
+        await ready(served)
         publishing: asyncio.Task[Any]
         try:
             await asyncio.to_thread(mortal_node.rabbitmqctl, watermark, "0.0000001")
@@ -169,7 +179,36 @@ async def test_readyz_while_the_broker_takes_no_messages(
             await asyncio.to_thread(mortal_node.rabbitmqctl, watermark, "0.4")
         await publishing
         await eventually(lambda: mesh.state is State.READY)
-        assert await served.get("/readyz") == READY
+        await ready(served)
+
+
+class Broken:
+    _service_name = "orders"
+
+    def __init__(self) -> None:
+        self.error: Exception | None = ConnectionError("postgres://secret")
+
+    async def get(self) -> int:
+        if self.error is not None:
+            raise self.error
+        return 1
+
+
+async def test_readyz_in_an_outage(meshes: Meshes) -> None:
+    orders = Broken()
+    mesh = meshes.mesh(orders, outage=Outage(after=2, probe_every=0.1))
+    client = await meshes.client()
+    async with Served(app_of(mesh)) as served:
+        for _ in range(2):
+            with pytest.raises(NuropbRemoteError):
+                await client.request("orders", "get")
+        assert await unready(served, State.OUTAGE) == (
+            "handlers fail one after the other: 2 handlers in a row have failed, the last one with "
+            "ConnectionError: one message is tried every 0.1 s"
+        )
+        orders.error = None
+        assert await client.request("orders", "get") == 1
+        await ready(served)
 
 
 # -- Starlette is optional ------------------------------------------------------------------

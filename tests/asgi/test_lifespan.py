@@ -192,7 +192,7 @@ async def test_other_errors_at_the_start_are_told_too(meshes: Meshes) -> None:
 async def test_a_mesh_that_runs_already_is_refused_and_left_alone(meshes: Meshes) -> None:
     mesh = await meshes.serve(Orders())
     for degraded in (False, True):
-        with pytest.raises(NuropbTransportError, match="READY already: lifespan"):
+        with pytest.raises(NuropbTransportError, match="READY already: only lifespan"):
             async with lifespan(mesh, start_degraded=degraded)(None):
                 pytest.fail("it has started")
     assert await mesh.request("orders", "echo", {"n": 1}) == {"n": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,5 +28,5 @@ async def test_the_lines_for_fastapi(meshes: Meshes) -> None:
         placed = await served.http.post(path)
         order = placed.json()
         assert (placed.status_code, order["item"], order["count"]) == (200, "lamp", 2)
-        assert await orders.get(order["order_id"]) == order
+        assert asdict(await orders.get(order["order_id"])) == order
         assert (await served.get("/readyz"))[0] == (await served.get("/livez"))[0] == 200

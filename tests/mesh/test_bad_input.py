@@ -191,27 +191,35 @@ BAD: dict[str, Bad] = {
         "take",
         {"number": "1"},
         NuropbValidationError,
-        "params.number: expected an integer, came a string",
+        "params.number: expected an integer, got a string",
     ),
     "null": Bad(
-        "take", {"number": None}, NuropbValidationError, "number: expected an integer, came null"
+        "take", {"number": None}, NuropbValidationError, "number: expected an integer, got null"
     ),
     "true for a number": Bad(
         "take",
         {"number": True},
         NuropbValidationError,
-        "number: expected an integer, came true or false",
+        "number: expected an integer, got true or false",
     ),
     "self": Bad("take", {"self": 1, "number": 1}, NuropbValidationError, "self: no such"),
     "self, where any name goes": Bad("echo", {"self": 1}, NuropbRemoteError, "TypeError"),
     "the context as a parameter": Bad(
         "in_context", {"ctx": {}}, NuropbValidationError, "ctx: no such parameter"
     ),
-    "params that are a list": Bad("take", [1], NuropbValidationError, "'params': a list"),
-    "params that are text": Bad("take", "number=1", NuropbValidationError, "'params': a str"),
+    "params that are a list": Bad(
+        "take", [1], NuropbValidationError, "'params': expected dict, got list"
+    ),
+    "params that are text": Bad(
+        "take", "number=1", NuropbValidationError, "'params': expected dict, got str"
+    ),
     "a context that is a list": Bad("echo", {}, NuropbValidationError, "'context'", context=[1]),
-    "a method that is a number": Bad(7, {}, NuropbValidationError, "'method': a int"),
-    "a method that is a list": Bad(["echo"], {}, NuropbValidationError, "'method': a list"),
+    "a method that is a number": Bad(
+        7, {}, NuropbValidationError, "'method': expected str, got int"
+    ),
+    "a method that is a list": Bad(
+        ["echo"], {}, NuropbValidationError, "'method': expected str, got list"
+    ),
     "params that JSON cannot carry": Bad(
         "echo", {"a": {(1, 2): 3}}, NuropbSerializationError, "params.a"
     ),

@@ -28,6 +28,7 @@ from nuropb_rmq import (
     publish_to_mesh,
 )
 
+from ..seams import descriptions_of
 from ..support import eventually
 from .support import Meshes
 
@@ -278,8 +279,8 @@ async def test_many_first_callers_fetch_one_description(meshes: Meshes) -> None:
     )
     assert [each["number"] for each in answers] == list(range(50))
     assert service.state.up
-    assert len(client.transport._replies.dropped) == 0
-    assert client._caller.discovery._fetching == {}
+    assert len(client.transport.dropped) == 0
+    assert descriptions_of(client).fetching == {}
 
 
 async def test_describing_what_is_not_there(meshes: Meshes) -> None:
@@ -303,7 +304,7 @@ async def test_a_service_that_does_not_answer_is_told_within_the_callers_timeout
     started = time.monotonic()
     with pytest.raises(NuropbTimeoutError, match=r"did not describe itself within 0\.3 s"):
         await client.request("orders", "echo", timeout=0.3)
-    with pytest.raises(NuropbTimeoutError, match=r"encrypted=False does not ask"):
+    with pytest.raises(NuropbTimeoutError, match=r"with encrypted=False it is sent"):
         await client.command("orders", "note", {"what": "a"}, timeout=0.3)
     assert time.monotonic() - started < 2
     await client.command("orders", "note", {"what": "b"}, encrypted=False)

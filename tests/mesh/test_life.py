@@ -27,6 +27,7 @@ from nuropb_rmq.config.address import Broker
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..faults.console import delete_exchange
+from ..seams import connections_of
 from ..support import eventually
 from .support import Meshes
 
@@ -155,6 +156,16 @@ async def test_an_instance_that_is_there_already(meshes: Meshes) -> None:
     assert first.state is State.READY
 
 
+async def test_one_can_wait_for_a_mesh_that_configures_the_broker(meshes: Meshes) -> None:
+    mesh = meshes.mesh(Orders())
+    start = asyncio.create_task(mesh.start())
+    while not configuring():
+        assert not start.done()
+        await asyncio.sleep(0)
+    assert await mesh.wait_for(State.READY, timeout=10) is State.READY
+    await start
+
+
 async def test_row_27_a_start_that_is_cancelled_leaves_nothing(meshes: Meshes) -> None:
     for after in (0.0, 0.005, 0.02, 0.05, 0.1):
         mesh = meshes.mesh(Orders())
@@ -164,6 +175,64 @@ async def test_row_27_a_start_that_is_cancelled_leaves_nothing(meshes: Meshes) -
         await asyncio.gather(start, return_exceptions=True)
         await mesh.stop()
         assert mesh.state.over
+
+
+async def test_row_27_a_mesh_that_is_started_twice_starts_once(meshes: Meshes) -> None:
+    """Also one that has run before: a second start() finds that it is CONNECTING already."""
+    mesh = meshes.mesh(Orders())
+    for _ in range(2):
+        outcomes = await asyncio.gather(mesh.start(), mesh.start(), return_exceptions=True)
+        assert outcomes[0] is None
+        assert "CONNECTING already" in str(outcomes[1])
+        await mesh.stop()
+        assert mesh.state is State.STOPPED
+
+
+async def test_row_27_a_stop_right_behind_a_restart_ends_it(meshes: Meshes) -> None:
+    mesh = meshes.mesh(Orders())
+    async with mesh:
+        pass
+    for ticks in range(4):
+        start = asyncio.create_task(mesh.start())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await mesh.stop()
+        # Where tasks are not eager, stop() comes first with 0, and the start is another run.
+        outcome = await settled(start)
+        assert outcome is None or isinstance(outcome, TransportClosedError)
+        assert (outcome is None) <= (ticks == 0)
+        if outcome is None:
+            await mesh.stop()
+        assert mesh.state is State.STOPPED
+
+
+async def settled(task: asyncio.Task[None]) -> BaseException | None:
+    """The error of a task, once it has ended."""
+    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+    return outcome
+
+
+async def test_row_27_a_cancellation_is_not_lost_in_a_start_that_fails(meshes: Meshes) -> None:
+    """It comes while the failed start closes what it has opened."""
+    seen = set()
+    for ticks in range(1, 60, 4):
+        mesh = meshes.mesh(Orders(), amqp_url="amqp://guest:guest@127.0.0.1:1/")
+        start = asyncio.create_task(mesh.start())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        asked = start.cancel()
+        outcome = await settled(start)
+        assert isinstance(outcome, asyncio.CancelledError) is asked
+        seen.add(asked)
+    assert True in seen
+
+
+async def test_the_error_of_a_start_is_the_one_that_it_raised(meshes: Meshes) -> None:
+    missing = f"{meshes.url.rpartition('/')[0]}/missing"
+    mesh = meshes.mesh(Orders(), amqp_url=missing, management_url="ftp://127.0.0.1/")
+    with pytest.raises(NuropbConfigurationError) as raised:
+        await mesh.start()
+    assert str(raised.value) in str(mesh.error)
 
 
 async def test_row_27_a_stop_during_the_start_ends_it(meshes: Meshes) -> None:
@@ -230,9 +299,8 @@ async def test_threads_end_with_the_mesh(meshes: Meshes, rabbitmq_node: RabbitMQ
     call = asyncio.create_task(client.request("orders", "block"))
     await eventually(lambda: len(threads()) == 1)
     await asyncio.to_thread(delete_exchange, rabbitmq_node, meshes.url, "nuropb-rpc-exchange")
-    for link in service.transport._links:
-        assert link._session is not None
-        link._session._router.abort("test")
+    for link in connections_of(service.transport):
+        link.router.abort("test")
     await service.wait_for(State.FAILED, timeout=10)
     orders.release.set()
     await eventually(lambda: not threads())

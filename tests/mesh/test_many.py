@@ -12,6 +12,7 @@ import pytest
 from nuropb_rmq import NuropbTimeoutError, publish_to_mesh
 
 from ..encrypting import private_key
+from ..seams import descriptions_of, encryptor_of, in_hand
 from ..support import eventually
 from .support import Meshes
 
@@ -67,10 +68,10 @@ async def test_nothing_is_left_behind(meshes: Meshes, count: int) -> None:
     def left() -> dict[str, Any]:
         found = {
             "requests": client.transport.pending,
-            "keys of the client": client._caller._encryptor.calls_remembered,
-            "keys of the service": service._caller._encryptor.calls_remembered,
-            "descriptions": len(client._caller.discovery._fetching),
-            "handlers": len(getattr(service.transport._dispatcher, "_runner", ())),
+            "keys of the client": encryptor_of(client).calls_remembered,
+            "keys of the service": encryptor_of(service).calls_remembered,
+            "descriptions": len(descriptions_of(client).fetching),
+            "handlers": len(in_hand(service.transport)),
         }
         return {name: value for name, value in found.items() if value}
 

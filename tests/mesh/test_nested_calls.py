@@ -17,7 +17,7 @@ from nuropb_rmq import (
     nuropb_context,
 )
 
-from ..support import Mesh, command, event, eventually, request, result_of
+from ..support import Transports, command, event, eventually, request, result_of
 from .support import Meshes
 
 
@@ -35,13 +35,13 @@ class Inner:
 
 
 @pytest.fixture
-async def inner(mesh: Mesh) -> Inner:
+async def inner(mesh: Transports) -> Inner:
     made = Inner()
     await mesh.service(made, "inner", event_bindings=["inner.#"])
     return made
 
 
-async def test_a_nested_call_carries_the_trace_id(mesh: Mesh, inner: Inner) -> None:
+async def test_a_nested_call_carries_the_trace_id(mesh: Transports, inner: Inner) -> None:
     client = await mesh.client()
 
     async def outer(message: Message) -> None:
@@ -64,7 +64,7 @@ async def test_a_nested_call_carries_the_trace_id(mesh: Mesh, inner: Inner) -> N
     assert inner.seen[-1][1] != "of the caller", "outside of the handler nothing is inherited"
 
 
-async def test_a_nested_request_ends_with_its_caller(mesh: Mesh, inner: Inner) -> None:
+async def test_a_nested_request_ends_with_its_caller(mesh: Transports, inner: Inner) -> None:
     client = await mesh.client()
 
     async def outer(message: Message) -> None:
@@ -80,7 +80,7 @@ async def test_a_nested_request_ends_with_its_caller(mesh: Mesh, inner: Inner) -
     ]
 
 
-async def test_what_a_nested_timeout_says(mesh: Mesh, inner: Inner) -> None:
+async def test_what_a_nested_timeout_says(mesh: Transports, inner: Inner) -> None:
     client = await mesh.client()
     told: list[str] = []
 
@@ -91,7 +91,7 @@ async def test_what_a_nested_timeout_says(mesh: Mesh, inner: Inner) -> None:
             told.append(str(e))
         await asyncio.sleep(0.02)  # the rounding of what is left
         with pytest.raises(
-            NuropbTimeoutError, match=r"not sent: .* is over; inherit_deadline=False"
+            NuropbTimeoutError, match=r"not sent: .* has passed; inherit_deadline=False"
         ):
             await client.request(request(service="inner"), timeout=30)
         told.append("not sent")
@@ -101,11 +101,13 @@ async def test_what_a_nested_timeout_says(mesh: Mesh, inner: Inner) -> None:
         await client.request(request(), timeout=0.3)
     await eventually(lambda: len(told) == 2)
     assert told[0].startswith("no response within 0.")
-    assert "the request in whose handler it was made has no more time" in told[0]
+    assert "the deadline of the request being handled has passed" in told[0]
     assert len(inner.seen) == 1
 
 
-async def test_commands_events_and_what_goes_on_are_not_bound(mesh: Mesh, inner: Inner) -> None:
+async def test_commands_events_and_what_goes_on_are_not_bound(
+    mesh: Transports, inner: Inner
+) -> None:
     """A command made in a handler is work of its own; so is a task that outlives the handler."""
     client = await mesh.client()
     background: list[asyncio.Task[Any]] = []
@@ -127,7 +129,7 @@ async def test_commands_events_and_what_goes_on_are_not_bound(mesh: Mesh, inner:
     assert inner.seen == [("command", "t", 60_000), ("request", "t", 30_000)]
 
 
-async def test_it_can_be_turned_off(mesh: Mesh, inner: Inner) -> None:
+async def test_it_can_be_turned_off(mesh: Transports, inner: Inner) -> None:
     client = await mesh.client(inherit_deadline=False)
 
     async def outer(message: Message) -> None:

@@ -200,12 +200,12 @@ async def test_parameters_are_what_the_hints_say(meshes: Meshes, values: Values)
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"when": "hush"}, "params.when: expected a date and time (ISO 8601), came a string that"),
-        ({"choice": "hush"}, "params.choice: expected one of 'a', 'b', came another value"),
-        ({"pair": ["hush", "a"]}, "params.pair[0]: expected an integer, came a string"),
+        ({"when": "hush"}, "params.when: expected a date and time (ISO 8601), got another string"),
+        ({"choice": "hush"}, "params.choice: expected one of 'a', 'b', got another value"),
+        ({"pair": ["hush", "a"]}, "params.pair[0]: expected an integer, got a string"),
         (
             {"order": {"id": str(uuid.UUID(int=1)), "lines": [{"article": "a", "price": "hush"}]}},
-            "params.order.lines[0].price: expected a decimal number, came a string that is none",
+            "params.order.lines[0].price: expected a decimal number, got another string",
         ),
         ({"model": {"when": "hush", "day": DAY}}, "params.model.when: Input should be a valid"),
     ],
@@ -286,8 +286,8 @@ async def test_rmqapi_sends_what_nuropb_sends(meshes: Meshes, values: Values) ->
     [
         ("get_totl", "did you mean get_total?"),
         ("GetTotal", "did you mean get_total?"),
-        ("get_secre", "nuropb_describe tells what it does"),
-        ("xyz", "nuropb_describe tells what it does"),
+        ("get_secre", "nuropb_describe lists its methods"),
+        ("xyz", "nuropb_describe lists its methods"),
     ],
 )
 async def test_a_misspelt_method(meshes: Meshes, values: Values, method: str, says: str) -> None:

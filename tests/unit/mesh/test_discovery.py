@@ -13,6 +13,7 @@ from nuropb_rmq import Encryptor, NuropbException, NuropbMessageError, NuropbTim
 from nuropb_rmq.mesh.discovery import LIFETIME, Discovery
 
 from ...encrypting import private_key
+from ...seams import descriptions_of
 
 
 def pem_of(name: str) -> str:
@@ -69,7 +70,9 @@ class Known:
         self._now += LIFETIME + 60
         description = self.discovery.known("orders", self._now)
         assert description is not None
-        await asyncio.gather(*self.discovery._fetching.values(), return_exceptions=True)
+        await asyncio.gather(
+            *descriptions_of(self.discovery).fetching.values(), return_exceptions=True
+        )
         description = await self.discovery.find("orders", 1)
         assert description.info is not None
         return description.requires_encryption("open")

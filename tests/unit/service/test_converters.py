@@ -201,43 +201,43 @@ CONVERTED: list[tuple[Any, Any, Any]] = [
 
 # hint, a value that does not fit, what is said of it
 SAID: list[tuple[Any, Any, str]] = [
-    (int, "1", "params.a: expected an integer, came a string"),
-    (int, True, "params.a: expected an integer, came true or false"),
-    (float, "1", "params.a: expected a number, came a string"),
-    (str, None, "params.a: expected a string, came null"),
-    (list[int], [1, "x"], "params.a[1]: expected an integer, came a string"),
-    (dict[str, list[int]], {"a": [1, None]}, "params.a['a'][1]: expected an integer, came null"),
-    (int | str | None, [], "params.a: expected an integer or a string or null, came a list"),
-    (list[int] | None, ["x"], "params.a[0]: expected an integer, came a string"),
-    (list[int] | None, "x", "params.a: expected a list or null, came a string"),
-    (datetime.date | None, 1, "params.a: expected a date (YYYY-MM-DD) or null, came an integer"),
-    (datetime.date, 1, "params.a: expected a date (YYYY-MM-DD) as a string, came an integer"),
-    (datetime.date, "hush", "params.a: expected a date (YYYY-MM-DD), came a string that is none"),
-    (datetime.datetime, "hush", "expected a date and time (ISO 8601), came a string that is none"),
-    (Decimal, "hush", "params.a: expected a decimal number, came a string that is none"),
-    (Decimal, True, "params.a: expected a decimal number as a string, came true or false"),
-    (uuid.UUID, "hush", "params.a: expected a UUID, came a string that is none"),
-    (bytes, "b'hush'", "params.a: expected bytes (base64), came a string that is none"),
-    (Literal["a", 1], "hush", "params.a: expected one of 'a', 1, came another value"),
-    (Literal["a", 1], [], "params.a: expected one of 'a', 1, came a list"),
-    (Colour, "hush", "params.a: expected one of 'red', 2, None, came another value"),
-    (Rights, 8, "params.a: expected a Rights, came another number"),
-    (Rights, -1, "params.a: expected the number of a Rights, came an integer"),
-    (Rights, "READ", "params.a: expected the number of a Rights, came a string"),
-    (set[int], ["hush"], "params.a[0]: expected an integer, came a string"),
-    (set, [[]], "params.a: expected values that a set can hold, came others"),
-    (tuple[int, str], [1], "params.a: expected a list of 2, came one of 1"),
-    (tuple[int, str], ["hush", "a"], "params.a[0]: expected an integer, came a string"),
-    (tuple[int, str], {}, "params.a: expected a list of 2, came an object"),
-    (Point, [], "params.a: expected a list of 1 to 2, came one of 0"),
-    (Point, [1, "hush"], "params.a.day: expected a date (YYYY-MM-DD), came a string that is none"),
+    (int, "1", "params.a: expected an integer, got a string"),
+    (int, True, "params.a: expected an integer, got true or false"),
+    (float, "1", "params.a: expected a number, got a string"),
+    (str, None, "params.a: expected a string, got null"),
+    (list[int], [1, "x"], "params.a[1]: expected an integer, got a string"),
+    (dict[str, list[int]], {"a": [1, None]}, "params.a['a'][1]: expected an integer, got null"),
+    (int | str | None, [], "params.a: expected an integer or a string or null, got a list"),
+    (list[int] | None, ["x"], "params.a[0]: expected an integer, got a string"),
+    (list[int] | None, "x", "params.a: expected a list or null, got a string"),
+    (datetime.date | None, 1, "params.a: expected a date (YYYY-MM-DD) or null, got an integer"),
+    (datetime.date, 1, "params.a: expected a date (YYYY-MM-DD) as a string, got an integer"),
+    (datetime.date, "hush", "params.a: expected a date (YYYY-MM-DD), got another string"),
+    (datetime.datetime, "hush", "expected a date and time (ISO 8601), got another string"),
+    (Decimal, "hush", "params.a: expected a decimal number, got another string"),
+    (Decimal, True, "params.a: expected a decimal number as a string, got true or false"),
+    (uuid.UUID, "hush", "params.a: expected a UUID, got another string"),
+    (bytes, "b'hush'", "params.a: expected bytes (base64), got another string"),
+    (Literal["a", 1], "hush", "params.a: expected one of 'a', 1, got another value"),
+    (Literal["a", 1], [], "params.a: expected one of 'a', 1, got a list"),
+    (Colour, "hush", "params.a: expected one of 'red', 2, None, got another value"),
+    (Rights, 8, "params.a: expected a Rights, got another number"),
+    (Rights, -1, "params.a: expected the number of a Rights, got an integer"),
+    (Rights, "READ", "params.a: expected the number of a Rights, got a string"),
+    (set[int], ["hush"], "params.a[0]: expected an integer, got a string"),
+    (set, [[]], "params.a: expected values that a set can hold, got others"),
+    (tuple[int, str], [1], "params.a: expected a list of 2, got one of 1"),
+    (tuple[int, str], ["hush", "a"], "params.a[0]: expected an integer, got a string"),
+    (tuple[int, str], {}, "params.a: expected a list of 2, got an object"),
+    (Point, [], "params.a: expected a list of 1 to 2, got one of 0"),
+    (Point, [1, "hush"], "params.a.day: expected a date (YYYY-MM-DD), got another string"),
     (
         dict[int, str],
         {"01": "a"},
-        "params.a['01']: expected a key that is an integer, came another",
+        "params.a['01']: expected a key that is an integer, got another",
     ),
-    (dict[str, str], {"x": 1}, "params.a['x']: expected a string, came an integer"),
-    (Line, [], "params.a: expected an object, came a list"),
+    (dict[str, str], {"x": 1}, "params.a['x']: expected a string, got an integer"),
+    (Line, [], "params.a: expected an object, got a list"),
     (Line, {"article": "a"}, "params.a.price: missing"),
     (Line, {}, "params.a.article: missing; params.a.price: missing"),
     (
@@ -249,15 +249,15 @@ SAID: list[tuple[Any, Any, str]] = [
     (
         Order,
         {"id": str(ID), "lines": [{"article": "a", "price": 1}, {"article": 1, "price": 1}]},
-        "params.a.lines[1].article: expected a string, came an integer",
+        "params.a.lines[1].article: expected a string, got an integer",
     ),
     (
         list[Order],
         [{"id": str(ID), "lines": [{"article": "a", "price": None}]}],
-        "params.a[0].lines[0].price: expected a decimal number as a string, came null",
+        "params.a[0].lines[0].price: expected a decimal number as a string, got null",
     ),
     (Node, {"value": 1, "children": [{"value": "hush"}]}, "params.a.children[0].value: expected"),
-    (Address, {"street": 1}, "params.a.street: expected a string, came an integer"),
+    (Address, {"street": 1}, "params.a.street: expected a string, got an integer"),
 ]
 
 
@@ -304,7 +304,7 @@ UNCHECKABLE: list[tuple[Any, str]] = [
     (Generic, "T cannot be checked"),
     (Generic[int], r"Generic\[int\] cannot be checked"),
     (WithInitVar, "WithInitVar cannot be checked: its a is an InitVar"),
-    (OwnInit, "OwnInit cannot be checked: its __init__ is its own"),
+    (OwnInit, "OwnInit cannot be checked: it is a dataclass with init=False"),
     (Lost, "Lost cannot be checked: NameError in its hints: name 'Nowhere' is not defined"),
     (list["Lost"], "Lost cannot be checked: no such name where the method is defined"),
     ("Lost", "Lost cannot be checked: no such name"),
@@ -319,7 +319,7 @@ UNCHECKABLE: list[tuple[Any, str]] = [
     (Sized, "Sized cannot be checked"),
     (typing.Never, "Never cannot be checked"),
     (5, "5 cannot be checked"),
-    (["no", "hint"], "cannot be checked: it is no type"),
+    (["no", "hint"], "cannot be checked: it is not a type"),
 ]
 
 
@@ -354,7 +354,7 @@ def test_values_that_json_lacks_are_made(hint: Any, value: Any, made: Any) -> No
 def test_what_a_refusal_says(hint: Any, value: Any, says: str) -> None:
     with pytest.raises(Mismatch) as caught:
         converter(hint)(value)
-    told = caught.value.told("params.a")
+    told = caught.value.describe("params.a")
     assert says in told
     assert "hush" not in told
     assert caught.value.__cause__ is None
@@ -387,7 +387,7 @@ def test_a_long_key_is_not_repeated_in_full() -> None:
     for hint in (dict[str, int], Line):
         with pytest.raises(Mismatch) as caught:
             converter(hint)({"k" * 10_000: "x"})
-        assert len(caught.value.told("field")) < 300
+        assert len(caught.value.describe("field")) < 300
 
 
 def test_an_error_of_a_class_is_the_services_own() -> None:

@@ -77,14 +77,14 @@ def test_the_context_may_be_any_parameter_and_have_any_name() -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("B",), (None,), (7,)])
 def test_a_call_without_a_context_is_refused(arguments: tuple[Any, ...]) -> None:
-    with pytest.raises(TypeError, match="ctx: a NuropbContextManager or a dict is needed"):
+    with pytest.raises(TypeError, match="ctx: expected a NuropbContextManager or a dict"):
         Orders().mine(*arguments)
 
 
 def test_a_second_context_by_name_is_refused() -> None:
-    with pytest.raises(TypeError, match="ctx: given twice"):
+    with pytest.raises(TypeError, match="ctx: passed twice"):
         Orders().mine(TOKEN, ctx=TOKEN)
-    with pytest.raises(TypeError, match="context: given twice"):
+    with pytest.raises(TypeError, match="context: passed twice"):
         Orders().other_way_round(NuropbContextManager({}), context={"token": "good"})
 
 
@@ -101,7 +101,7 @@ def test_claims_that_are_there_are_not_asked_for_again() -> None:
 
 
 def test_an_async_authorize_func_cannot_be_waited_for_in_a_direct_call() -> None:
-    with pytest.raises(TypeError, match="only the mesh can wait"):
+    with pytest.raises(TypeError, match="only the mesh can await"):
         Orders().later(TOKEN)
 
 
@@ -136,9 +136,9 @@ def test_decorators_refuse_what_makes_no_sense() -> None:
         publish_to_mesh(authorize_func="claims_of")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="no parameter 'ctx'"):
         nuropb_context(lambda self: None)
-    with pytest.raises(TypeError, match="topics are needed"):
+    with pytest.raises(TypeError, match="expected topics"):
         mesh_event()
-    with pytest.raises(TypeError, match="topics are needed"):
+    with pytest.raises(TypeError, match="expected topics"):
         mesh_event(lambda self: None)  # type: ignore[arg-type]
 
 
@@ -224,3 +224,23 @@ def test_events_with_nuropbs_two_names_for_what_they_say(event: dict[str, Any]) 
     ctx = NuropbContextManager({})
     ctx.add_event(event)
     assert ctx.events == [event]
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.0, "4"])
+def test_max_concurrency_is_an_integer_above_0(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"max_concurrency: expected an integer above 0.* got"):
+        publish_to_mesh(max_concurrency=value)
+    with pytest.raises(TypeError, match="max_concurrency"):
+        mesh_event("a", max_concurrency=value)
+
+
+def test_max_concurrency_of_several_decorators() -> None:
+    def method(self: object) -> None:
+        """A method."""
+
+    assert marks_of(method).max_concurrency is None
+    marked = mesh_event("a", max_concurrency=2)(mesh_event("b")(method))
+    assert marks_of(marked).max_concurrency == 2
+    assert marks_of(publish_to_mesh(max_concurrency=2)(marked)).max_concurrency == 2
+    with pytest.raises(TypeError, match="has another value"):
+        publish_to_mesh(max_concurrency=3)(marked)

@@ -67,7 +67,7 @@ def refusal(hint: Any, value: Any) -> str:
     with pytest.raises(Mismatch) as caught:
         converter(hint)(value)
     assert caught.value.__cause__ is None
-    return caught.value.told("params.a")
+    return caught.value.describe("params.a")
 
 
 LINE = {"article": "book", "n": 2}

@@ -159,7 +159,7 @@ class AllHidden:
     ("service", "says"),
     [
         (Service, r"is the class Service: give an instance of it, Service\(\)"),
-        (inspect, "module publishes nothing: an object is needed"),
+        (inspect, "module publishes nothing: expected an object"),
         (lambda: 1, "function publishes nothing"),
         (Service().public, "method publishes nothing"),
         (functools.partial(len), "partial publishes nothing"),
@@ -392,6 +392,9 @@ def test_the_description_is_the_captured_one() -> None:
         "required": [],
         "additionalProperties": True,
     }
+    for method in described["methods"].values():
+        assert method.pop("params_schema")["type"] == "object"
+        assert method.pop("result_schema").keys() <= {"type"}
     assert described == expected
 
 

@@ -54,7 +54,7 @@ def refusal(name: str, params: Mapping[str, Any], without: str | None = None) ->
     """Return the text of the refusal of these params."""
     with pytest.raises(Mismatch) as caught:
         checked(name, params, without)
-    return caught.value.told("params")
+    return caught.value.describe("params")
 
 
 def test_params_that_fit_are_passed_on_as_they_are() -> None:
@@ -67,14 +67,14 @@ def test_params_that_fit_are_passed_on_as_they_are() -> None:
     [
         ({}, "params.order_id: missing"),
         ({"currency": "USD"}, "params.order_id: missing"),
-        ({"order_id": 7}, "params.order_id: expected a string, came an integer"),
+        ({"order_id": 7}, "params.order_id: expected a string, got an integer"),
         (
             {"order_id": "A", "curency": "USD"},
             "params.curency: no such parameter; did you mean currency?",
         ),
         ({"order_id": "A", "xyz": 1}, "no such parameter; known are: order_id, currency, at"),
         ({"order_id": "A", "self": 1}, "params.self: no such parameter"),
-        ({"order_id": "A", "at": "now"}, "params.at: expected a number or null, came a string"),
+        ({"order_id": "A", "at": "now"}, "params.at: expected a number or null, got a string"),
     ],
 )
 def test_params_that_do_not_fit(params: dict[str, Any], says: str) -> None:
@@ -101,7 +101,7 @@ def test_a_default_of_none_allows_null() -> None:
 def test_names_that_are_not_listed() -> None:
     params = {"first": 1, "second": 2}
     assert checked("open", params) is params
-    says = "params.second: expected an integer, came a string"
+    says = "params.second: expected an integer, got a string"
     assert refusal("open", {"first": 1, "second": "x"}) == says
     assert refusal("open", {"second": 1}) == "params.first: missing"
 
@@ -157,7 +157,7 @@ class Uncheckable4:
         (Uncheckable3(), r"plain: parameter 'order': Plain \| None: Plain cannot be checked; use"),
         (
             Uncheckable4(),
-            r"other: parameter 'order': Plain cannot be checked; use a type that JSON",
+            r"other: parameter 'order': Plain cannot be checked; use a type that can",
         ),
     ],
 )
