@@ -14,6 +14,7 @@ from .peers import (
     FASTSTREAM,
     FLOOR,
     MESH,
+    MESH_PROMETHEUS,
     NUROPB,
     OTHERS,
     SPEED,
@@ -229,6 +230,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
     _speed("Mesh, RPC 32: calls/s of nuropb's", 1.7, "rpc[32]", MESH, NUROPB),
     _cpu("Mesh, RPC 32: CPU of Transport's", 1.15, "rpc[32]", MESH, TRANSPORT),
     _cpu("RMQTransport, RPC 32: CPU of Transport's", 1.1, "rpc[32]", ADAPTER, TRANSPORT),
+    _cpu("Mesh with Prometheus, RPC 32: CPU without", 1.05, "prometheus", MESH_PROMETHEUS, MESH),
 )
 
 UNBOUNDED: Final[tuple[tuple[str, Callable[[Results], float]], ...]] = (

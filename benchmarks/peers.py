@@ -35,6 +35,13 @@ TRANSIENT: Final = Peer("Transport, transient", "transport", ("transient",))
 POSTED: Final = Peer("Transport, post()", "transport", ("post",))
 MESH: Final = Peer("Mesh", "mesh")
 MESH_SPEED: Final = Peer("Mesh, speed", "mesh", ("speed",))
+MESH_PROMETHEUS: Final = Peer("Mesh, Prometheus", "mesh", ("prometheus",))
+OTEL: Final = (
+    Peer("Mesh, otel, no provider", "mesh", ("otel",)),
+    Peer("Mesh, otel, 1 % sampled", "mesh", ("otel", "sampled")),
+    Peer("Mesh, otel, metrics", "mesh", ("otel", "metrics")),
+    Peer("Mesh, otel, all spans", "mesh", ("otel", "recorded")),
+)
 ADAPTER: Final = Peer("RMQTransport", "adapter")
 NUROPB: Final = Peer("nuropb 0.1.8", "nuropb_0_1_8", python=PEER)
 BESIDE_KEYS: Final = (

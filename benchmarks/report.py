@@ -27,6 +27,7 @@ TITLES = {
     "encrypted": "RPC, encrypted, 32 concurrent",
     "beside[keys]": "Plain calls, one at a time, beside encrypted ones, each with a key of its own",
     "beside[bodies]": "Plain calls, one at a time, beside encrypted ones of 300 KB both ways",
+    "prometheus": "RPC, 32 concurrent, with and without Prometheus's metrics",
     "published": "Events published, 1,000 outstanding, into a durable queue",
     "awaited[1]": "Events published, each awaited singly",
     "awaited[10]": "Events published, 10 awaited together",
@@ -43,6 +44,7 @@ TITLES = {
 }
 OURS = {each.label for each in (peers.TRANSPORT, peers.SPEED, peers.TRANSIENT, peers.POSTED)}
 OURS |= {each.label for each in (peers.MESH, peers.MESH_SPEED, peers.ADAPTER)}
+OURS |= {peers.MESH_PROMETHEUS.label}
 OURS |= {each.label for each in (*peers.BESIDE_KEYS, *peers.BESIDE_BODIES)}
 FLOORS = {each.label for each in peers.FLOORS}
 

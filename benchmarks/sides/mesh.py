@@ -1,7 +1,8 @@
 """Our Mesh with the default settings: async methods, parameters checked.
 
 Options: `speed`, as for the Transport; `single` (each encrypted call has a key of its own),
-`in_place` (nothing is decrypted in a thread).
+`in_place` (nothing is decrypted in a thread), `prometheus` (its metrics are collected), `otel`,
+with `sampled` (1 % of the traces), `recorded` (all of them) or `metrics`, or without a provider.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ else:
 from nuropb_rmq import Mesh, TransportConfig, mesh_event
 from nuropb_rmq.protocol.encryption import KEY_USES, Encryptor
 from nuropb_rmq.transport import sealing
+
+if "otel" in sys.argv:
+    from nuropb_rmq.telemetry import instrument
+
+    from .otel import providers
 
 if "in_place" in sys.argv:
     sealing.OFFLOAD_BYTES = sys.maxsize
@@ -52,6 +58,15 @@ class MeshSide(Side):
         """The defaults, but for the prefetch count that all sides have."""
         return TransportConfig(amqp_url=self.url, service_name=name, prefetch_count=PREFETCH)
 
+    def observe(self, mesh: Mesh) -> None:
+        """With the telemetry that the options name."""
+        if "prometheus" in self.options:
+            from nuropb_rmq.telemetry.prometheus import collect  # noqa: PLC0415 - an extra
+
+            collect(mesh)
+        if "otel" in self.options:
+            instrument(mesh, **providers(self.options))
+
     async def start_client(self) -> None:
         """A client."""
         await self.start_publisher()
@@ -67,6 +82,7 @@ class MeshSide(Side):
     async def start_publisher(self) -> None:
         """A client."""
         self.client = Mesh(self.url, key_uses=1 if "single" in self.options else KEY_USES)
+        self.observe(self.client)
         self.subscribers = []
         await self.client.start()
 
@@ -96,6 +112,7 @@ class MeshSide(Side):
         """A service, its exchanges included."""
         kind = type("Service", (Service,), {"echo": self.handler(Service.echo)})
         mesh = Mesh(self.config("bench"), service=kind())
+        self.observe(mesh)
         await mesh.start()
         return mesh.stop
 

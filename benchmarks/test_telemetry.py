@@ -1,0 +1,15 @@
+"""Measure the CPU of the same calls without OpenTelemetry, and with it."""
+
+from __future__ import annotations
+
+from .conftest import Scenario, Sides
+from .peers import MESH, OTEL
+
+
+def test_telemetry(scenario: Scenario, sides: Sides) -> None:
+    """Requests and responses, 32 concurrent."""
+    scenario.in_turn(
+        scenario.start(sides, (MESH, *OTEL), "rpc"),
+        lambda side, calls: side.run("rpc", calls=calls, concurrency=32),
+        step=32,
+    )
