@@ -1,0 +1,79 @@
+"""The verbs, together."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, Final, cast
+
+import typer
+
+from .._version import __version__
+from ..printable import printable
+from . import broker, calls, configure, describe, dlq, doctor, listen, services, top
+from .conventions import INTERRUPTED, WRONG
+
+EXIT_STATUS: Final = (
+    "Exit status: 0 done; 1 the broker or a service refuses, or is not there; 2 wrong arguments; "
+    "3 done in part, or something was found; 130 ended by Ctrl-C."
+)
+
+app = typer.Typer(
+    name="nuropb-rmq",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback is for a bug report: whole, and plain
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_STATUS,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nuropb-rmq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    """Services and messages over RabbitMQ: call, listen, look into dead letters, find faults."""
+
+
+services.add_to(app)
+describe.add_to(app)
+calls.add_to(app)
+listen.add_to(app)
+dlq.add_to(app)
+top.add_to(app)
+configure.add_to(app)
+doctor.add_to(app)
+broker.add_to(app)
+
+
+# Typer has brought click along, as a module of its own since 0.2x: its classes are found by this.
+_UsageError: Final = cast(type[Exception], typer.BadParameter.__base__)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command; return its exit status. A wrong argument is one line, as any error."""
+    try:
+        status = app(arguments, prog_name="nuropb-rmq", standalone_mode=False)
+    except typer.Abort:
+        return INTERRUPTED
+    except _UsageError as e:
+        return _usage(e)
+    return status if isinstance(status, int) else 0
+
+
+def _usage(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return WRONG
+    verb = error.ctx.command_path if error.ctx is not None else "nuropb-rmq"
+    text = error.format_message().rstrip(".")
+    text += "" if text.endswith("?") else "."
+    sys.stderr.write(f"nuropb-rmq: {printable(text)} See {verb} --help\n")
+    return WRONG

@@ -1,0 +1,163 @@
+"""Call a service, and publish an event."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import typer
+
+import nuropb_rmq
+
+from .arguments import duration, mapping, value
+from .conventions import FAILED, CommandError
+from .hints import check_method, no_service
+from .verbs import At, BrokerTimeout, ManagementUrl, Timeout, verb
+
+Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Its name.", show_default=False)]
+Method = Annotated[str, typer.Argument(metavar="METHOD", help="The method.", show_default=False)]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p",
+        "--param",
+        metavar="NAME=VALUE",
+        help="A parameter; VALUE is JSON, or else text. @FILE.json has all of them, @- is standard "
+        "input. May be repeated.",
+    ),
+]
+Context = Annotated[
+    list[str] | None,
+    typer.Option("--context", metavar="NAME=VALUE", help="Of the call's context, like -p."),
+]
+Encrypted = Annotated[
+    bool | None,
+    typer.Option(
+        "--encrypted/--plain",
+        help="Encrypt the call, or never; else as the method's description requires.",
+        show_default=False,
+    ),
+]
+Ttl = Annotated[
+    float | None,
+    typer.Option(
+        metavar="TIME",
+        parser=duration,
+        help="Its expiration, like 90s, 10m or 2h.",
+        show_default=False,
+    ),
+]
+_DESCRIBED_WITHIN: Final = 5.0
+"""Seconds that a service has to describe itself, when that only makes an error clearer."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    verb(app, "request")(request)
+    verb(app, "command")(command)
+    verb(app, "publish")(publish)
+
+
+async def request(
+    at: At,
+    service: Service,
+    method: Method,
+    *,
+    param: Params = None,
+    context: Context = None,
+    timeout: Timeout = 30.0,
+    encrypted: Encrypted = None,
+    management_url: ManagementUrl = None,
+) -> None:
+    """Call a method, and print its result as JSON.
+
+    nuropb-rmq request orders get_total -p order_id=A-1
+    """
+    params, about = mapping("--param", param), mapping("--context", context)
+    async with at.mesh() as mesh:
+        try:
+            result = await mesh.request(
+                service, method, params, context=about, timeout=timeout, encrypted=encrypted
+            )
+        except nuropb_rmq.NuropbNotDeliveredError as e:
+            raise await no_service(mesh.transport.config, service, management_url) from e
+        except nuropb_rmq.NuropbTimeoutError as e:
+            raise CommandError(
+                f"{service}.{method}: no answer within {timeout:g} s (--timeout): does an instance "
+                f"of it run? See nuropb-rmq services",
+                FAILED,
+            ) from e
+        except nuropb_rmq.NuropbRemoteError as e:
+            await check_method(mesh, service, method, _DESCRIBED_WITHIN)
+            raise CommandError(f"{service}.{method}: {e}", FAILED) from e
+    if at.json:
+        at.out.data(result)
+    else:
+        at.out.value(result)
+
+
+async def command(
+    at: At,
+    service: Service,
+    method: Method,
+    *,
+    param: Params = None,
+    context: Context = None,
+    ttl: Ttl = None,
+    timeout: BrokerTimeout = 30.0,
+    encrypted: Encrypted = None,
+    management_url: ManagementUrl = None,
+) -> None:
+    """Call a method without an answer; return when the broker has it.
+
+    nuropb-rmq command orders ship -p order_id=A-1 --ttl 2h
+
+    A method that the service does not describe is refused, but with --plain nothing is asked.
+    """
+    params, about = mapping("--param", param), mapping("--context", context)
+    async with at.mesh() as mesh:
+        try:
+            if encrypted is not False:
+                await check_method(mesh, service, method, timeout)
+            await mesh.command(
+                *(service, method, params),
+                context=about,
+                ttl=ttl,
+                timeout=timeout,
+                encrypted=encrypted,
+            )
+        except nuropb_rmq.NuropbNotDeliveredError as e:
+            raise await no_service(mesh.transport.config, service, management_url) from e
+    _sent(at, {"service": service, "method": method}, f"{service}.{method}: the broker has it")
+
+
+async def publish(
+    at: At,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Like orders.created.")],
+    event: Annotated[
+        str,
+        typer.Argument(
+            metavar="[VALUE]",
+            help="JSON, or else text; @FILE.json or - (standard input) have JSON. [default: null]",
+            show_default=False,
+        ),
+    ] = "null",
+    *,
+    context: Context = None,
+    ttl: Ttl = None,
+    timeout: BrokerTimeout = 30.0,
+) -> None:
+    """Publish an event; return when the broker has it. Nobody has to listen.
+
+    nuropb-rmq publish orders.created '{"order_id": "A-1"}'
+    """
+    body, about = value("VALUE", event), mapping("--context", context)
+    async with at.mesh() as mesh:
+        await mesh.publish_event(topic, body, context=about, ttl=ttl, timeout=timeout)
+    _sent(at, {"topic": topic}, f"{topic}: the broker has it")
+
+
+def _sent(at: At, data: dict[str, Any], text: str) -> None:
+    if at.json:
+        at.out.data({**data, "sent": True})
+    else:
+        at.out.note(text)

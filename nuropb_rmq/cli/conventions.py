@@ -1,0 +1,64 @@
+"""Conventions of the command: its environment, exit statuses and errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+URL_VARIABLE: Final = "NUROPB_RMQ_URL"
+"""The environment variable for the broker's address, where --url is not given."""
+NEWER: Final = "4.3"
+"""The RabbitMQ that scripts/broker-4.3 fetches."""
+MANAGEMENT_VARIABLE: Final = "NUROPB_RMQ_MANAGEMENT_URL"
+"""The environment variable for the management API, where --management-url is not given."""
+FAILED: Final = 1
+"""Exit status when the broker is not there, or refuses."""
+WRONG: Final = 2
+"""Exit status for wrong arguments."""
+PARTLY: Final = 3
+"""Exit status when a part was done, or something was found."""
+INTERRUPTED: Final = 128 + signal.SIGINT
+"""Exit status when a second Ctrl-C ended it."""
+
+
+class CommandError(Exception):
+    """The command cannot go on; its text is for the user."""
+
+    def __init__(self, text: str, status: int = WRONG) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(kw_only=True)
+class Serve:
+    """The options of `serve`."""
+
+    target: str
+    url: str | None
+    name: str | None
+    instance_id: str | None
+    workers: int
+    reload: bool
+    start_timeout: float | None
+    grace: float
+    health: bool
+    metrics: tuple[str, int] | None
+    """Address and port on which metrics are served."""
+    report: float | None
+    """Seconds between the events that `top` shows; None: there are none."""
+    log_level: str
+    worker: bool
+    """True in a process that a parent has started: its standard input is a socket to the parent."""
+
+
+def needed(url: str | None) -> str:
+    """Return the broker's address: this one, or that of the environment. Raises CommandError."""
+    url = url or os.environ.get(URL_VARIABLE)
+    if not url:
+        raise CommandError(
+            f"--url is missing: give it, or set {URL_VARIABLE}, for example "
+            "amqp://guest:guest@localhost/"
+        )
+    return url

@@ -1,0 +1,51 @@
+"""A throwaway RabbitMQ in the foreground: what `broker` does."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from nuropb_rmq.testing import BrokerError, RabbitMQNode
+
+from .conventions import FAILED, MANAGEMENT_VARIABLE, NEWER, URL_VARIABLE, CommandError
+from .output import Output
+
+
+def run(port: int | None, version: str | None) -> int:
+    """Run it until a signal; return the exit status. Raises CommandError."""
+    return asyncio.run(_run(port, version))
+
+
+async def _run(port: int | None, version: str | None) -> int:
+    out = Output(json=False)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    node = RabbitMQNode(server_root=_root(version), port=port)
+    out.note("starting, which takes some 5 s …", style="dim")
+    try:
+        await asyncio.to_thread(node.start)
+    except BrokerError as e:
+        raise CommandError(str(e), FAILED) from e
+    try:
+        out.line(f"RabbitMQ {node.version}; Ctrl-C ends it. In another terminal:")
+        out.line()
+        out.line(f"export {URL_VARIABLE}={node.amqp_url}")
+        out.line(f"export {MANAGEMENT_VARIABLE}={node.management_url}")
+        out.line("nuropb-rmq configure")
+        await stop.wait()
+    finally:
+        await asyncio.to_thread(node.stop)
+    return 0
+
+
+def _root(version: str | None) -> Path | None:
+    root = Path.home() / ".cache" / "nuropb-rmq" / f"broker-{NEWER}"
+    if version is None:
+        return None
+    if version != NEWER:
+        raise CommandError(f"--version: expected {NEWER}, got {version!r}")
+    if not root.is_dir():
+        raise CommandError(f"--version: {NEWER} is not there: run scripts/broker-{NEWER} first")
+    return root

@@ -1,0 +1,34 @@
+"""`stubs`: the source of a typed interface of a running service."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from ..exceptions import NuropbNotDeliveredError
+from .conventions import FAILED, CommandError
+from .stub_source import StubSource, is_name
+from .verbs import At
+
+
+async def write_stubs(
+    at: At, service: str, class_name: str | None, *, blocking: bool, timeout: float
+) -> None:
+    """Write the source to standard output. Raises CommandError."""
+    name = class_name or _class_name(service)
+    if not is_name(name):
+        raise CommandError(f"--class: expected a name of Python, got {name!r}")
+    async with at.mesh() as mesh:
+        try:
+            described = await mesh.describe_service(service, timeout=timeout)
+        except NuropbNotDeliveredError as e:
+            broker = mesh.transport.config.broker
+            text = f"there is no service {service!r} at {broker}: is its name right?"
+            raise CommandError(text, FAILED) from e
+    sys.stdout.write(StubSource(service, described, blocking=blocking).text(name))
+
+
+def _class_name(service: str) -> str:
+    """Return the name of a class for a service: OrderDesk for order-desk."""
+    words = re.split(r"[\W_]+", service)
+    return "".join(word[:1].upper() + word[1:] for word in words) or "Service"

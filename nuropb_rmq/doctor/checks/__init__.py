@@ -1,0 +1,1 @@
+"""The checks, one module for each area. A check looks at the facts only, and changes nothing."""

@@ -1,0 +1,39 @@
+"""`broker`: a throwaway node in the foreground."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from nuropb_rmq import Mesh
+
+from .command import ran, running
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_what_to_paste_next_works(
+    folder: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(folder, "broker") as command:
+        said = await command.printed("export NUROPB_RMQ_URL=", within=90)
+        url = said.removeprefix("export NUROPB_RMQ_URL=")
+        said = await command.printed("export NUROPB_RMQ_MANAGEMENT_URL=")
+        monkeypatch.setenv("NUROPB_RMQ_MANAGEMENT_URL", said.partition("=")[2])
+        status, _, err = await ran("services", url=url)
+        assert (status, err) == (0, "")
+        status, _, err = await ran("configure", url=url)
+        assert (status, err) == (0, "")
+        async with Mesh(url, configure=False):
+            pass
+        command.signal(number)
+        assert await command.ended(60) == 0
+    status, _, err = await ran("request", "orders", "get", url=url)
+    assert status == 1
+    assert "connection refused" in err
+
+
+async def test_a_version_that_is_not_known() -> None:
+    status, out, err = await ran("broker", "--version", "2.8")
+    assert (status, out, err) == (2, "", "nuropb-rmq: --version: expected 4.3, got '2.8'\n")

@@ -1,0 +1,41 @@
+"""The help answers at once: it loads nothing of what the verbs need."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from .command import environment
+
+LISTS = """
+import sys
+from nuropb_rmq.cli import main
+status = main(sys.argv[1:])
+slow = ("asyncio", "ssl", "aio_pika", "aiormq", "httpx", "cryptography")
+print(status, [name for name in slow if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("verb", [[], ["dlq"], ["dlq", "replay"], ["listen"], ["describe"]])
+async def test_nothing_slow_is_loaded(verb: list[str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LISTS, *verb, "--help",
+        env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert err.decode() == "0 []\n"
+    assert b"Usage: nuropb-rmq" in out
+
+
+async def test_completion() -> None:
+    """A shell asks for the words that may follow."""
+    asked = {"COMP_WORDS": "nuropb-rmq dlq re", "COMP_CWORD": "2",
+             "_NUROPB_RMQ_COMPLETE": "complete_bash"}  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "nuropb_rmq",
+        env={**environment(), **asked}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert out.split() == [b"replay"]

@@ -1,0 +1,39 @@
+"""Every line of the pages that begins with the command has verbs and options that there are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nuropb_rmq.cli import main
+
+ROOT = Path(__file__).parents[3]
+PAGES = ("README.md", "docs/command.md", "docs/failures.md")
+LINES = [
+    line.partition(" > ")[0]
+    for page in PAGES
+    for block in re.findall(
+        r"^```(?:sh|console)?\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.M | re.S
+    )
+    for line in block.splitlines()
+    if line.startswith("nuropb-rmq ")
+]
+
+
+def test_there_are_some() -> None:
+    assert len(LINES) > 8
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(LINES))
+def test_a_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong line is an error, also before --help."""
+    status = main([*shlex.split(line)[1:], "--help"])
+    assert (status, capsys.readouterr().err) == (0, "")
+
+
+def test_a_wrong_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dlq", "replay", "orders", "--no-such-option", "--help"]) == 2
+    assert "No such option" in capsys.readouterr().err
