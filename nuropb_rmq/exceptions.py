@@ -5,47 +5,51 @@
     NuropbException
     ├── NuropbConfigurationError (ValueError)        a setting is wrong; `field` names it
     ├── NuropbTimeoutError (TimeoutError)            the deadline passed
-    ├── NuropbTransportError                         something between us and the broker
+    ├── NuropbTransportError                         between us and the broker
     │   ├── BrokerUnreachableError                   no host answered
     │   │   └── BrokerTLSError                       TLS could not be agreed, or not be trusted
     │   ├── BrokerAuthenticationError                credentials or permissions refused
     │   │   └── TopicRefusedError                    this user may not publish events of the topic
-    │   ├── TokenProviderError                       it gave no access token to log in with
+    │   ├── TokenProviderError                       no access token to log in with
     │   ├── ServiceNotConfigured                     virtual host or exchange missing
     │   ├── InstanceInUseError                       another process holds this response queue
-    │   ├── ConnectionLostError                      the connection or channel ended under us
+    │   ├── ConnectionLostError                      the connection or channel ended
     │   ├── AMQPProtocolError                        the peer broke AMQP 0-9-1 framing
     │   ├── TransportClosedError                     stopped, or failed for good
     │   ├── OutboxFullError                          the bounded outbox has no room
-    │   │   └── PendingFullError                     as many requests wait as may
+    │   │   └── PendingFullError                     too many requests wait for answers
     │   ├── PublishNackedError                       the broker refused the message
     │   └── NuropbOutcomeUnknownError                written, not confirmed: perhaps done
-    ├── NuropbMessageError                           a message, or what came of it
+    ├── NuropbMessageError                           a message, or its handling
     │   ├── NuropbNotDeliveredError                  no queue takes it
-    │   ├── NuropbSerializationError                 a payload that JSON cannot carry
+    │   ├── NuropbSerializationError                 the payload cannot be sent as JSON
     │   │   └── MessageTooLargeError                 over max_body_bytes, or the broker's limit
     │   ├── MalformedMessageError                    a message that does not follow the protocol
     │   ├── EncryptionError                          cannot be encrypted or decrypted
-    │   │   └── EncryptionRequiredError              the method is not to be called in plain
+    │   │   └── EncryptionRequiredError              the method must be called encrypted
+    │   ├── UnexpectedResultError                    a result that does not fit its annotation
     │   └── NuropbRemoteError                        the service answered with an error
+    ├── InterfaceMismatchError                       a class for calls that does not fit the service
     ├── NuropbHandlingError                          the service's method failed
     │   └── NuropbDeprecatedError
-    ├── NuropbValidationError
+    ├── NuropbValidationError (ValueError)           a call, or a message to send, is not valid
     ├── NuropbAuthenticationError
     ├── NuropbAuthorizationError
     ├── NuropbCallAgain                              raised by a handler: deliver this once more
     ├── NuropbCallAgainReject                        a second call-again
+    ├── RetryLater                                   raised by a handler: deliver it again later
     └── NuropbSuccess                                raised by a handler: success, with events
 
-A remote error of a class that is drawn here below NuropbMessageError is that class too (`remote`):
-`except NuropbAuthorizationError` catches the refusal of a service.
+A remote error is also of the class that the service raised, if it is one of those that
+`protocol.remote_errors` lists: `except NuropbAuthorizationError` catches the refusal of a service.
 
-The names beginning with Nuropb and ServiceNotConfigured are nuropb's own, but for
+The names beginning with Nuropb and ServiceNotConfigured are nuropb's own, except
 NuropbConfigurationError, NuropbOutcomeUnknownError, NuropbRemoteError, NuropbSerializationError.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Mapping
 from typing import Any
@@ -87,16 +91,17 @@ __all__ = [
     "TokenProviderError",
     "TopicRefusedError",
     "TransportClosedError",
+    "UnexpectedResultError",
 ]
 
 
-_LEFT_OUT = ("payload", "exception")
+_MAY_NOT_PICKLE = ("payload", "exception")
 
 
 def _is_carried(value: object) -> bool:
-    """Return whether it survives pickle: what others make exceptions of may not."""
+    """Return whether a value can be pickled and restored; foreign exceptions may fail."""
     try:
-        pickle.loads(pickle.dumps(value))  # noqa: S301 - what we have just written
+        pickle.loads(pickle.dumps(value))  # noqa: S301 - just pickled here
     except Exception:  # noqa: BLE001 - an object's own pickling may raise anything
         return False
     return True
@@ -111,8 +116,8 @@ def _restored(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException
 class NuropbException(Exception):  # noqa: N818 - nuropb's name
     """The root of the tree.
 
-    `description` is the text; `payload` the message it concerns, when there is one; `exception`
-    what caused it. The payload is kept out of str() and repr(): it may be secret.
+    `description` is the text; `payload` the message it is about, or None; `exception` its cause,
+    or None. The payload is not in str() and repr(), because it may be secret.
     """
 
     def __init__(
@@ -129,20 +134,20 @@ class NuropbException(Exception):  # noqa: N818 - nuropb's name
         self.exception = exception
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle and copy: without a payload or cause that cannot be carried."""
+        """Support pickle and copy: drop a payload or cause that cannot be pickled."""
         carried = {
-            name: value if name not in _LEFT_OUT or _is_carried(value) else None
+            name: value if name not in _MAY_NOT_PICKLE or _is_carried(value) else None
             for name, value in self.__dict__.items()
         }
         return _restored, (type(self), self.args), carried
 
     def to_dict(self) -> dict[str, Any]:
-        """The error as it goes into a response: class name and description."""
+        """Return the error for a response: class name and description."""
         return {"error": type(self).__name__, "description": self.description}
 
 
 class NuropbConfigurationError(NuropbException, ValueError):
-    """A setting or argument is wrong. `field` is its name; the text says what would be right."""
+    """A setting or argument is wrong. `field` is its name; the text says what was expected."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -168,7 +173,7 @@ class NuropbTransportError(NuropbException):
 
     @property
     def close_connection(self) -> bool:
-        """True when the connection cannot go on as it is."""
+        """True when the connection cannot be used any more."""
         return self._close_connection
 
 
@@ -177,11 +182,11 @@ class BrokerUnreachableError(NuropbTransportError):
 
 
 class BrokerTLSError(BrokerUnreachableError):
-    """TLS could not be agreed, or the broker's certificate not be trusted. Never plain instead."""
+    """TLS failed, or the broker's certificate is not trusted. There is no fallback without TLS."""
 
 
 class BrokerAuthenticationError(NuropbTransportError):
-    """The broker refused the credentials, or what they permit."""
+    """The broker refused the credentials, or a permission."""
 
 
 class TopicRefusedError(BrokerAuthenticationError):
@@ -200,7 +205,7 @@ class TopicRefusedError(BrokerAuthenticationError):
 
 
 class TokenProviderError(NuropbTransportError):
-    """The token provider failed, hung, or gave no token to log in with; `exception` is its own."""
+    """The token provider failed, hung, or returned no valid token; `exception` is its own."""
 
 
 class ServiceNotConfigured(NuropbTransportError):  # noqa: N818 - nuropb's name
@@ -208,9 +213,9 @@ class ServiceNotConfigured(NuropbTransportError):  # noqa: N818 - nuropb's name
 
 
 class InstanceInUseError(NuropbTransportError):
-    """Another connection holds this instance's response queue: instance_id is taken.
+    """Another connection holds this instance's response queue: its instance_id is in use.
 
-    Or another consumer is to be the only one of its service queue.
+    Or the service queue has an exclusive consumer.
     """
 
     def __init__(self, description: str, exception: BaseException | None = None) -> None:
@@ -218,7 +223,7 @@ class InstanceInUseError(NuropbTransportError):
 
 
 class ConnectionLostError(NuropbTransportError):
-    """The connection or channel ended. `code` and `text` are the broker's, when it gave any."""
+    """The connection or channel ended. `code` and `text` are the broker's; 0 and "" without."""
 
     def __init__(self, description: str, code: int = 0, text: str = "") -> None:
         super().__init__(description)
@@ -239,18 +244,18 @@ class OutboxFullError(NuropbTransportError):
 
 
 class PendingFullError(OutboxFullError):
-    """As many requests wait for their answers as max_pending allows; this one was not sent.
+    """Too many requests wait for their answers (max_pending); this one was not sent.
 
     Slow down, as at an OutboxFullError.
     """
 
 
 class PublishNackedError(NuropbTransportError):
-    """The broker answered Basic.Nack: it did not take the message (a full queue, usually)."""
+    """The broker refused the message by Basic.Nack; usually a queue is full."""
 
 
 class NuropbOutcomeUnknownError(NuropbTransportError):
-    """The message was written, but the connection was lost or the deadline passed unconfirmed.
+    """The message was written, but not confirmed before a loss or the deadline.
 
     It may or may not have been handled. This library never sends it again: only its author knows
     whether that is safe.
@@ -266,7 +271,7 @@ class NuropbNotDeliveredError(NuropbMessageError):
 
 
 class NuropbSerializationError(NuropbMessageError):
-    """The payload cannot be carried as JSON."""
+    """The payload cannot be sent as JSON, or its properties not as AMQP."""
 
 
 class MessageTooLargeError(NuropbSerializationError):
@@ -290,21 +295,31 @@ class MessageTooLargeError(NuropbSerializationError):
 
 
 class MalformedMessageError(NuropbMessageError):
-    """A message that came in does not follow the protocol."""
+    """An incoming message does not follow the protocol."""
+
+
+class UnexpectedResultError(NuropbMessageError):
+    """The result of a typed call does not fit the annotation; the method has been run."""
+
+
+class InterfaceMismatchError(NuropbException):
+    """Calls by an interface could not succeed; `problems` has one text for each reason."""
+
+    problems: tuple[str, ...] = ()
 
 
 class EncryptionError(NuropbMessageError):
-    """A body cannot be encrypted or decrypted: key unknown, wrong, or body tampered with."""
+    """A body cannot be encrypted or decrypted: the key is unknown or wrong, or it was changed."""
 
 
 class EncryptionRequiredError(EncryptionError):
-    """A method that requires encryption was called in plain: it has not been run."""
+    """A method that requires encryption was called without: it has not been run."""
 
 
 class NuropbRemoteError(NuropbMessageError):
     """The service answered with an error: `error` is its class name there, `description` its text.
 
-    `payload` is the whole response. A service that lets it pass answers its own caller with the
+    `payload` is the whole response. If a handler lets this error propagate, its own caller gets the
     same class name and text. str() is for logs: one line, of bounded length.
     """
 
@@ -314,7 +329,7 @@ class NuropbRemoteError(NuropbMessageError):
         return printable(f"{self.error}: {self.description}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The error as the service put it."""
+        """Return class name and text from the service."""
         return {"error": self.error, "description": self.description}
 
 
@@ -326,8 +341,8 @@ class NuropbDeprecatedError(NuropbHandlingError):
     """The method or topic is marked deprecated."""
 
 
-class NuropbValidationError(NuropbException):
-    """The parameters of a request or command are not valid."""
+class NuropbValidationError(NuropbException, ValueError):
+    """A call, its parameters, or a message to send is not valid."""
 
 
 class NuropbAuthenticationError(NuropbException):
@@ -335,11 +350,34 @@ class NuropbAuthenticationError(NuropbException):
 
 
 class NuropbAuthorizationError(NuropbException):
-    """The requester may not do this."""
+    """The requester is not permitted to do this."""
 
 
 class NuropbCallAgain(NuropbException):
     """Raised by a handler: deliver this request or command once more, once only."""
+
+
+class RetryLater(NuropbException):
+    """Raised by a handler: deliver this message again, `after` seconds from now or a little later.
+
+    It comes back by the next longer delay of the service's (Retry.delays, retry_delays), or by the
+    longest one; without a Retry, as often as this is raised. Its cause (`raise RetryLater(…) from
+    error`) counts when it cannot come back: its attempts or its time are over, or the service has
+    no delays. Raises ValueError for a negative or endless time.
+    """
+
+    def __init__(
+        self,
+        description: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        exception: BaseException | None = None,
+        *,
+        after: float = 0.0,
+    ) -> None:
+        super().__init__(description, payload, exception)
+        if not 0 <= after < math.inf:
+            raise ValueError(f"after: expected a number of seconds, from 0 on, got {after!r}")
+        self.after: float = after
 
 
 class NuropbCallAgainReject(NuropbException):

@@ -18,7 +18,7 @@ from nuropb_rmq import TransportConfig, configure
 from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.transport.ignorable import Ignorable
 
-from .support import Mesh, eventually
+from .support import Transports, eventually
 
 EAGER = os.environ.get("NUROPB_RMQ_EAGER") == "1"
 """Every async test runs with tasks that begin at once (Python 3.12 or later)."""
@@ -123,9 +123,9 @@ def mortal_node() -> Iterator[RabbitMQNode]:
 
 
 @pytest.fixture
-async def mesh(mesh_url: str) -> AsyncIterator[Mesh]:
+async def mesh(mesh_url: str) -> AsyncIterator[Transports]:
     """A configured virtual host, in which services and clients can be started."""
     await configure(TransportConfig(amqp_url=mesh_url, service_name="orders"))
-    made = Mesh(mesh_url)
+    made = Transports(mesh_url)
     yield made
     await made.stop()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from nuropb_rmq import Encryptor, Handler, Transport
 
-from .support import Mesh, eventually, request
+from .support import Transports, eventually, request
 
 SECRET = "attack at dawn"
 DL_QUEUE = "nuropb-orders-dlq"
@@ -45,7 +45,7 @@ def calling(*names: str) -> Encryptor:
 class Pair:
     """A service and a client that encrypt."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Transports) -> None:
         self.mesh = mesh
         self.theirs = serving()
         self.ours = calling("orders", "nobody")
@@ -75,54 +75,54 @@ class Tap:
 
     def __init__(self, url: str) -> None:
         self._connection = pika.BlockingConnection(pika.URLParameters(url))
-        self._channel = self._connection.channel()
-        self._channel.queue_declare(TAP_QUEUE, durable=True)
+        self.channel = self._connection.channel()
+        self.channel.queue_declare(TAP_QUEUE, durable=True)
 
     def bind(self, routing_key: str) -> None:
         """Copy the requests and commands for this service into the tap's queue."""
-        self._channel.queue_bind(TAP_QUEUE, "nuropb-rpc-exchange", routing_key)
+        self.channel.queue_bind(TAP_QUEUE, "nuropb-rpc-exchange", routing_key)
 
     def subscribe(self, queue: str, topic: str, most: int | None = None) -> None:
         """Declare a queue of events, which refuses more than so many."""
         full = {} if most is None else {"x-max-length": most, "x-overflow": "reject-publish"}
-        self._channel.queue_declare(queue, durable=True, arguments=full)
-        self._channel.queue_bind(queue, "nuropb-events-exchange", topic)
+        self.channel.queue_declare(queue, durable=True, arguments=full)
+        self.channel.queue_bind(queue, "nuropb-events-exchange", topic)
 
     def take(self, queue: str = TAP_QUEUE, count: int = 1) -> list[Taken]:
         """Wait for so many messages; more of them stay where they are."""
         taken: list[Taken] = []
-        for method, properties, body in self._channel.consume(queue, inactivity_timeout=10):
+        for method, properties, body in self.channel.consume(queue, inactivity_timeout=10):
             assert method is not None, f"only {len(taken)} messages in {queue}"
             assert properties is not None
             assert body is not None
-            self._channel.basic_ack(method.delivery_tag)
+            self.channel.basic_ack(method.delivery_tag)
             taken.append((properties, body))
             if len(taken) == count:
                 break
-        self._channel.cancel()
+        self.channel.cancel()
         return taken
 
     def depth(self, queue: str) -> int:
         """Messages in a queue."""
-        return int(self._channel.queue_declare(queue, passive=True).method.message_count)
+        return int(self.channel.queue_declare(queue, passive=True).method.message_count)
 
     def answer(self, to: pika.BasicProperties, body: bytes, *, encrypted: bool) -> None:
         """Publish a response to a message that was taken."""
         said = {**HEADERS, "nuropb_type": "response", "encrypted": "yes" if encrypted else ""}
         properties = pika.BasicProperties(correlation_id=to.correlation_id, headers=said)
-        self._channel.basic_publish("", str(to.reply_to), body, properties)
+        self.channel.basic_publish("", str(to.reply_to), body, properties)
 
     def ask(self, service: str, body: bytes, identity: str, reply_to: str | None = None) -> None:
         """Publish an encrypted request."""
         said = {**HEADERS, "nuropb_type": "request", "encrypted": "yes"}
         properties = pika.BasicProperties(correlation_id=identity, reply_to=reply_to, headers=said)
-        self._channel.basic_publish("nuropb-rpc-exchange", service, body, properties)
+        self.channel.basic_publish("nuropb-rpc-exchange", service, body, properties)
 
     def publish(self, queue: str, body: bytes, kind: str) -> None:
         """Publish a plain message of this type to a queue."""
         said = {**HEADERS, "nuropb_type": kind, "encrypted": ""}
         properties = pika.BasicProperties(correlation_id="tapped", headers=said)
-        self._channel.basic_publish("", queue, body, properties)
+        self.channel.basic_publish("", queue, body, properties)
 
     def close(self) -> None:
         """End it."""
@@ -130,7 +130,7 @@ class Tap:
 
 
 @asynccontextmanager
-async def tapping(mesh: Mesh) -> AsyncIterator[Tap]:
+async def tapping(mesh: Transports) -> AsyncIterator[Tap]:
     """A tap on the mesh's virtual host."""
     made = await asyncio.to_thread(Tap, mesh.url)
     yield made

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from nuropb_rmq import Handler, Message, ResponsePayloadDict, State, Transport, TransportConfig
-from nuropb_rmq.transport.sealing import PayloadEncryptor
+from nuropb_rmq.protocol.foreign_encryptor import PayloadEncryptor
+from nuropb_rmq.safe_logging import ServiceLog
+
+LOG = ServiceLog(logging.getLogger("nuropb_rmq.tests"), "orders", "1")
+"""The logger of what a test makes by hand."""
 
 
 async def eventually(
@@ -72,7 +77,7 @@ class Watch:
         self.states.clear()
 
 
-class Mesh:
+class Transports:
     """Starts services and clients on one virtual host, and stops them all at the end.
 
     They are given `hosts`, URLs of a cluster's nodes, where there are any.

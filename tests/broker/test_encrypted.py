@@ -33,11 +33,11 @@ from ..encrypting import (
     tapping,
 )
 from ..faults.proxy import Proxy, Way, Wire
-from ..support import Mesh, Recorder, Watch, command, event, eventually, request, result_of
+from ..support import Recorder, Transports, Watch, command, event, eventually, request, result_of
 
 
 @pytest.fixture
-async def pair(mesh: Mesh) -> AsyncIterator[Pair]:
+async def pair(mesh: Transports) -> AsyncIterator[Pair]:
     """A service and a client that encrypt; after the test they remember no call."""
     made = Pair(mesh)
     yield made
@@ -46,7 +46,7 @@ async def pair(mesh: Mesh) -> AsyncIterator[Pair]:
 
 
 @pytest.fixture
-async def tap(mesh: Mesh) -> AsyncIterator[Tap]:
+async def tap(mesh: Transports) -> AsyncIterator[Tap]:
     """A plain AMQP client."""
     async with tapping(mesh) as made:
         yield made
@@ -67,7 +67,7 @@ class Wiretap(Proxy):
 # -- what passes over the wire --------------------------------------------------------------
 
 
-async def test_nothing_can_be_read_on_the_wire(mesh: Mesh, pair: Pair) -> None:
+async def test_nothing_can_be_read_on_the_wire(mesh: Transports, pair: Pair) -> None:
     async def handle(message: Message) -> Any:
         seen.append(message)
         return [message.payload["params"]["text"], "at nine"]
@@ -89,7 +89,7 @@ async def test_nothing_can_be_read_on_the_wire(mesh: Mesh, pair: Pair) -> None:
     assert [each.encrypted for each in seen] == [True, True, False]
 
 
-async def test_no_answer_to_an_encrypted_request_is_plain(mesh: Mesh, pair: Pair) -> None:
+async def test_no_answer_to_an_encrypted_request_is_plain(mesh: Transports, pair: Pair) -> None:
     """Old services answer a failure twice."""
 
     async def twice(message: Message) -> Completion:
@@ -163,7 +163,7 @@ async def test_a_service_calls_itself_encrypted(pair: Pair) -> None:
     await pair.nothing_remembered()
 
 
-async def test_a_call_of_ours_that_comes_back_to_us_is_not_opened(mesh: Mesh) -> None:
+async def test_a_call_of_ours_that_comes_back_to_us_is_not_opened(mesh: Transports) -> None:
     """It was encrypted for somebody else, whoever led it here: by a binding, say."""
     ours, recorder = serving(), Recorder()
     ours.add_public_key("billing", private_key("billing").public_key())
@@ -178,7 +178,7 @@ async def test_a_call_of_ours_that_comes_back_to_us_is_not_opened(mesh: Mesh) ->
 
 
 @pytest.mark.parametrize("has", ["no encryptor", "no private key", "another key"])
-async def test_a_service_without_the_key(mesh: Mesh, tap: Tap, has: str) -> None:
+async def test_a_service_without_the_key(mesh: Transports, tap: Tap, has: str) -> None:
     theirs = {
         "no encryptor": None,
         "no private key": Encryptor("orders"),
@@ -219,7 +219,7 @@ async def test_an_encrypted_event_is_refused_and_nothing_is_sent(pair: Pair) -> 
     assert [each.payload["event"] for each in recorder.seen] == ["plain"]
 
 
-async def test_without_a_key_nothing_is_sent(mesh: Mesh) -> None:
+async def test_without_a_key_nothing_is_sent(mesh: Transports) -> None:
     recorder = Recorder()
     await mesh.service(recorder, encryptor=serving())
     ours = Encryptor()
@@ -246,7 +246,7 @@ class Foreign:
         raise RuntimeError(SECRET)
 
 
-async def test_errors_of_another_encryptor_are_translated(mesh: Mesh, tap: Tap) -> None:
+async def test_errors_of_another_encryptor_are_translated(mesh: Transports, tap: Tap) -> None:
     recorder = Recorder()
     await mesh.service(recorder, encryptor=Foreign())
     foreign, client = await mesh.client(encryptor=Foreign()), await mesh.client(encryptor=calling())
@@ -272,7 +272,7 @@ class Texts:
 
 
 async def test_an_encryptor_that_returns_text_costs_the_message_and_nothing_else(
-    mesh: Mesh, tap: Tap
+    mesh: Transports, tap: Tap
 ) -> None:
     """With the connection away, where the message would wait, and with it."""
     await mesh.service(Recorder(), encryptor=Texts())
@@ -286,7 +286,7 @@ async def test_an_encryptor_that_returns_text_costs_the_message_and_nothing_else
         for _ in range(2):
             for send, payload in ((broken.send, command()), (broken.request, request())):
                 with pytest.raises(
-                    EncryptionError, match="encrypt_payload returned str, not bytes"
+                    EncryptionError, match="encrypt_payload: expected bytes, got str"
                 ):
                     await send(payload, encrypted=True)
             wire.set(Wire.PASS)
@@ -296,7 +296,7 @@ async def test_an_encryptor_that_returns_text_costs_the_message_and_nothing_else
     assert len(await asyncio.to_thread(tap.take, DL_QUEUE)) == 1
 
 
-async def test_sizes_around_the_bound_are_exact(mesh: Mesh) -> None:
+async def test_sizes_around_the_bound_are_exact(mesh: Transports) -> None:
     """What is refused would be over it, and what is sent fits, key and padding and all."""
     limit = 5_000
     theirs, ours = serving(), calling()

@@ -25,11 +25,12 @@ from nuropb_rmq import (
 from ..encrypting import DL_QUEUE, SECRET, Pair, Tap, calling, private_key, serving, tapping
 from ..faults.common import joined
 from ..faults.test_row_05_channel_closed import ports_of, spoil
-from ..support import Mesh, Recorder, command, eventually, request, result_of
+from ..seams import keys_of
+from ..support import Recorder, Transports, command, eventually, request, result_of
 
 
 @pytest.fixture
-async def pair(mesh: Mesh) -> AsyncIterator[Pair]:
+async def pair(mesh: Transports) -> AsyncIterator[Pair]:
     """A service and a client that encrypt; after the test they remember no call."""
     made = Pair(mesh)
     yield made
@@ -38,7 +39,7 @@ async def pair(mesh: Mesh) -> AsyncIterator[Pair]:
 
 
 @pytest.fixture
-async def tap(mesh: Mesh) -> AsyncIterator[Tap]:
+async def tap(mesh: Transports) -> AsyncIterator[Tap]:
     """A plain AMQP client."""
     async with tapping(mesh) as made:
         yield made
@@ -120,7 +121,7 @@ async def test_no_key_is_kept_of_what_was_not_sent(pair: Pair) -> None:
 
 
 async def test_a_command_does_not_take_the_key_of_a_request_with_its_id(
-    mesh: Mesh, pair: Pair
+    mesh: Transports, pair: Pair
 ) -> None:
     """Nor does a request that nobody waits for; what they say is read, and kept by nobody."""
     release = asyncio.Event()
@@ -210,7 +211,7 @@ async def test_no_key_is_kept_of_a_body_that_is_being_opened_at_the_end(pair: Pa
     assert await asyncio.to_thread(slow.begun.wait, 10)
     await pair.service.stop(grace=0.05)
     slow.go_on.set()
-    await eventually(lambda: slow._unwrapped)  # the thread has come to its end all the same
+    await eventually(lambda: keys_of(slow).unwrapped)  # the thread has come to its end all the same
     await eventually(lambda: slow.calls_remembered == 0)
     assert recorder.seen == []
     await pair.service.start()

@@ -25,7 +25,7 @@ from nuropb_rmq.exceptions import ConnectionLostError, NuropbException
 from nuropb_rmq.protocol import writer
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import eventually
+from ..support import LOG, eventually
 
 ROUNDS = 50
 IN_FLIGHT = 200
@@ -79,7 +79,7 @@ class Bench:
         channel = Channel(self.connection, publisher_confirms=True)
         await channel.initialize()
         ended = Ended(channel)
-        listener = self.publisher.channel(ended.by)
+        listener = self.publisher.channel(ended.by, LOG)
         ended.port = listener.port = self.connection.router.register(ended.number, listener)
         self.publisher.attach(listener)
         return ended
@@ -89,7 +89,7 @@ class Bench:
         channel = Channel(self.connection, publisher_confirms=False)
         await channel.initialize()
         ended, received = Ended(channel), Received()
-        consumer = Consumer(self.queue.name, received, ended.by, acks=True)
+        consumer = Consumer(self.queue.name, received, ended.by, LOG, acks=True)
         ended.port = self.connection.router.register(ended.number, consumer)
         consumer.start(ended.port)
         queue = await channel.get_queue(self.queue.name, ensure=False)

@@ -9,7 +9,7 @@ import pytest
 from nuropb_rmq import Message, NuropbException, NuropbHandlingError
 from nuropb_rmq.protocol.message import MAX_DESCRIPTION
 
-from ..support import Mesh, request
+from ..support import Transports, request
 
 
 class UnprintableError(Exception):
@@ -29,7 +29,7 @@ class OddError(NuropbException):
 
 CIRCLE: dict[str, Any] = {"error": "Odd", "description": "round"}
 CIRCLE["again"] = CIRCLE
-UNTOLD = "its text cannot be told: making it failed"
+UNTOLD = "no text: its str() or to_dict() failed"
 
 RAISED: dict[str, tuple[BaseException, dict[str, Any]]] = {
     "an ordinary one": (LookupError("no"), {"error": "LookupError", "description": "no"}),
@@ -75,7 +75,7 @@ RAISED: dict[str, tuple[BaseException, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", RAISED)
-async def test_whatever_is_raised_is_told(mesh: Mesh, name: str) -> None:
+async def test_whatever_is_raised_is_told(mesh: Transports, name: str) -> None:
     raised, told = RAISED[name]
 
     async def fail(_: Message) -> NoReturn:
@@ -87,7 +87,7 @@ async def test_whatever_is_raised_is_told(mesh: Mesh, name: str) -> None:
     assert response["error"] == told
 
 
-async def test_a_very_long_text_is_told_in_part(mesh: Mesh) -> None:
+async def test_a_very_long_text_is_told_in_part(mesh: Transports) -> None:
     async def fail(_: Message) -> NoReturn:
         raise LookupError("x" * 50_000_000)
 

@@ -16,7 +16,7 @@ from nuropb_rmq import NuropbException, NuropbTransportError, State, Transport, 
 
 from ..fake_broker import Answer, FakeBroker, polite, saying, silent_on
 from ..faults.proxy import Proxy
-from ..support import Mesh, Recorder, eventually, request, result_of
+from ..support import Recorder, Transports, eventually, request, result_of
 from ..unit.amqp.harness import HEARTBEAT, deliver, method
 from ..unit.amqp.strategies import MIXED
 
@@ -127,8 +127,10 @@ async def start_fails(url: str, case: str, *, late: float = LATE) -> None:
 
 
 async def test_start_fails_when_what_answers_is_no_broker() -> None:
+    room = asyncio.Semaphore(AT_ONCE)
+
     async def fails(case: str, data: bytes, then: Then) -> None:
-        async with saying_at_once(data, then) as url:
+        async with room, saying_at_once(data, then) as url:
             await start_fails(url, f"{case}, {then}")
 
     every = itertools.product(GARBAGE.items(), Then)
@@ -205,7 +207,7 @@ LIVE = {
 del LIVE["a little of everything"]  # Connection.Blocked is in it, and never taken back
 
 
-async def test_a_session_works_again_after_what_no_broker_says(mesh: Mesh) -> None:
+async def test_a_session_works_again_after_what_no_broker_says(mesh: Transports) -> None:
     """Said in the middle of it, in the broker's name; each to a client of its own, all at once."""
     await mesh.service(Recorder())
 

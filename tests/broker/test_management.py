@@ -14,6 +14,8 @@ from nuropb_rmq.broker.management import ManagementAPI
 from nuropb_rmq.exceptions import BrokerAuthenticationError, ServiceNotConfigured
 from nuropb_rmq.testing import RabbitMQNode
 
+from ..seams import grant
+
 AWKWARD = "a/b c%é"
 
 
@@ -107,7 +109,7 @@ async def test_a_user_of_another_backend_is_not_granted_to(
     segment = quote(awkward_vhost, safe="")
     async with guest(rabbitmq_node) as api:
         await api.create_vhost(awkward_vhost)
-        await api._grant(awkward_vhost, segment, "not-in-the-database")
+        await grant(api, awkward_vhost, "not-in-the-database")
     users = [row["user"] for row in rabbitmq_node.api("GET", f"/api/vhosts/{segment}/permissions")]
     assert users == ["guest"]
 

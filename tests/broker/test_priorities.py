@@ -9,7 +9,8 @@ import pytest
 
 from nuropb_rmq import NuropbConfigurationError, ServiceNotConfigured, TransportConfig
 
-from ..support import Mesh, Recorder, command, event, eventually, request
+from ..seams import publisher_of
+from ..support import Recorder, Transports, command, event, eventually, request
 
 
 def test_a_quorum_queue_has_none() -> None:
@@ -20,7 +21,7 @@ def test_a_quorum_queue_has_none() -> None:
         )
 
 
-async def test_a_higher_priority_overtakes_what_waits(mesh: Mesh) -> None:
+async def test_a_higher_priority_overtakes_what_waits(mesh: Transports) -> None:
     """Requests, commands and events; without one they come last, in their order."""
     recorder = Recorder()
     settings: dict[str, Any] = {
@@ -37,7 +38,7 @@ async def test_a_higher_priority_overtakes_what_waits(mesh: Mesh) -> None:
     call = asyncio.create_task(client.request(request(n="asked"), priority=2))
     await client.send(command(n=6), priority=200)  # as if it were the highest
     await asyncio.sleep(0)
-    await eventually(lambda: client._publisher.unconfirmed == 0)
+    await eventually(lambda: publisher_of(client).unconfirmed == 0)
     await service.start()
     await call
     await eventually(lambda: len(recorder.seen) == 9)
@@ -45,7 +46,7 @@ async def test_a_higher_priority_overtakes_what_waits(mesh: Mesh) -> None:
     assert seen == [2, 4, 6, "event", 3, "asked", 1, 0, 5]
 
 
-async def test_all_instances_must_agree(mesh: Mesh) -> None:
+async def test_all_instances_must_agree(mesh: Transports) -> None:
     await mesh.service(Recorder(), instance_id="one")
     other = mesh.transport("orders", Recorder(), instance_id="two", max_priority=5)
     with pytest.raises(ServiceNotConfigured, match="max_priority"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 import shlex
@@ -24,8 +25,11 @@ from nuropb_rmq import (
     Encryptor,
     NuropbCallAgain,
     NuropbException,
+    Retry,
     State,
     TopicRefusedError,
+    TransportConfig,
+    configure,
     mesh_event,
     publish_to_mesh,
 )
@@ -38,14 +42,17 @@ from ..faults.ear import with_credentials
 from ..faults.proxy import Proxy, Wire
 from ..mesh.conftest import meshes
 from ..mesh.support import Meshes
-from ..support import Mesh, Recorder, Watch, eventually, request, result_of
+from ..seams import outbound_of
+from ..support import Recorder, Transports, Watch, eventually, request, result_of
 
 __all__ = ["meshes", "proxy"]
 
 SECURITY = Path(__file__).parents[2] / "SECURITY.md"
 PASSWORD = "a-password-of-its-own"
 USERS = ("orders", "shop")
+OTHERS = ("deploy", "operator")
 RPC, EVENTS = "nuropb-rpc-exchange", "nuropb-events-exchange"
+BY_QUEUE = "nuropb-dl-exchange-by-queue"
 
 
 class Orders:
@@ -54,6 +61,12 @@ class Orders:
 
     def __init__(self) -> None:
         self.runs: list[str] = []
+
+    @publish_to_mesh(retry=Retry(attempts=2, delays=(0.05,)))
+    async def twice(self) -> None:
+        self.runs.append("twice")
+        if self.runs.count("twice") == 1:
+            raise ConnectionError
 
     @publish_to_mesh(requires_encryption=True)
     async def open(self, pin: str) -> str:
@@ -71,10 +84,10 @@ class Orders:
 
 
 @pytest.fixture
-async def urls(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> AsyncIterator[dict[str, str]]:
-    """The addresses of two users who may do what SECURITY.md says, and no more."""
+async def urls(mesh: Transports, rabbitmq_node: RabbitMQNode) -> AsyncIterator[dict[str, str]]:
+    """The addresses of users who may do what SECURITY.md says, and no more."""
     vhost = mesh.url.rsplit("/", 1)[1]
-    names = {name: f"{name}-{vhost}" for name in USERS}
+    names = {name: f"{name}-{vhost}" for name in (*USERS, *OTHERS)}
     (block,) = re.findall(r"```\n(rabbitmqctl[^`]*)```", SECURITY.read_text())
     commands = [shlex.split(line)[1:] for line in block.replace("\\\n", " ").splitlines()]
 
@@ -89,7 +102,7 @@ async def urls(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> AsyncIterator[dict[st
                 permit_topics(rabbitmq_node, mesh.url, names[user], *patterns)
 
     await asyncio.to_thread(prepare)
-    yield {name: with_credentials(mesh.url, names[name], PASSWORD) for name in USERS}
+    yield {name: with_credentials(mesh.url, names[name], PASSWORD) for name in names}
     for name in names.values():
         await asyncio.to_thread(rabbitmq_node.api, "DELETE", f"/api/users/{name}")
 
@@ -99,6 +112,14 @@ def proxied(url: str, proxy: Proxy) -> str:
     parts = urlsplit(url)
     userinfo, _, _ = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{userinfo}@127.0.0.1:{proxy.port}").geturl()
+
+
+async def test_the_documented_permissions_are_enough_to_configure(
+    urls: dict[str, str], meshes: Meshes
+) -> None:
+    config = TransportConfig(amqp_url=urls["deploy"], service_name="orders")
+    for settings in ({}, {"service_name": "billing"}, {"dead_letter_requests": True}):
+        await configure(dataclasses.replace(config, **settings), create_vhost=False)
 
 
 async def test_the_documented_permissions_are_enough(
@@ -116,10 +137,13 @@ async def test_the_documented_permissions_are_enough(
         await shop.publish_event("shop.opened", "an event")
         with pytest.raises(NuropbException):
             await shop.request("orders", "nope")
+        await shop.command("orders", "nope")
         await service.publish_event("orders.made", 1)
+        await shop.command("orders", "twice")
         assert await service.request("orders", "open", {"pin": "own"}) == "opened with own"
-        await eventually(lambda: len(orders.runs) == 5)
-        assert sorted(orders.runs) == ["a command", "again", "again", "an event", "own"]
+        await eventually(lambda: len(orders.runs) == 7)
+        expected = ["a command", "again", "again", "an event", "own", "twice", "twice"]
+        assert sorted(orders.runs) == expected
 
     await everything()
     assert [each["method"] for each in await meshes.taken("nuropb-orders-dlq")] == ["nope"]
@@ -153,12 +177,13 @@ async def test_the_documented_permissions_are_enough_after_recoveries(
             await each.recovered()
     assert await shop.request("orders", "open", {"pin": "shop's"}) == "opened with shop's"
     assert await service.request("orders", "open", {"pin": "own"}) == "opened with own"
-    assert shop.transport._outbound.topology.generation > 0
+    assert outbound_of(shop.transport).topology.generation > 0
 
 
 FORBIDDEN: dict[str, Callable[[Any], object]] = {
     "read the calls of a service": lambda channel: channel.basic_consume("nuropb-orders-sq", print),
     "read dead letters": lambda channel: channel.basic_get("nuropb-orders-dlq"),
+    "listen to dead letters": lambda channel: channel.queue_bind(own(channel), BY_QUEUE, ""),
     "publish to a queue": lambda channel: publish(channel, "", "nuropb-orders-sq"),
     "declare a service's queue": lambda channel: channel.queue_declare("nuropb-orders-sq"),
     "declare a response queue of others": lambda channel: channel.queue_declare(
@@ -210,11 +235,11 @@ async def test_the_documented_permissions_of_a_client_are_not_more_than_that(
 
 
 async def test_the_copies_of_an_event_are_checked_by_newer_brokers_only(
-    urls: dict[str, str], mesh: Mesh, rabbitmq_node: RabbitMQNode
+    urls: dict[str, str], mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
     """CC names further topics: 3.10 does not ask whether their author may publish those."""
     async with tapping(mesh) as tap:
-        await asyncio.to_thread(tap._channel.queue_bind, "nuropb-tap-rq", EVENTS, "orders.made")
+        await asyncio.to_thread(tap.channel.queue_bind, "nuropb-tap-rq", EVENTS, "orders.made")
 
         def copied() -> bool:
             connection = pika.BlockingConnection(pika.URLParameters(urls["shop"]))
@@ -257,7 +282,7 @@ async def test_a_service_may_listen_to_another_ones_calls(
 
 
 @pytest.fixture
-async def tap(mesh: Mesh) -> AsyncIterator[Tap]:
+async def tap(mesh: Transports) -> AsyncIterator[Tap]:
     """Somebody at the broker."""
     async with tapping(mesh) as made:
         await asyncio.to_thread(made.bind, "orders")
@@ -273,7 +298,7 @@ async def test_a_recorded_request_is_run_again(meshes: Meshes, tap: Tap) -> None
     def replay() -> None:
         _, (properties, body) = tap.take(count=2)
         properties.reply_to = None
-        tap._channel.basic_publish(RPC, "orders", body, properties)
+        tap.channel.basic_publish(RPC, "orders", body, properties)
 
     await asyncio.to_thread(replay)
     await eventually(lambda: orders.runs == [SECRET, SECRET])
@@ -320,7 +345,9 @@ async def test_with_encrypted_true_nothing_goes_in_plain(meshes: Meshes, tap: Ta
     assert await asyncio.to_thread(tap.depth, "nuropb-tap-rq") == 0
 
 
-async def test_a_key_that_was_brought_by_another_way_is_not_asked_for(mesh: Mesh, tap: Tap) -> None:
+async def test_a_key_that_was_brought_by_another_way_is_not_asked_for(
+    mesh: Transports, tap: Tap
+) -> None:
     encryptor = Encryptor()
     encryptor.add_public_key("orders", pem_of("orders"))
     await mesh.service(Recorder(), encryptor=Encryptor("orders", private_key("orders")))

@@ -22,7 +22,7 @@ from nuropb_rmq import (
 )
 from nuropb_rmq.testing import RabbitMQNode
 
-from ..support import Mesh, Recorder, request, result_of
+from ..support import Recorder, Transports, request, result_of
 
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 SECRET = "hush-hush"
@@ -32,7 +32,12 @@ EXCHANGES = {
     "nuropb-events-exchange": ("topic", True),
     "nuropb-dl-exchange": ("fanout", True),
 }
+DEAD, BY_QUEUE = "nuropb-dl-exchange", "nuropb-dl-exchange-by-queue"
+OF_SERVICES = {**EXCHANGES, BY_QUEUE: ("headers", True)}
+"""Exchanges where a service has been configured."""
 DL_QUEUE = "nuropb-orders-dlq"
+ALL_LETTERS = (DEAD, DL_QUEUE, DL_QUEUE)
+"""The binding by which a queue gets the dead letters of all services."""
 
 
 class Host:
@@ -73,6 +78,25 @@ class Host:
         """Source, destination and routing key; those of the default exchange are left out."""
         found = [each for each in await self.api("GET", "bindings", self.name) if each["source"]]
         return sorted((each["source"], each["destination"], each["routing_key"]) for each in found)
+
+    async def bind_to_all(self) -> None:
+        """Bind the dead-letter queue of orders as it was bound before."""
+        path = ("bindings", self.name, "e", DEAD, "q", DL_QUEUE)
+        await self.api("POST", *path, json={"routing_key": DL_QUEUE})
+
+    async def dead_letter(self, body: str) -> None:
+        """Publish a copy of a message that failed, as the service itself does."""
+        headers = {"nuropb_dead_letter_of": "nuropb-orders-sq"}
+        message = {"properties": {"headers": headers}, "routing_key": "", "payload": body}
+        path = ("exchanges", self.name, DEAD, "publish")
+        sent = await self.api("POST", *path, json={**message, "payload_encoding": "string"})
+        assert sent["routed"]
+
+    async def letters(self) -> list[str]:
+        """Take the dead letters of orders."""
+        take = {"count": 9, "ackmode": "ack_requeue_false", "encoding": "auto"}
+        found = await self.api("POST", "queues", self.name, DL_QUEUE, "get", json=take)
+        return [each["payload"] for each in found]
 
     async def everything(self) -> tuple[object, ...]:
         return await self.exchanges(), await self.queues(), await self.bindings()
@@ -118,18 +142,49 @@ async def refused(
 # -- what it makes --------------------------------------------------------------------------
 
 
-async def test_the_three_exchanges_and_the_dead_letter_queue(host: Host) -> None:
+async def test_the_exchanges_and_the_dead_letter_queue(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
     await host.configure()
-    assert await host.exchanges() == EXCHANGES
+    assert await host.exchanges() == OF_SERVICES
     assert await host.queues() == {DL_QUEUE: True}
-    assert await host.bindings() == [("nuropb-dl-exchange", DL_QUEUE, DL_QUEUE)]
+    bindings = await host.bindings()
+    assert bindings.count((DEAD, BY_QUEUE, "")) == 1
+    assert {each[:2] for each in bindings} == {(DEAD, BY_QUEUE), (BY_QUEUE, DL_QUEUE)}
+    assert len(bindings) == 1 + 6
+    await host.configure(dead_letter_requests=True)
+    assert len(await host.bindings()) == 1 + 7
+    await host.configure()
+    assert sorted(await host.bindings()) == sorted(bindings)
+    assert not caplog.records  # nothing that was there before has changed
+
+
+async def test_a_dead_letter_queue_that_got_all_letters_gets_its_own(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an earlier version had bound it; one that is still in use does that again."""
+    await host.configure(client_only=True)
+    await host.api("PUT", "queues", host.name, DL_QUEUE, json={"durable": True})
+    await host.bind_to_all()
+    await host.dead_letter("kept")
+    await host.configure()
+    assert ALL_LETTERS not in await host.bindings()
+    (told,) = [each for each in caplog.records if "from now on" in each.getMessage()]
+    assert told.levelname == "WARNING"
+    for name in (DL_QUEUE, "nuropb-orders-sq", DEAD, BY_QUEUE):
+        assert repr(name) in told.getMessage()
+    assert await host.letters() == ["kept"]
+    await host.bind_to_all()
+    await host.configure()
+    assert ALL_LETTERS not in await host.bindings()
+    assert len(caplog.records) == 1
 
 
 async def test_a_missing_virtual_host_is_made_and_works_end_to_end(missing: Host) -> None:
     assert not await missing.exists()
     await missing.configure()
-    assert await missing.exchanges() == EXCHANGES
-    mesh = Mesh(missing.url)
+    assert await missing.exchanges() == OF_SERVICES
+    mesh = Transports(missing.url)
     try:
         await mesh.service(Recorder())
         client = await mesh.client()
@@ -154,7 +209,7 @@ async def test_a_missing_virtual_host_need_not_be_made(host: Host, missing: Host
     await refused(ServiceNotConfigured, *texts, host=missing, create_vhost=False)
     assert not await missing.exists()
     await host.configure(create_vhost=False)
-    assert await host.exchanges() == EXCHANGES
+    assert await host.exchanges() == OF_SERVICES
     for wrong in (None, "exchanges", 0):
         with pytest.raises(NuropbConfigurationError, match=r"^create_vhost: must be True or False"):
             await host.configure(create_vhost=wrong)
@@ -163,19 +218,15 @@ async def test_a_missing_virtual_host_need_not_be_made(host: Host, missing: Host
 async def test_a_second_time_changes_nothing(host: Host) -> None:
     await host.configure()
     before = await host.everything()
-    message = {"properties": {}, "routing_key": "", "payload": "kept", "payload_encoding": "string"}
-    path = ("exchanges", host.name, "nuropb-dl-exchange", "publish")
-    assert (await host.api("POST", *path, json=message))["routed"]
+    await host.dead_letter("kept")
     await host.configure(api_url=NOBODY)  # which is asked for a missing virtual host only
     assert await host.everything() == before
-    take = {"count": 2, "ackmode": "ack_requeue_false", "encoding": "auto"}
-    (dead,) = await host.api("POST", "queues", host.name, DL_QUEUE, "get", json=take)
-    assert dead["payload"] == "kept"
+    assert await host.letters() == ["kept"]
 
 
 async def test_several_at_once_do_not_hinder_each_other(missing: Host) -> None:
     await asyncio.gather(*(missing.configure() for _ in range(5)))
-    assert await missing.exchanges() == EXCHANGES
+    assert await missing.exchanges() == OF_SERVICES
     assert await missing.queues() == {DL_QUEUE: True}
 
 
@@ -250,12 +301,38 @@ async def test_without_permission_to_configure_what_is_missing_is_named(host: Ho
 
 async def test_a_binding_that_is_not_permitted_is_explained(host: Host) -> None:
     await host.configure()
-    binding = f"binding of queue '{DL_QUEUE}' to exchange 'nuropb-dl-exchange': permission refused"
-    for missing in ("write", "read"):
-        url = await host.user(**{missing: "^$"})
-        texts = binding, "write the queue and to read the exchange"
+    of_exchange = f"binding of exchange '{BY_QUEUE}' to exchange '{DEAD}'"
+    of_queue = f"binding of queue '{DL_QUEUE}' to exchange '{BY_QUEUE}'"
+    two_exchanges = "write the first exchange and to read the second"
+    queue_and_exchange = "write the queue and to read the exchange"
+    for missing, name, *texts in (
+        ("write", BY_QUEUE, of_exchange, two_exchanges),
+        ("read", DEAD, of_exchange, two_exchanges),
+        ("write", DL_QUEUE, of_queue, queue_and_exchange),
+        ("read", BY_QUEUE, of_queue, queue_and_exchange),
+    ):
+        others = [each for each in (DEAD, BY_QUEUE, DL_QUEUE) if each != name]
+        url = await host.user(**{missing: f"^({'|'.join(others)})$"})
+        texts.append(f"'{name}' in vhost")
+        texts.append("permission refused")
         await refused(BrokerAuthenticationError, *texts, host=host, amqp_url=url)
         await host.configure(amqp_url=url, client_only=True)  # which binds nothing
+
+
+async def test_the_exchange_of_the_letters_that_may_not_be_made_is_named(host: Host) -> None:
+    await host.configure(client_only=True)
+    url = await host.user(configure="^nuropb-(dl-exchange|orders-dlq)$")
+    texts = f"exchange '{BY_QUEUE}'", "permission refused", "permit this user to configure it"
+    await refused(BrokerAuthenticationError, *texts, host=host, amqp_url=url)
+    await host.configure(amqp_url=url, dl_queue=DL_QUEUE)  # which has no use for it
+    assert await host.bindings() == [ALL_LETTERS]
+
+
+async def test_an_exchange_of_that_name_that_is_not_ours_is_named(host: Host) -> None:
+    other = {"type": "fanout", "durable": True}
+    await host.api("PUT", "exchanges", host.name, BY_QUEUE, json=other)
+    texts = f"exchange '{BY_QUEUE}' exists with other properties", "inequivalent arg 'type'"
+    await refused(ServiceNotConfigured, *texts, host=host)
 
 
 async def test_a_virtual_host_that_we_may_not_enter(host: Host) -> None:
@@ -317,7 +394,7 @@ async def test_a_broker_that_says_nothing(host: Host) -> None:
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
         url = f"amqp://127.0.0.1:{silent.sockets[0].getsockname()[1]}/"
-        texts = url.rstrip("/").removeprefix("amqp://"), "nothing was said on it"
+        texts = url.rstrip("/").removeprefix("amqp://"), "nothing was sent on it"
         settings = {"amqp_url": url, "connect_timeout": 0.3}
         await refused(BrokerUnreachableError, *texts, host=host, **settings)
 
@@ -330,4 +407,4 @@ async def test_cancelled_at_any_moment_it_leaves_nothing(host: Host) -> None:
         await asyncio.wait([task])
         assert task.cancelled() or task.exception() is None
     await host.configure()
-    assert await host.exchanges() == EXCHANGES
+    assert await host.exchanges() == OF_SERVICES

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ..support import Mesh, Recorder, Watch, request, result_of
+from ..seams import connections_of, inside
+from ..support import Recorder, Transports, Watch, request, result_of
 from ..tools.chaos.plan import Ways
 from ..tools.chaos.wire import Proxy
 
@@ -17,7 +18,7 @@ NOTICED_WITHIN = 4.5
 
 
 @pytest.mark.parametrize("ways", [Ways.BOTH, Ways.DOWN])
-async def test_silence_is_noticed_and_recovered_from(mesh: Mesh, ways: Ways) -> None:
+async def test_silence_is_noticed_and_recovered_from(mesh: Transports, ways: Ways) -> None:
     parts = urlsplit(mesh.url)
     assert parts.port
     async with Proxy(parts.port) as proxy:
@@ -35,13 +36,12 @@ async def test_silence_is_noticed_and_recovered_from(mesh: Mesh, ways: Ways) -> 
         assert result_of(await client.request(request(n=1))) == {"n": 1}
 
 
-async def test_without_heartbeats_silence_means_nothing(mesh: Mesh) -> None:
+async def test_without_heartbeats_silence_means_nothing(mesh: Transports) -> None:
     client = await mesh.client(heartbeat=0)
-    assert client._links[0]._session is not None
-    assert client._links[0]._session._router._liveness._timer is None
+    assert inside(connections_of(client)[0].router).patience is None
 
 
-async def test_an_idle_connection_is_not_silent(mesh: Mesh) -> None:
+async def test_an_idle_connection_is_not_silent(mesh: Transports) -> None:
     client = await mesh.client(heartbeat=HEARTBEAT)
     watch = Watch(client)
     await asyncio.sleep(4 * HEARTBEAT)

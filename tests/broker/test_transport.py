@@ -22,10 +22,11 @@ from nuropb_rmq import (
     TransportClosedError,
 )
 
-from ..support import Mesh, Recorder, command, event, eventually, request, result_of
+from ..seams import confirmations, replies_of
+from ..support import Recorder, Transports, command, event, eventually, request, result_of
 
 
-async def test_request_and_response(mesh: Mesh) -> None:
+async def test_request_and_response(mesh: Transports) -> None:
     recorder = Recorder()
     await mesh.service(recorder)
     client = await mesh.client()
@@ -43,7 +44,7 @@ async def test_request_and_response(mesh: Mesh) -> None:
     assert not seen.redelivered
 
 
-async def test_a_handler_that_raises_is_a_remote_error(mesh: Mesh) -> None:
+async def test_a_handler_that_raises_is_a_remote_error(mesh: Transports) -> None:
     async def fail(_: Message) -> None:
         raise LookupError("no such order")
 
@@ -54,7 +55,7 @@ async def test_a_handler_that_raises_is_a_remote_error(mesh: Mesh) -> None:
     assert response["error"] == {"error": "LookupError", "description": "no such order"}
 
 
-async def test_a_handler_that_raises_cancelled_error_is_a_remote_error(mesh: Mesh) -> None:
+async def test_a_handler_that_raises_cancelled_error_is_a_remote_error(mesh: Transports) -> None:
     async def fail(_: Message) -> None:
         raise asyncio.CancelledError("not mine")
 
@@ -65,7 +66,7 @@ async def test_a_handler_that_raises_cancelled_error_is_a_remote_error(mesh: Mes
     assert response["error"]["error"] == "CancelledError"
 
 
-async def test_a_handler_past_its_deadline_is_a_remote_error(mesh: Mesh) -> None:
+async def test_a_handler_past_its_deadline_is_a_remote_error(mesh: Transports) -> None:
     async def never(_: Message) -> None:
         await asyncio.Event().wait()
 
@@ -77,7 +78,7 @@ async def test_a_handler_past_its_deadline_is_a_remote_error(mesh: Mesh) -> None
     assert "handler_timeout" in response["error"]["description"]
 
 
-async def test_a_result_that_json_cannot_carry_is_a_remote_error(mesh: Mesh) -> None:
+async def test_a_result_that_json_cannot_carry_is_a_remote_error(mesh: Transports) -> None:
     async def answer(_: Message) -> Any:
         return {("a", "tuple"): 1}
 
@@ -88,7 +89,7 @@ async def test_a_result_that_json_cannot_carry_is_a_remote_error(mesh: Mesh) -> 
     assert response["error"]["error"] == "NuropbSerializationError"
 
 
-async def test_commands_and_events_are_handled(mesh: Mesh) -> None:
+async def test_commands_and_events_are_handled(mesh: Transports) -> None:
     recorder = Recorder()
     await mesh.service(recorder, event_bindings=["orders.#"])
     client = await mesh.client()
@@ -100,7 +101,7 @@ async def test_commands_and_events_are_handled(mesh: Mesh) -> None:
     assert recorder.seen[1].payload["event"] == {"id": 1}
 
 
-async def test_an_event_reaches_every_subscriber_once(mesh: Mesh) -> None:
+async def test_an_event_reaches_every_subscriber_once(mesh: Transports) -> None:
     first, second = Recorder(), Recorder()
     await mesh.service(first, "mail", event_bindings=["orders.*"])
     await mesh.service(second, "audit", event_bindings=["#"])
@@ -112,7 +113,7 @@ async def test_an_event_reaches_every_subscriber_once(mesh: Mesh) -> None:
     assert sorted(each.payload["event"] for each in second.seen) == list(range(20))
 
 
-async def test_call_again_once_and_once_only(mesh: Mesh) -> None:
+async def test_call_again_once_and_once_only(mesh: Transports) -> None:
     counts = []
 
     async def again(message: Message) -> str:
@@ -131,7 +132,7 @@ async def test_call_again_once_and_once_only(mesh: Mesh) -> None:
     assert counts == [0, 1, 0, 1]
 
 
-async def test_success_with_events_publishes_them(mesh: Mesh) -> None:
+async def test_success_with_events_publishes_them(mesh: Transports) -> None:
     recorder = Recorder()
 
     async def act(_: Message) -> None:
@@ -145,7 +146,7 @@ async def test_success_with_events_publishes_them(mesh: Mesh) -> None:
     assert recorder.seen[0].payload["event"] == {"id": 1}
 
 
-async def test_a_completion_decides_everything(mesh: Mesh) -> None:
+async def test_a_completion_decides_everything(mesh: Transports) -> None:
     async def refuse(_: Message) -> Completion:
         return Completion(Outcome.FAILED)
 
@@ -155,7 +156,7 @@ async def test_a_completion_decides_everything(mesh: Mesh) -> None:
         await client.request(request(), timeout=0.3)
 
 
-async def test_a_service_calls_another_service(mesh: Mesh) -> None:
+async def test_a_service_calls_another_service(mesh: Transports) -> None:
     async def price(message: Message) -> int:
         return len(message.payload["params"]["order"])
 
@@ -173,7 +174,7 @@ async def test_a_service_calls_another_service(mesh: Mesh) -> None:
     assert result_of(await client.request(request(order="A-17"))) == 4
 
 
-async def test_large_bodies_and_many_at_once(mesh: Mesh) -> None:
+async def test_large_bodies_and_many_at_once(mesh: Transports) -> None:
     await mesh.service(Recorder())
     client = await mesh.client()
     text = "é" * 600_000
@@ -184,7 +185,7 @@ async def test_large_bodies_and_many_at_once(mesh: Mesh) -> None:
     assert [result_of(each)["number"] for each in answers] == list(range(500))
 
 
-async def test_state_is_told(mesh: Mesh) -> None:
+async def test_state_is_told(mesh: Transports) -> None:
     service = mesh.transport("orders", Recorder())
     states = []
     service.on_state_change(lambda state, _: states.append(state))
@@ -201,7 +202,7 @@ async def test_state_is_told(mesh: Mesh) -> None:
         await service.request(request())
 
 
-async def test_a_handler_may_send_before_start_has_returned(mesh: Mesh) -> None:
+async def test_a_handler_may_send_before_start_has_returned(mesh: Transports) -> None:
     """A service has two connections: messages may come by one before the other can publish."""
     recorder = Recorder()
     await mesh.service(recorder, "audit", event_bindings=["orders.#"])
@@ -224,7 +225,7 @@ async def test_a_handler_may_send_before_start_has_returned(mesh: Mesh) -> None:
     assert failed == []
 
 
-async def test_a_transport_can_be_started_again(mesh: Mesh) -> None:
+async def test_a_transport_can_be_started_again(mesh: Transports) -> None:
     service = await mesh.service(Recorder())
     client = await mesh.client()
     for number in range(3):
@@ -233,7 +234,7 @@ async def test_a_transport_can_be_started_again(mesh: Mesh) -> None:
         await service.start()
 
 
-async def test_stop_finishes_what_is_in_hand(mesh: Mesh) -> None:
+async def test_stop_finishes_what_is_in_hand(mesh: Transports) -> None:
     begun = asyncio.Event()
 
     async def slow(_: Message) -> str:
@@ -249,7 +250,7 @@ async def test_stop_finishes_what_is_in_hand(mesh: Mesh) -> None:
     assert result_of(await call) == "finished"
 
 
-async def test_stop_gives_back_what_is_not_finished(mesh: Mesh) -> None:
+async def test_stop_gives_back_what_is_not_finished(mesh: Transports) -> None:
     begun = asyncio.Event()
 
     async def stuck(_: Message) -> None:
@@ -267,7 +268,7 @@ async def test_stop_gives_back_what_is_not_finished(mesh: Mesh) -> None:
     assert recorder.seen[0].redelivered
 
 
-async def test_cancelling_a_request_forgets_it(mesh: Mesh) -> None:
+async def test_cancelling_a_request_forgets_it(mesh: Transports) -> None:
     begun = asyncio.Event()
 
     async def stuck(_: Message) -> None:
@@ -285,17 +286,17 @@ async def test_cancelling_a_request_forgets_it(mesh: Mesh) -> None:
     assert client.pending == 0
 
 
-async def test_a_request_that_fails_in_the_moment_of_its_cancellation(mesh: Mesh) -> None:
+async def test_a_request_that_fails_in_the_moment_of_its_cancellation(mesh: Transports) -> None:
     """asyncio does not complain of an exception that nobody took: the fixtures listen."""
     client = await mesh.client()
     await mesh.service(Recorder())
     call = asyncio.create_task(client.request({**request(), "correlation_id": "c-1"}))
     send = asyncio.create_task(client.send(command()))
     await asyncio.sleep(0)
-    pending = client._replies.waiting("c-1")
+    pending = replies_of(client).waiting("c-1")
     assert pending is not None
     pending.fail(NuropbTimeoutError("now"))
-    (confirmation,) = client._posts._deadlines._queues[30.0]
+    (confirmation,) = confirmations(client)
     confirmation.settle(NuropbTimeoutError("now"))
     call.cancel()
     send.cancel()
@@ -306,7 +307,7 @@ async def test_a_request_that_fails_in_the_moment_of_its_cancellation(mesh: Mesh
     assert client.pending == 0
 
 
-async def test_the_same_correlation_id_twice_is_refused(mesh: Mesh) -> None:
+async def test_the_same_correlation_id_twice_is_refused(mesh: Transports) -> None:
     release = asyncio.Event()
 
     async def wait(_: Message) -> None:

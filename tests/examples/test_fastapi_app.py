@@ -19,7 +19,6 @@ from .programs import Program, Programs
 
 MARGIN = 3.0  # seconds above a call's timeout, for HTTP and a busy machine
 BACK_WITHIN = 10.0  # seconds, from when the broker's port is open
-READY = {"ready": True, "state": "READY"}
 
 
 @pytest.fixture
@@ -108,8 +107,10 @@ async def test_what_it_answers(
 ) -> None:
     front = await start_front(url, loop=loop)
     assert await front.get("/livez") == (200, {"alive": True})
-    assert await front.get("/readyz") == (200, READY)
-    assert await front.get("/orders/A-1") == (503, {"detail": "there is no orders service"})
+    status, told = await front.get("/readyz")
+    assert (status, told["state"]) == (200, "READY")
+    nobody = {"error": "NuropbNotDeliveredError", "detail": "the service is not there"}
+    assert await front.get("/orders/A-1") == (503, nobody)
     service = await programs.start(url, "examples.orders.service").says("ready")
     order_id = await front.order()
     order = {"order_id": order_id, "item": "lamp", "count": 2, "packed": False}
@@ -119,11 +120,13 @@ async def test_what_it_answers(
     assert (await front.http.delete(f"/orders/{order_id}")).status_code == 202
     await front.until(f"/orders/{order_id}", 404, within=5)
     answer = await front.http.post("/orders", json={"item": "yacht"})
-    assert (answer.status_code, answer.json()) == (422, {"detail": "item: there is no 'yacht'"})
+    refused = {"error": "NuropbValidationError", "detail": "item: there is no 'yacht'"}
+    assert (answer.status_code, answer.json()) == (422, refused)
     assert await front.pack(order_id, 0) == 502  # the service's LookupError
     service.terminate()
     assert await service.ended() == 0
-    late = {"detail": "the orders service has not answered in time"}  # its queue is still there
+    # Its queue is still there.
+    late = {"error": "NuropbTimeoutError", "detail": "the service did not answer in time"}
     assert await front.get("/orders/A-1") == (504, late)
 
 
@@ -237,7 +240,7 @@ async def test_started_degraded_it_waits_for_the_broker(
         status, told = await front.get("/readyz")
         assert status == 503
         assert "guest:***@127.0.0.1" in told["reason"]
-        unreachable = {"detail": "the orders service cannot be reached"}
+        unreachable = {"error": "TransportClosedError", "detail": "the broker cannot be reached"}
         assert await front.get("/orders/A-1") == (503, unreachable)
     finally:
         await asyncio.to_thread(mortal_node.start)

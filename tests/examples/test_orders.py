@@ -27,7 +27,7 @@ async def test_the_three_of_them(mesh_url: str, programs: Programs) -> None:
     order_id = placed.removeprefix("placed ")
     assert re.fullmatch("[0-9a-f]{8}", order_id)
     assert total == "59.80, packed: True"
-    assert "count" in wrong
+    assert wrong.endswith("params.count: expected an integer, got a string")
     assert failed == "it has failed: LookupError: there is no order none"
     assert cancelled == "will be cancelled"
     assert nobody.startswith("nobody does it: ")
@@ -39,6 +39,14 @@ async def test_the_three_of_them(mesh_url: str, programs: Programs) -> None:
     assert "Traceback" not in subscriber.err
     assert service.err.count("Traceback") == 1
     assert "failed with LookupError" in service.err  # that of the order which is not there
+
+
+async def test_their_own_tests_pass(programs: Programs) -> None:
+    """They are run as a reader would run them, without a broker."""
+    url = "amqp://127.0.0.1:1/"
+    run = programs.start(url, "pytest", "-p", "no:cacheprovider", "-q", "examples/orders")
+    assert await run.ended(within=60) == 0, run.out
+    assert " passed" in run.out
 
 
 async def test_the_service_finishes_what_it_has_begun(mesh_url: str, programs: Programs) -> None:

@@ -120,7 +120,7 @@ async def peers(
     mesh_url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Peers]:
     """Processes of nuropb 0.1.8, on a virtual host that is configured."""
-    config = TransportConfig(amqp_url=mesh_url, service_name=SERVICE)
+    config = TransportConfig(amqp_url=mesh_url, service_name=SERVICE, dead_letter_requests=True)
     await configure(config)
     api_url = config.broker.management_url()
     if "NUROPB_RMQ_TEST_URL" not in os.environ:

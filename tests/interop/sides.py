@@ -27,7 +27,7 @@ from nuropb_rmq import (
 )
 from nuropb_rmq.protocol.constants import new_id
 
-from ..adapter.programs import answer
+from ..compat.programs import answer
 from ..encrypting import private_key
 from .orders import Orders
 from .process import OldPeer, PeerError
@@ -330,6 +330,7 @@ class TransportServer(OurServer):
 
     def __init__(self, url: str, **settings: Any) -> None:
         super().__init__()
+        settings["dead_letter_requests"] = True  # as nuropb does
         config = TransportConfig(amqp_url=url, service_name=SERVICE, **settings)
         self._transport = Transport(config, self._handle, encryptor=self.encryptor)
 

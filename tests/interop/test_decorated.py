@@ -86,7 +86,7 @@ async def test_nuropbs_decorators(kind: str, peers: Peers) -> None:
             await call("refuse")
         if kind == "Mesh":
             with pytest.raises(
-                NuropbValidationError, match="number: expected an integer, came a string"
+                NuropbValidationError, match="number: expected an integer, got a string"
             ):
                 await call("mine", number="3")
         with pytest.raises(NuropbMessageError, match=r"no such parameter|TypeError"):

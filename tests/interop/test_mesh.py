@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from nuropb_rmq import (
     RMQTransport,
 )
 
+from ..cli.command import stubs
 from ..encrypting import SECRET, Tap, headers_of, private_key
 from ..support import eventually
 from .conftest import Peers
@@ -149,6 +152,19 @@ async def test_nuropb_is_described_and_called_encrypted(client: Client, old_peer
     assert described["public_key"].startswith("-----BEGIN PUBLIC KEY-----")
     assert await client.requires_encryption("pay") is True
     assert await client.requires_encryption("echo") is False
+
+
+async def test_nuropb_is_called_by_its_stubs(old_peers: Peers, tmp_path: Path) -> None:
+    """Types are as exact as its description; results are whatever comes."""
+    await old_peers.server()
+    module = await stubs(tmp_path, SERVICE, old_peers.url)
+    async with Mesh(old_peers.url) as mesh:
+        await mesh.check(module.Orders)
+        orders: Any = mesh.client(module.Orders)
+        assert await orders.echo(text="?") == {"text": "?", "number": 0}
+        assert inspect.get_annotations(module.Orders.echo)["number"] == "int"
+        with pytest.raises(TypeError, match="missing a required argument: 'text'"):
+            await orders.echo()
 
 
 async def test_nuropb_without_a_key_is_called_in_plain(

@@ -63,6 +63,7 @@ class Programs:
             stdout=PIPE,
             stderr=PIPE,
             env=self._environment,
+            preexec_fn=heed_interrupts,
         )
         try:
             yield process
@@ -93,6 +94,11 @@ class Programs:
             out, errors = await process.communicate()
             assert process.returncode == 0, errors.decode()
         return [*told, *out.decode().splitlines()], asked
+
+
+def heed_interrupts() -> None:
+    """Heed SIGINT in a new process: behind a shell's `&`, where tests may run, it is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

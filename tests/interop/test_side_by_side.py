@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 import pika
 import pytest
 
-from nuropb_rmq import InstanceInUseError, RMQTransport, Transport, TransportConfig, configure
+from nuropb_rmq import (
+    InstanceInUseError,
+    Message,
+    Outage,
+    RMQTransport,
+    State,
+    Transport,
+    TransportConfig,
+    configure,
+)
+from nuropb_rmq.broker.topology import dead_letter_bindings
 
-from ..encrypting import DL_QUEUE, Tap
+from ..encrypting import DL_QUEUE, HEADERS, Tap
 from ..support import eventually
 from .conftest import OURS, PREFETCH, Peers, start_caller, start_server
 from .process import PeerError
@@ -80,6 +91,40 @@ async def test_old_first_and_then_we(
         await caller.command("fail", text="for all of them")
         queues = (DL_QUEUE, OLD_DL_QUEUE, "nuropb-dl-queue")
         await eventually(lambda: [look.depth(queue) for queue in queues] == [1, 1, 1])
+
+
+async def test_what_an_old_instance_refuses_after_a_retry_is_still_of_its_service(
+    old_peers: Peers, tap: contextlib.closing[Tap]
+) -> None:
+    """It died first in the queue where it waited; an old peer's queue has it as ever."""
+    await old_peers.configure(OLD_DL_QUEUE)
+    await old_peers.server()
+    config = TransportConfig(amqp_url=old_peers.url, service_name=SERVICE)
+    other = TransportConfig(amqp_url=old_peers.url, service_name="billing")
+    for service in (config, other):
+        await configure(service)
+    rung = "nuropb-orders-retry-50"
+    said = {**HEADERS, "nuropb_type": "command", "encrypted": ""}
+    payload = {
+        "tag": "command", "service": SERVICE, "method": "fail", "params": {"text": "again"},
+        "correlation_id": "c", "context": {}, "trace_id": "t",
+    }  # fmt: skip
+    with tap as look:
+        to_service = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "nuropb-orders-sq"}
+        look.channel.queue_declare(
+            rung, durable=True, arguments={"x-message-ttl": 50, **to_service}
+        )
+        for each in dead_letter_bindings(config, [rung]):
+            look.channel.queue_bind(
+                each.queue, each.exchange, each.routing_key, dict(each.arguments)
+            )
+        properties = pika.BasicProperties(correlation_id="c", headers=said)
+        look.channel.basic_publish("", rung, json.dumps(payload).encode(), properties)
+        queues = (DL_QUEUE, OLD_DL_QUEUE, "nuropb-billing-dlq")
+        await eventually(lambda: [look.depth(queue) for queue in queues] == [1, 1, 0])
+        ((letter, _),) = look.take(DL_QUEUE)
+    deaths = [(each["queue"], each["reason"]) for each in letter.headers["x-death"]]
+    assert deaths == [("nuropb-orders-sq", "rejected"), (rung, "expired")]
 
 
 async def test_the_old_queue_can_be_ours_by_name_where_it_is(old_peers: Peers) -> None:
@@ -192,3 +237,38 @@ async def test_a_requester_that_is_gone_disturbs_nobody(
     await server.release()
     caller = await start_caller("old", old_peers, started)
     assert await caller.request("echo", text="!") == Answer({"text": "!", "number": 0})
+
+
+# -- outages --------------------------------------------------------------------------------
+
+
+async def test_what_we_put_back_in_an_outage_is_handled_by_an_old_instance(
+    old_peers: Peers, started: contextlib.AsyncExitStack
+) -> None:
+    """Commands and events: it takes the copy for the message."""
+    tries = 0
+
+    async def broken(_: Message) -> None:
+        nonlocal tries
+        tries += 1
+        raise ConnectionError("the database is away")
+
+    config = TransportConfig(
+        amqp_url=old_peers.url,
+        service_name=SERVICE,
+        event_bindings=["orders.#"],
+        prefetch_count=8,
+        outage=Outage(after=1, probe_every=0.05),
+    )
+    ours = await started.enter_async_context(Transport(config, broken))
+    caller = await old_peers.caller()
+    await caller.command("echo", text="begins it")
+    await eventually(lambda: ours.state is State.OUTAGE)
+    for number in range(4):
+        await caller.command("echo", text="put back", number=number)
+        await caller.event("orders.created", {"id": number}, {})
+    await eventually(lambda: tries > 1 + 8)
+    server = await old_peers.server()
+    calls = await called(server, 8)
+    assert {each["number"] for each in calls if each["method"] == "echo"} == set(range(4))
+    assert {each["event"]["id"] for each in calls if each["method"] == "event"} == set(range(4))

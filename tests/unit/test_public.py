@@ -6,10 +6,12 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nuropb_rmq
+from nuropb_rmq import testing
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -19,18 +21,19 @@ def loaded_by(statement: str) -> set[str]:
     return {each for each in told.stdout.decode().split() if each.startswith("nuropb_rmq")}
 
 
-def test_each_name_has_one_home() -> None:
+@pytest.mark.parametrize("package", [nuropb_rmq, testing])
+def test_each_name_has_one_home(package: Any) -> None:
     """Type checkers read the imports, programs the table: they say the same."""
-    tree = ast.parse(Path(nuropb_rmq.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
     checked = next(each for each in tree.body if isinstance(each, ast.If))
     imports = {
         each.module: [alias.name for alias in each.names]
         for each in checked.body
         if isinstance(each, ast.ImportFrom)
     }
-    homes = {module: list(names) for module, names in nuropb_rmq._HOMES.items()}
+    homes = {module: names.split() for module, names in package._HOMES.items()}
     assert homes == imports
-    assert sorted(nuropb_rmq.__all__) == sorted(nuropb_rmq._HOME_OF)
+    assert sorted(package.__all__) == sorted(package._HOME_OF)
 
 
 @pytest.mark.parametrize("name", nuropb_rmq.__all__)
@@ -51,7 +54,10 @@ def test_the_package_alone_loads_nothing() -> None:
 def test_nodes_for_tests_load_nothing_of_the_rest() -> None:
     rest = {
         each
-        for each in loaded_by("import nuropb_rmq.testing.pytest_plugin")
+        for each in loaded_by(
+            "import nuropb_rmq.testing.pytest_plugin\n"
+            "from nuropb_rmq.testing import RabbitMQCluster, RabbitMQNode, memory_broker"
+        )
         if not each.startswith("nuropb_rmq.testing")
     }
     assert rest <= {
@@ -59,7 +65,7 @@ def test_nodes_for_tests_load_nothing_of_the_rest() -> None:
         "nuropb_rmq._version",
         "nuropb_rmq.exceptions",
         "nuropb_rmq.printable",
-        "nuropb_rmq.shielded",
+        "nuropb_rmq.waiting",
     }
 
 
@@ -68,6 +74,7 @@ def test_nodes_for_tests_load_nothing_of_the_rest() -> None:
     [
         "from nuropb_rmq.transport import DEFAULT_GRACE, Transport",
         "from nuropb_rmq.mesh import Mesh",
+        "from nuropb_rmq.blocking import Mesh",
         "from nuropb_rmq.config import QUORUM, AmqpUrl, Broker, TLSConfig, TransportConfig",
         "from nuropb_rmq.protocol import HEADER_TYPE, NUROPB_VERSION, MessageType, new_id",
         "import nuropb_rmq; nuropb_rmq.exceptions.NuropbException",
@@ -76,3 +83,23 @@ def test_nodes_for_tests_load_nothing_of_the_rest() -> None:
 )
 def test_modules_that_programs_may_know(statement: str) -> None:
     assert "nuropb_rmq" in loaded_by(statement)
+
+
+def test_the_pytest_plugin_loads_no_broker() -> None:
+    """It is loaded in every run of pytest."""
+    loaded = loaded_by("import nuropb_rmq.testing.pytest_plugin")
+    assert loaded == {
+        "nuropb_rmq",
+        "nuropb_rmq._version",
+        "nuropb_rmq.testing",
+        "nuropb_rmq.testing._runners",
+        "nuropb_rmq.testing.pytest_plugin",
+    }
+
+
+def test_the_names_of_testing() -> None:
+    for name in testing.__all__:
+        assert getattr(testing, name) is not None
+        assert name in dir(testing)
+    with pytest.raises(AttributeError, match=r"'nuropb_rmq\.testing' has no attribute 'Node'"):
+        testing.Node  # type: ignore[attr-defined]  # noqa: B018

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nuropb_rmq.safe_logging import origin, report
+from nuropb_rmq.safe_logging import LONGEST_FIELD, PREFIX, ServiceLog, origin, report
 
 SECRET = "attack at dawn"
 
@@ -99,3 +101,76 @@ def test_a_record_holds_text_and_nothing_else(caplog: pytest.LogCaptureFixture) 
     assert record.funcName == "test_a_record_holds_text_and_nothing_else"
     assert isinstance(record.args, tuple)
     assert all(isinstance(each, str) for each in record.args)
+
+
+# -- fields of records ----------------------------------------------------------------------
+
+
+class Asked:
+    """Something that a record is about; counts how often its fields are asked for."""
+
+    def __init__(self, **fields: object) -> None:
+        self._fields = fields
+        self.asked = 0
+
+    def log_fields(self) -> dict[str, object]:
+        """Return its fields."""
+        self.asked += 1
+        return self._fields
+
+
+LOG = ServiceLog(logging.getLogger("nuropb_rmq.test"), "orders", "", connection="client")
+
+
+def test_fields_of_a_record(caplog: pytest.LogCaptureFixture) -> None:
+    LOG.warning("%s went", "it", about=Asked(correlation_id="c", trace_id=None), seconds=2.5)
+    (record,) = caplog.records
+    assert record.getMessage() == "it went"
+    assert record.funcName == "test_fields_of_a_record"
+    found = {name: value for name, value in vars(record).items() if name.startswith(PREFIX)}
+    assert found == {
+        "nuropb_service": "orders",
+        "nuropb_connection": "client",
+        "nuropb_correlation_id": "c",
+        "nuropb_seconds": 2.5,
+    }
+
+
+def test_no_field_is_made_while_the_level_is_off(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nuropb_rmq")
+    message = Asked(correlation_id="c")
+    LOG.debug("nothing", about=message)
+    report(LOG, logging.DEBUG, caught(), "nothing", about=message)
+    assert (message.asked, caplog.records) == (0, [])
+
+
+def test_a_report_has_fields(caplog: pytest.LogCaptureFixture) -> None:
+    report(LOG, logging.ERROR, caught(), "it failed", about=Asked(correlation_id="c"))
+    (record,) = caplog.records
+    assert record.funcName == "test_a_report_has_fields"
+    assert vars(record)["nuropb_correlation_id"] == "c"
+    assert SECRET not in str(vars(record))
+
+
+def test_no_name_can_be_one_of_a_record_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """`extra` raises KeyError for those."""
+    names = ("name", "msg", "args", "module", "message", "asctime", "levelname", "thread")
+    LOG.warning("x", about=Asked(**dict.fromkeys(names, "their own")))
+    assert all(vars(caplog.records[0])[PREFIX + name] == "their own" for name in names)
+
+
+@settings(max_examples=200)
+@given(st.text(st.characters(), max_size=600))
+def test_texts_are_short_and_printable(text: str) -> None:
+    _, arguments = LOG.process("x", {"about": Asked(topic=text)})
+    told = arguments["extra"].get("nuropb_topic", "")
+    assert told.isprintable()
+    assert len(told) <= 10 * LONGEST_FIELD + 1
+    if text.isprintable() and len(text) <= LONGEST_FIELD:
+        assert told == text
+
+
+def test_another_logger_with_the_same_fields(caplog: pytest.LogCaptureFixture) -> None:
+    LOG.onto(logging.getLogger("nuropb_rmq.other")).warning("x")
+    (record,) = caplog.records
+    assert (record.name, vars(record)["nuropb_service"]) == ("nuropb_rmq.other", "orders")

@@ -73,14 +73,14 @@ def test_a_default_is_what_the_page_says(name: str) -> None:
     config = TransportConfig(amqp_url=URL, service_name="orders")
     found = {
         "TransportConfig": config,
-        "Mesh of a URL": Mesh(URL, service=Service())._config,
-        "Mesh of a TransportConfig": Mesh(config, service=Service())._config,
+        "Mesh of a URL": Mesh(URL, service=Service()).transport.config,
+        "Mesh of a TransportConfig": Mesh(config, service=Service()).transport.config,
     }
     for who, its in found.items():
         assert getattr(its, name) == default, who
         assert type(getattr(its, name)) in (type(default), frozenset), who
     theirs = value(differs) if differs else default
-    assert getattr(adapter()._config, name) == theirs
+    assert getattr(adapter().core.config, name) == theirs
 
 
 def test_a_mesh_has_the_arguments_of_its_table_and_settings_that_none_leaves_alone() -> None:
@@ -91,7 +91,7 @@ def test_a_mesh_has_the_arguments_of_its_table_and_settings_that_none_leaves_alo
         assert arguments.pop(name).default == value(row[0]), name
     assert {each.default for each in arguments.values()} == {None}
     assert set(arguments) < set(table("TransportConfig"))
-    alone = Mesh(URL)._config
+    alone = Mesh(URL).transport.config
     assert (alone.service_name, alone.client_only) == ("client", True)
 
 

@@ -61,7 +61,12 @@ class Caller:
         kind, timeout = dice.choice(KINDS), dice.choice(TIMEOUTS)
         text = f"{identity} ".ljust(LARGE if dice.random() < 0.005 else dice.randrange(400), "x")
         seconds = dice.uniform(0.5, 3.0) if dice.random() < 0.02 else dice.uniform(0.0, 0.02)
-        params = {"text": text, "seconds": seconds}
+        params: dict[str, Any] = {"text": text, "seconds": seconds}
+        if kind != "request" and dice.random() < 0.05:
+            params["retries"] = dice.choice((1, 2))
+        fails = kind == "command" and dice.random() < 0.02
+        if fails:
+            params["fails"] = True
         encrypted = kind != "event" and dice.random() < 0.2
         to = "" if kind == "event" else dice.choice(ASKED if kind == "request" else COMMANDED)
         payload: dict[str, Any] = {"tag": kind, "correlation_id": identity}
@@ -71,7 +76,13 @@ class Caller:
             payload |= {"service": to, "method": METHOD, "params": params}
         ask = self._request if kind == "request" else self._send
         self._program.journal.write(
-            "sent", id=identity, kind=kind, to=to, timeout=timeout, digest=digest(text)
+            "sent",
+            id=identity,
+            kind=kind,
+            to=to,
+            timeout=timeout,
+            digest=digest(text),
+            fails=fails,
         )
         await self._log(identity, lambda: ask(payload, timeout, encrypted))
 

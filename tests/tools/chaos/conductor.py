@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from nuropb_rmq import TransportConfig, configure
+from nuropb_rmq import DeadLetters, TransportConfig, configure
 from nuropb_rmq.testing import RabbitMQNode
 
 from .faults import Faults, in_thread
@@ -20,6 +20,7 @@ from .ledger import Ledger
 from .oracle import Inflicted, Run
 from .plan import Fault, Kind, plan
 from .report import Report
+from .service import RETRY_DELAYS
 from .wire import Proxy
 
 VHOST = "chaos"
@@ -30,7 +31,8 @@ WORKS_WITHIN = 90.0
 """Seconds after which a fault counts as one that was not recovered from."""
 ENDS_WITHIN = 60.0
 """Seconds for what is under way at the end: more than the longest timeout."""
-DRAINED_WITHIN = 60.0
+DRAINED_WITHIN = 240.0
+"""Seconds. What came due while the broker was coming back is passed on after three minutes."""
 LEAVE_FOR = 20.0
 """Seconds by which a fault may last longer than the run; one that would go on is left out."""
 
@@ -110,7 +112,13 @@ class Conductor:
         services = {role.service: role for role in ROLES if role.module == "service"}
         for service, role in sorted(services.items()):
             url = self._node.amqp_url + VHOST
-            config = TransportConfig(amqp_url=url, service_name=service, queue_type=role.queue_type)
+            quorum = role.queue_type == "quorum"
+            config = TransportConfig(
+                amqp_url=url,
+                service_name=service,
+                queue_type=role.queue_type,
+                retry_delays=RETRY_DELAYS if quorum else (),
+            )
             await configure(config, api_url=self._node.management_url)
         for module in ("service", "client"):
             for role in ROLES:
@@ -172,6 +180,15 @@ class Conductor:
         await self._drained()
         services = [fleet.now[place] for place in fleet.places("service")]
         await self._end_well(services, ENDS_WITHIN)
+        await self._count_letters()
+
+    async def _count_letters(self) -> None:
+        """Look at what was to fail."""
+        for service in sorted({role.service for role in ROLES if role.module == "service"}):
+            url = self._node.amqp_url + VHOST
+            async with DeadLetters(url, service, allow_delivery_limit=True) as letters:
+                async for letter in letters.list():
+                    self.ledger.letters[letter.correlation_id] += 1
 
     async def _end_well(self, programs: list[Program], within: float) -> None:
         ended = await asyncio.gather(*(self._fleet.stop(each, within) for each in programs))
@@ -187,7 +204,8 @@ class Conductor:
                 self._node.rabbitmqctl, "list_queues", "-p", VHOST, "name", "messages", "--silent"
             )
             depths = dict(line.split() for line in listing.splitlines())
-            full = {name: n for name, n in depths.items() if name.endswith("-sq") and n != "0"}
+            kept = (name for name in depths if name.endswith("-sq") or "-retry-" in name)
+            full = {name: depths[name] for name in kept if depths[name] != "0"}
             if not full:
                 return
             if now() > deadline:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from nuropb_rmq.shielded import shielded
 from nuropb_rmq.testing import RabbitMQNode
+from nuropb_rmq.waiting import shielded
 
 from .fleet import Fleet, Program
 from .journal import now

@@ -24,6 +24,8 @@ class Call:
     begun: float
     timeout: float
     digest: int
+    fails: bool = False
+    """It is to end as a dead letter."""
     ended: float | None = None
     outcome: str | None = None
     answer: Any = None
@@ -47,6 +49,8 @@ class Ledger:
     """Kind of call → how often it ended how."""
     effects: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(id, service) → how often it was handled there."""
+    letters: Counter[str] = field(default_factory=Counter)
+    """id → how many dead letters of it there are at the end."""
     damaged: list[str] = field(default_factory=list)
     """Handled with other content than was sent."""
     twice: list[str] = field(default_factory=list)
@@ -67,6 +71,7 @@ class Ledger:
                     record["at"],
                     record["timeout"],
                     record["digest"],
+                    record.get("fails", False),
                 )
                 self.calls[call.id] = call
             case "confirmed":

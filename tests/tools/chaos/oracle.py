@@ -200,8 +200,8 @@ def _lost(ledger: Ledger, run: Run, kind: str) -> Iterator[str]:
     for call in ledger.calls.values():
         if call.kind == kind and call.outcome == CONFIRMED:
             for to in destinations(run, call):
-                if not ledger.effects[call.id, to]:
-                    yield f"{call.id} at {to}"
+                if not (ledger.letters[call.id] if call.fails else ledger.effects[call.id, to]):
+                    yield f"{call.id} at {to}{' (dead letter)' if call.fails else ''}"
 
 
 def _is_undead(ledger: Ledger, run: Run, call: Call) -> bool:

@@ -23,7 +23,7 @@ class Report:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._began = now()
-        self._told = now()
+        self.told = now()
         self._faults = 0
 
     def say(self, text: str) -> None:
@@ -40,9 +40,9 @@ class Report:
 
     def progress(self, ledger: Ledger) -> None:
         """Now and then: how many calls there were, and how they ended."""
-        if now() - self._told < EVERY:
+        if now() - self.told < EVERY:
             return
-        self._told = now()
+        self.told = now()
         totals: Counter[str] = Counter()
         for outcomes in ledger.outcomes.values():
             totals.update(outcomes)

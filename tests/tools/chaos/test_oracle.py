@@ -277,7 +277,7 @@ def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch, logs: Lo
     report = Report(out)
     report.progress(logs.ledger)
     assert out.getvalue() == ""
-    monkeypatch.setattr(report, "_told", report._told - 60)
+    monkeypatch.setattr(report, "told", report.told - 60)
     report.progress(logs.ledger)
     report.progress(logs.ledger)
     assert out.getvalue().endswith("3 calls: 2 confirmed, 1 answered\n")

@@ -257,4 +257,4 @@ def test_a_stream_is_whole_however_it_is_cut(cuts: list[int]) -> None:
         assert out == max(each for each in ends if each <= end)
     assert out == len(data)
     assert stream.uses == {1: Use.CONSUMING}
-    assert stream._content == {3: 7}
+    assert stream.content == {3: 7}

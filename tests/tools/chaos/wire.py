@@ -42,7 +42,7 @@ class Stream:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._head = PROTOCOL_HEADER
-        self._content: dict[int, int | None] = {}
+        self.content: dict[int, int | None] = {}
         """Channel → bytes of the body that are still to come; None: the header is, too."""
         self.uses: dict[int, Use] = {}
 
@@ -68,7 +68,7 @@ class Stream:
         if kind == frames.FRAME_METHOD:
             match frames.METHOD_ID.unpack_from(payload)[0]:
                 case frames.BASIC_PUBLISH:
-                    self._content[number] = None
+                    self.content[number] = None
                 case found if found == _CONSUME:
                     self.uses[number] = Use.CONSUMING
                 case found if found == _SELECT_CONFIRMS:
@@ -76,21 +76,21 @@ class Stream:
                 case frames.CHANNEL_CLOSE | frames.CHANNEL_CLOSE_OK:
                     self.uses.pop(number, None)
             return
-        remaining = self._content.get(number)
+        remaining = self.content.get(number)
         if kind == frames.FRAME_HEADER:
             remaining = frames.CONTENT_HEADER.unpack_from(payload)[2]
         elif kind == frames.FRAME_BODY:
             remaining = (remaining or 0) - len(payload)
-        self._content[number] = remaining
+        self.content[number] = remaining
         if not remaining:
-            self._content.pop(number)
+            self.content.pop(number)
 
     def spoiling(self, use: Use) -> bytes:
         """Frames that make the broker close the channels of this use. Not within a message."""
         return b"".join(
             frames.pack_ack(number, NO_SUCH_TAG)
             for number, found in self.uses.items()
-            if found is use and number not in self._content
+            if found is use and number not in self.content
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nuropb_rmq.amqp import frames
+from nuropb_rmq.protocol.dead_letter import HEADER_MESSAGE_ID
 
 from .mail import Fate
 from .messages import Message
@@ -15,6 +17,7 @@ from .reading import Read, judge_delivered
 
 AGAIN = 4
 """One of so many messages that can be read asks to be called again."""
+_COPIED_ID = HEADER_MESSAGE_ID.encode() + rb"S.{4}(\d+)"
 PERHAPS = (Fate.ACCEPTED, Fate.UNKNOWN)
 """Fates of what may be in the queue."""
 
@@ -120,7 +123,7 @@ class Ledger:
 
     def is_dead(self, properties: frames.Properties, body: bytes) -> None:
         """It has come out of the dead-letter queue."""
-        number = int((properties.message_id or "-1").partition(".")[0])
+        number = _number_of(properties)
         record = self.records.get(number)
         if record is None:
             self.strange.append(f"dead-lettered, and never sent: {body[:200]!r}")
@@ -179,6 +182,17 @@ class Ledger:
             f"{sum(each.to_responses for each in records):,} to a response queue, "
             f"{self.answers:,} answers"
         )
+
+
+def _number_of(letter: frames.Properties) -> int:
+    """Return the number that the mailer gave a message, in its message id; -1: it has none.
+
+    A copy that tells why it failed keeps that id in a header: looked for in the bytes, for the
+    rest of the table may be unreadable.
+    """
+    copied = re.search(_COPIED_ID, letter.headers or b"", re.DOTALL)
+    told = copied[1].decode() if copied else (letter.message_id or "").partition(".")[0]
+    return int(told) if told.isdigit() else -1
 
 
 def _key(read: Read) -> str:

@@ -17,7 +17,7 @@ from nuropb_rmq.testing import RabbitMQNode
 from ...encrypting import DL_QUEUE, calling, serving
 from ...faults.console import connections
 from ...faults.test_row_05_channel_closed import ports_of
-from ...support import Mesh, Watch, command, eventually, request, result_of
+from ...support import Transports, Watch, command, eventually, request, result_of
 from .bodies import MAX_BODY
 from .ledger import Ledger
 from .mail import Collector, Mailer
@@ -37,7 +37,9 @@ Tell = Callable[[str], None]
 class FuzzRun:
     """A service, a client, whoever publishes bad messages, and whoever collects them."""
 
-    def __init__(self, mesh: Mesh, node: RabbitMQNode, seed: int, count: int, tell: Tell) -> None:
+    def __init__(
+        self, mesh: Transports, node: RabbitMQNode, seed: int, count: int, tell: Tell
+    ) -> None:
         self._mesh = mesh
         self._node = node
         self._seed = seed
@@ -66,6 +68,7 @@ class FuzzRun:
             encryptor=self._theirs,
             max_body_bytes=MAX_BODY,
             event_bindings=["#"],
+            dead_letter_requests=True,
         )
         self._client = await mesh.client(encryptor=self._ours, max_body_bytes=MAX_BODY)
         watches = Watch(self._service), Watch(self._client)

@@ -15,12 +15,14 @@ from nuropb_rmq.amqp import frames
 from nuropb_rmq.amqp.frames import Content
 from nuropb_rmq.config.settings import TransportConfig
 from nuropb_rmq.protocol import writer
-from nuropb_rmq.protocol.reader import Head
+from nuropb_rmq.protocol.reader import Head, whole_body
 from nuropb_rmq.transport.pending_requests import Replies
 from nuropb_rmq.transport.routes import Routes
-from nuropb_rmq.transport.sealing import Sealing, whole_body
+from nuropb_rmq.transport.sealing import Sealing
+from nuropb_rmq.transport.stats import Counts
 
 from ...encrypting import serving
+from ...support import LOG
 from .bodies import MAX_BODY
 from .messages import Draft, Message, drafts
 from .reading import Read, judge, way_of
@@ -97,7 +99,7 @@ async def test_a_request_that_waits_ends_with_a_response_or_a_typed_error(draft:
     message = replace(draft, to_responses=True).numbered(1)
     content = arrived(message)
     config = TransportConfig(amqp_url="amqp://localhost", service_name="fuzz", client_only=True)
-    replies = Replies(Sealing(serving()), config)
+    replies = Replies(Sealing(serving()), config, Counts(), LOG)
     correlation_id = Head(content).correlation_id
     waiting = [replies.open(each, 60) for each in {correlation_id, "another"}]
     replies.receive(None, content)

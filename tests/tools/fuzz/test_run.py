@@ -8,7 +8,7 @@ import pytest
 
 from nuropb_rmq.testing import RabbitMQNode
 
-from ...support import Mesh
+from ...support import Transports
 from .mail import Fate
 from .run import FuzzRun, Tell
 
@@ -17,7 +17,7 @@ GROWS_AT_MOST = 60_000
 """KiB; the books that the run keeps are in it."""
 
 
-async def fuzz(mesh: Mesh, node: RabbitMQNode, count: int, tell: Tell) -> FuzzRun:
+async def fuzz(mesh: Transports, node: RabbitMQNode, count: int, tell: Tell) -> FuzzRun:
     """A run in which nothing happens that must not."""
     # A line for each dead letter: pytest would keep them all.
     logging.getLogger("nuropb_rmq").setLevel(logging.ERROR)
@@ -32,14 +32,14 @@ async def fuzz(mesh: Mesh, node: RabbitMQNode, count: int, tell: Tell) -> FuzzRu
 
 
 @pytest.mark.timeout(120)
-async def test_some_messages(mesh: Mesh, rabbitmq_node: RabbitMQNode) -> None:
+async def test_some_messages(mesh: Transports, rabbitmq_node: RabbitMQNode) -> None:
     await fuzz(mesh, rabbitmq_node, 1500, print)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_fifty_thousand_messages(
-    mesh: Mesh, rabbitmq_node: RabbitMQNode, capfd: pytest.CaptureFixture[str]
+    mesh: Transports, rabbitmq_node: RabbitMQNode, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """So many that the broker accepts; it refuses some besides."""
 

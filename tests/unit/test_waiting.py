@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from nuropb_rmq import NuropbTransportError
-from nuropb_rmq.shielded import shielded
 from nuropb_rmq.transport.sealing import Sealing
+from nuropb_rmq.waiting import shielded
 
 
 async def failing(gate: asyncio.Event) -> int:

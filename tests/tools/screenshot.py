@@ -1,0 +1,40 @@
+"""Write what the command shows on a terminal as a picture for the docs.
+
+    python -m tests.tools.screenshot docs/images/NAME.svg WIDTH ARGUMENT...
+
+runs `nuropb-rmq ARGUMENT...` on a terminal of that width, with NUROPB_RMQ_URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.terminal_theme import DIMMED_MONOKAI
+from rich.text import Text
+
+from ..cli.terminal import on_terminal
+
+_ERASED: Final = "\x1b[2K"
+
+
+async def main(path: Path, width: int, arguments: list[str]) -> int:
+    """Run the command, and write the picture; return the command's exit status."""
+    async with on_terminal(*arguments, url=os.environ["NUROPB_RMQ_URL"], width=width) as terminal:
+        status = await terminal.ended()
+    console = Console(record=True, width=width, file=io.StringIO(), highlight=False)
+    console.print(f"$ nuropb-rmq {' '.join(arguments)}", markup=False)
+    shown = terminal.text.rpartition(_ERASED)[2]  # what a progress bar has left
+    console.print(Text.from_ansi(shown))
+    path.parent.mkdir(exist_ok=True)
+    console.save_svg(str(path), title="nuropb-rmq", theme=DIMMED_MONOKAI, unique_id=path.stem)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])))
