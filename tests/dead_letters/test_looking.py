@@ -266,7 +266,7 @@ async def test_looking_ends_when_another_pass_begins(
                 replayed = await dead.replay(DeadLetterFilter(failure_id=letter.failure_id))
                 assert (replayed.looked_at, replayed.waiting, replayed.done) == (20, 20, 1)
         assert seen == 1
-        assert "another pass has begun" in caplog.text
+        assert "a replay has begun" in caplog.text
     assert await yard.replayed() == [0]
 
 
