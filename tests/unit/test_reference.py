@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from nuropb_rmq import Mesh, TransportConfig
+from tests.tools import exchanges_image
 from tests.tools.public_api import MODULES, PACKAGE, public_names
 from tests.tools.reference import COMMAND, FOLDER, PAGES, command_line, exceptions, written
 from tests.tools.site.docstrings import markdown
@@ -111,6 +112,11 @@ def test_a_docstring_becomes_markdown() -> None:
         "- `name`, `other`: of the thing, which goes on.\n- `more`: text.\n\n"
         "A note: this is no list.\nIt is a text."
     )
+
+
+def test_the_picture_has_the_names_of_the_code() -> None:
+    for path, text in exchanges_image.pictures():
+        assert path.read_text(encoding="utf-8") == text
 
 
 def test_the_pages_name_how_they_are_made() -> None:

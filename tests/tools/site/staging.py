@@ -92,7 +92,7 @@ def rewritten(text: str, source: str) -> tuple[str, set[str]]:
             named.add(linked)
         return before + os.path.relpath(place(linked), folder)
 
-    text = _PICTURE.sub(r"![\2](\1#only-dark)\n![\2](\3#only-light)", text)
+    text = _PICTURE.sub(r"![\2](\1#only-dark){.wide}\n![\2](\3#only-light){.wide}", text)
     lines, fenced = [], False
     for line in text.splitlines(keepends=True):
         fenced ^= _FENCE.match(line) is not None
