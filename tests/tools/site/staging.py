@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -98,8 +97,3 @@ def rewritten(text: str, source: str) -> tuple[str, set[str]]:
         fenced ^= _FENCE.match(line) is not None
         lines.append(line if fenced else _LINK.sub(moved, line))
     return "".join(lines), named
-
-
-def clear() -> None:
-    """Remove what was staged before."""
-    shutil.rmtree(STAGED, ignore_errors=True)
