@@ -12,7 +12,7 @@ import pytest
 from nuropb_rmq import Mesh, TransportConfig
 from tests.tools import exchanges_image
 from tests.tools.public_api import MODULES, PACKAGE, public_names
-from tests.tools.reference import COMMAND, FOLDER, PAGES, command_line, exceptions, written
+from tests.tools.reference import COMMAND, FOLDER, PAGES, exceptions, written
 from tests.tools.site.docstrings import markdown
 
 API: Final = FOLDER / "api"
@@ -21,10 +21,9 @@ URL: Final = "amqp://h"
 UNITS: Final = {"": 1, " MiB": 2**20, " min": 60}
 # Not for users of these modules: they are described where the package has them, or need no page.
 LEFT_OUT: Final = {f"{PACKAGE}.mesh", f"{PACKAGE}.protocol", f"{PACKAGE}.transport"}
-COMPARED: Final = [name for name in PAGES if name != "command-line.md" or command_line.tells_all()]
 
 
-@pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_what_the_code_says(name: str) -> None:
     page = FOLDER / name
     assert page.read_text(encoding="utf-8") == written(name), f"write it anew: {COMMAND}"

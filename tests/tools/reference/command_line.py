@@ -28,12 +28,6 @@ def page() -> Iterator[str]:
         yield from _verb(f"nuropb-rmq {name}", verb, "##")
 
 
-def tells_all() -> bool:
-    """Return whether this version of typer keeps the help of arguments: older ones do not."""
-    command: Any = typer.main.get_command(app)
-    return bool(command.commands["serve"].params[0].help)
-
-
 def _verb(path: str, verb: Any, hashes: str) -> Iterator[str]:
     yield from (f"{hashes} {path.removeprefix('nuropb-rmq ')}", "")
     if path == "nuropb-rmq health":
