@@ -1,0 +1,69 @@
+"""Show docstrings as they are meant: an extension of griffe, which the site's API pages load.
+
+They are written to be read in the source: a paragraph of `name: text` lines describes arguments,
+`::` begins a block of code, other paragraphs are text. As Markdown the first would run together.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import Any, Final
+
+try:
+    from griffe import Extension
+except ImportError:  # in the tests, which ask only for `markdown`
+    Extension = object
+
+_ITEM: Final = re.compile(r"(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)*): (?P<text>.+)", re.DOTALL)
+_CODE: Final = re.compile(r"\b(?:async|await|class|def|except|import|with) ")
+
+
+class Docstrings(Extension):  # type: ignore[misc, valid-type, unused-ignore]
+    """Turn each docstring into Markdown, when griffe has read it."""
+
+    def on_instance(self, *, obj: Any, **_: Any) -> None:
+        """Change the docstring of one module, class, function or attribute."""
+        if obj.docstring is not None:
+            obj.docstring.value = markdown(obj.docstring.value)
+
+
+def markdown(docstring: str) -> str:
+    """Return a docstring of this package as Markdown."""
+    blocks = re.split(r"\n{2,}", textwrap.dedent(docstring).strip("\n"))
+    made: list[str] = []
+    code: list[str] = []
+    for block in [*blocks, ""]:
+        if code and block.startswith("    "):
+            code.append(block)
+            continue
+        if len(code) > 1:
+            made.append(_fenced(textwrap.dedent("\n\n".join(code[1:]))))
+        code = []
+        text = block
+        if block.endswith("::"):
+            code = [""]
+            text = block.removesuffix("::").rstrip()
+            text += ":" if text else ""
+        if text:
+            made.append(_listed(text))
+    return "\n\n".join(made)
+
+
+def _fenced(code: str) -> str:
+    language = "python" if _CODE.search(code) else "text"
+    return f"```{language}\n{code}\n```"
+
+
+def _listed(block: str) -> str:
+    """Return a paragraph, or a list where each of its lines describes an argument."""
+    items = [textwrap.dedent(item) for item in re.split(r"\n(?! )", block)]
+    found = [_ITEM.fullmatch(item) for item in items]
+    if not all(found) or not found:
+        return block
+    lines = []
+    for item in found:
+        assert item is not None
+        names = ", ".join(f"`{name}`" for name in item["names"].split(", "))
+        lines.append(f"- {names}: {' '.join(item['text'].split())}")
+    return "\n".join(lines)
