@@ -162,13 +162,18 @@ def test_tokens_that_are_signed() -> None:
     assert authorize("") is None
 
 
+def _find(token: str) -> str:
+    known: dict[str, str] = {}
+    return known[f"secret of {token}"]
+
+
 async def test_tokens_errors_of_the_function(
     memory_mesh: MemoryMesh, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Service:
         _service_name = "invoices"
 
-        @publish_to_mesh(authorize_func=lambda token: {}[f"secret of {token}"])
+        @publish_to_mesh(authorize_func=_find)
         async def mine(self) -> None:
             """Do nothing."""
 
