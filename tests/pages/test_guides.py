@@ -12,16 +12,19 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from nuropb_rmq import exceptions, publish_to_mesh
+from nuropb_rmq import Mesh, exceptions, publish_to_mesh
 from nuropb_rmq.asgi import exception_handlers
 from nuropb_rmq.protocol.remote_errors import remote_error
 from nuropb_rmq.testing import MemoryBroker, MemoryMesh
 
 from ..asgi.support import Served
+from ..certificates import make_ca_and_cert
+from ..encrypting import private_key
 from ..testing.support import ASYNCIO, Pytest, passed
 from .support import files, page, write
 
@@ -189,3 +192,58 @@ async def test_tokens_for_the_broker() -> None:
     names = ran(TOKENS, "login.py")
     assert (await names["token"]()).expires_in == 300
     assert names["mesh"].service_name == "orders"
+
+
+# -- security ---------------------------------------------------------------------------------
+
+SECURITY = page("guides/security.md")
+
+
+def test_security_the_addresses(tmp_path: Path) -> None:
+    made = make_ca_and_cert(tmp_path, client=True)
+    text = SECURITY
+    paths = {"ca.pem": made.cafile, "orders.pem": made.clientcert, "orders.key": made.clientkey}
+    for name, path in paths.items():
+        text = text.replace(f"/etc/orders/{name}", str(path))
+    names = ran(text, "connect.py")
+    for name in ("simple", "own_authority", "with_certificate"):
+        broker = names[name].transport.config.broker
+        assert str(broker).startswith("amqps://")
+        assert broker.tls.verify
+
+
+async def test_security_a_key_that_was_brought(
+    memory_mesh: MemoryMesh, mesh_broker: MemoryBroker
+) -> None:
+    class Payments:
+        _service_name = "payments"
+        _private_key = private_key("payments")
+
+        @publish_to_mesh(requires_encryption=True)
+        async def charge(self, order_id: str) -> str:
+            """Charge for an order."""
+            return f"charged {order_id}"
+
+    await memory_mesh(Payments())
+    own = Payments._private_key.public_key()
+    other = private_key("orders").public_key()
+    names = ran(SECURITY, "pinned.py")
+    for key, expected in ((own, "charged A-1"), (other, None)):
+        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        async with names["transport"](mesh_broker.url, pem) as transport:
+            if expected is not None:
+                assert await names["charge"](transport, "A-1") == expected
+            else:
+                with pytest.raises(exceptions.EncryptionError):
+                    await names["charge"](transport, "A-1")
+
+
+# -- clusters ---------------------------------------------------------------------------------
+
+
+async def test_clusters_the_service(mesh_url: str) -> None:
+    names = ran(page("guides/clusters.md"), "service.py")
+    assert len(names["mesh"].transport.config.broker.hosts) == 3
+    config = names["settings"]([mesh_url])
+    async with Mesh(config, service=names["Orders"]()), Mesh(mesh_url) as client:
+        assert await client.request("orders", "total", {"order_id": "A-1"}) == 59.80
