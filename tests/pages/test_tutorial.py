@@ -58,14 +58,13 @@ class Reader:
         """Type the commands of a page."""
         await asyncio.to_thread(follow, text, self.folder, self.env)
 
-    async def letters(self, service: str) -> None:
-        """Wait until the service has a dead letter."""
-        command = f"nuropb-rmq dlq {service}"
+    async def tells(self, command: str, pattern: str) -> None:
+        """Wait until a command prints this; the management API counts every few seconds."""
         for _ in range(60):
             told = await asyncio.to_thread(typed_into_shell, command, self.folder, self.env)
-            if "1 dead letter" in told:
+            if re.search(pattern, told):
                 return
-        raise AssertionError(f"expected a dead letter, got {told}")
+        raise AssertionError(f"expected {pattern}, got {told}")
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ async def test_failures(reader: Reader) -> None:
     shipping = await reader.serve("shipping:Shipping")
     before, heading, after = text.partition("## Look\n")
     await reader.follow(before)
-    await reader.letters("shipping")
+    await reader.tells("nuropb-rmq dlq shipping", "1 dead letter")
     await reader.follow(heading + after)
     assert await shipping.printed("shipped 1 x chair") in text
     assert len([line for line in shipping.lines if "again in" in line]) == 2
@@ -154,6 +153,7 @@ async def test_deployment(reader: Reader) -> None:
     await reader.serve("orders:Orders")
     shipping = await reader.serve(*arguments)
     await shipping.printed("serving shipping at", times=2)
+    await reader.tells("nuropb-rmq services", r"orders +1 [^$]*shipping +2 ")
     await reader.follow(text)
 
 
