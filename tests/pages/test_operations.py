@@ -79,7 +79,7 @@ def test_permissions_are_enough_for_a_client_and_no_more() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("guides/clusters", "guides/security", "operations/deployment"),
+        *("guides/clusters", "guides/security", "tutorial/index", "operations/deployment"),
         *("operations/permissions", "operations/runbook", "operations/upgrading"),
     ],
 )
