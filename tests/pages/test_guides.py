@@ -225,7 +225,7 @@ async def test_security_a_key_that_was_brought(
             return f"charged {order_id}"
 
     await memory_mesh(Payments())
-    own = Payments._private_key.public_key()
+    own = private_key("payments").public_key()
     other = private_key("orders").public_key()
     names = ran(SECURITY, "pinned.py")
     for key, expected in ((own, "charged A-1"), (other, None)):
