@@ -7,7 +7,9 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,6 +60,21 @@ def pod(kinds: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any
     spec = deployment["template"]["spec"]
     (container,) = spec["containers"]
     return spec, container
+
+
+def test_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Orders:
+        _service_name = "orders"
+
+        async def total(self) -> None:
+            """Return nothing."""
+
+    monkeypatch.setitem(sys.modules, "orders", SimpleNamespace(Orders=Orders))
+    monkeypatch.setenv("NUROPB_RMQ_URL", "memory://deployment")
+    names: dict[str, Any] = {"__name__": "service"}
+    exec(compile(FILES["service.py"], "service.py", "exec"), names)
+    assert names["mesh"].service_name == "orders"
+    assert names["mesh"].transport.config.start_timeout == 30
 
 
 def test_the_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

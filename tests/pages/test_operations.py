@@ -13,6 +13,7 @@ from nuropb_rmq.broker.permissions import Permission, Right
 from nuropb_rmq.cli import main
 from nuropb_rmq.doctor.facts import Subject
 from nuropb_rmq.doctor.needed import client_permissions, service_permissions
+from nuropb_rmq.testing import RabbitMQNode
 
 from .support import DOCS, ROOT, blocks, page
 
@@ -118,6 +119,19 @@ def test_each_alert_has_its_section(alert: str) -> None:
 def test_the_runbook_has_no_other_alerts() -> None:
     headings = re.findall(r"^##+ (Nuropb\w+)$", RUNBOOK, re.MULTILINE)
     assert sorted(headings) == sorted(ALERTS)
+
+
+def test_its_commands_of_the_broker(rabbitmq_node: RabbitMQNode) -> None:
+    """Those that look; columns differ between versions."""
+    looking = {
+        tuple("/" if each == "VHOST" else each for each in command[1:])
+        for command in commands(RUNBOOK)
+        if command[0] == "rabbitmqctl"
+    }
+    assert len(looking) > 3
+    for arguments in sorted(looking):
+        assert arguments[0] in {"list_queues", "cluster_status"}
+        rabbitmq_node.rabbitmqctl(*arguments)  # raises unless it succeeds
 
 
 def test_the_index_names_each_section() -> None:
