@@ -103,13 +103,12 @@ def test_a_docstring_becomes_markdown() -> None:
         goes on.
     more: text.
 
-    A note: this is no list.
-    It is a text.
+    True: this is no list.
     """
     assert markdown(docstring.replace("\n    ", "\n")) == (
         "Do it.\n\n```python\nclass A:\n\n    b = 1\n```\n\n"
         "- `name`, `other`: of the thing, which goes on.\n- `more`: text.\n\n"
-        "A note: this is no list.\nIt is a text."
+        "True: this is no list."
     )
 
 

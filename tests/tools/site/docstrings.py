@@ -15,7 +15,7 @@ try:
 except ImportError:  # in the tests, which ask only for `markdown`
     Extension = object
 
-_ITEM: Final = re.compile(r"(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)*): (?P<text>.+)", re.DOTALL)
+_ITEM: Final = re.compile(r"(?P<names>[a-z_]\w*(?:, [a-z_]\w*)*): (?P<text>.+)", re.DOTALL)
 _CODE: Final = re.compile(r"\b(?:async|await|class|def|except|import|with) ")
 
 
