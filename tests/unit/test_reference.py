@@ -113,7 +113,7 @@ def test_a_docstring_becomes_markdown() -> None:
 
 
 def test_exceptions_are_linked_outside_of_code() -> None:
-    text = "Raises RetryLater, not Retry.\n\n```python\nraise RetryLater\n```\n\nOr `raise RetryLater()`"
+    text = "Raises RetryLater, not Retry.\n\n```python\nraise RetryLater\n```\n\n`raise RetryLater`"
     assert linked(text) == text.replace(
         "Raises RetryLater", "Raises [RetryLater](../exceptions.md#retrylater)"
     )
