@@ -20,7 +20,7 @@ PAGES: Final = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security-policy.md",
     "README.md": "index.md",  # the site's first page stands in for it
-    "benchmarks/README.md": "measured/index.md",
+    "benchmarks/README.md": "measured/how.md",
     "benchmarks/results/figures.md": "measured/figures.md",
     "benchmarks/results/scale.md": "measured/scale.md",
 }
