@@ -13,7 +13,7 @@ from nuropb_rmq import Mesh, TransportConfig
 from tests.tools import exchanges_image
 from tests.tools.public_api import MODULES, PACKAGE, public_names
 from tests.tools.reference import COMMAND, FOLDER, PAGES, exceptions, written
-from tests.tools.site.docstrings import markdown
+from tests.tools.site.docstrings import linked, markdown
 
 API: Final = FOLDER / "api"
 OPERATIONS: Final = FOLDER.parent / "operations"
@@ -109,6 +109,13 @@ def test_a_docstring_becomes_markdown() -> None:
         "Do it.\n\n```python\nclass A:\n\n    b = 1\n```\n\n"
         "- `name`, `other`: of the thing, which goes on.\n- `more`: text.\n\n"
         "True: this is no list."
+    )
+
+
+def test_exceptions_are_linked_outside_of_code() -> None:
+    text = "Raises RetryLater, not Retry.\n\n```python\nraise RetryLater\n```\n\n`raise RetryLater`"
+    assert linked(text) == text.replace(
+        "Raises RetryLater", "Raises [RetryLater](../exceptions.md#retrylater)"
     )
 
 

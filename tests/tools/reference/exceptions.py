@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Final
 
 import nuropb_rmq
@@ -26,6 +27,7 @@ def page() -> Iterator[str]:
             yield from _described(kind)
 
 
+@cache
 def exceptions() -> list[type[NuropbException]]:
     """Return the public exceptions, each after its base, in the order of the source."""
     named = (getattr(nuropb_rmq, name) for name in nuropb_rmq.__all__)

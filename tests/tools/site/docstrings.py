@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import textwrap
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 try:
@@ -16,6 +18,7 @@ except ImportError:  # in the tests, which ask only for `markdown`
     Extension = object
 
 _ITEM: Final = re.compile(r"(?P<names>[a-z_]\w*(?:, [a-z_]\w*)*): (?P<text>.+)", re.DOTALL)
+_RAISED: Final = re.compile(r"(?<![\w.])(?P<name>[A-Z]\w+)")
 _CODE: Final = re.compile(r"\b(?:async|await|class|def|except|import|with) ")
 
 
@@ -25,7 +28,27 @@ class Docstrings(Extension):  # type: ignore[misc, valid-type, unused-ignore]
     def on_instance(self, *, obj: Any, **_: Any) -> None:
         """Change the docstring of one module, class, function or attribute."""
         if obj.docstring is not None:
-            obj.docstring.value = markdown(obj.docstring.value)
+            obj.docstring.value = linked(markdown(obj.docstring.value))
+
+
+@cache
+def exceptions() -> frozenset[str]:
+    """Return the names of the package's exceptions; the package is not imported for the site."""
+    source = Path(__file__).parents[3] / "nuropb_rmq" / "exceptions.py"
+    return frozenset(re.findall(r"^class (\w+)\(", source.read_text("utf-8"), re.MULTILINE))
+
+
+def linked(text: str) -> str:
+    """Return Markdown of an API page with its exceptions linked to where they are explained."""
+
+    def link(found: re.Match[str]) -> str:
+        name = found["name"]
+        return f"[{name}](../exceptions.md#{name.lower()})" if name in exceptions() else name
+
+    parts = re.split(r"(```.*?```|`[^`\n]*`)", text, flags=re.DOTALL)  # code stays as it is
+    return "".join(
+        _RAISED.sub(link, part) if at % 2 == 0 else part for at, part in enumerate(parts)
+    )
 
 
 def markdown(docstring: str) -> str:

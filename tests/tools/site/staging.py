@@ -20,6 +20,7 @@ PAGES: Final = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security-policy.md",
     "README.md": "index.md",  # the site's first page stands in for it
+    "benchmarks/README.md": "measured/how.md",
     "benchmarks/results/figures.md": "measured/figures.md",
     "benchmarks/results/scale.md": "measured/scale.md",
 }
@@ -50,8 +51,8 @@ def stage(target: Path = STAGED) -> None:
 def _staged() -> Iterator[tuple[str, bytes]]:
     """Yield each file of the site's source by its name, with what links to it brings along."""
     docs = [path for path in sorted((ROOT / "docs").rglob("*")) if path.is_file()]
-    todo = [*(path.relative_to(ROOT).as_posix() for path in docs), *PAGES]
-    todo.remove("README.md")
+    beside = [name for name in PAGES if name != "README.md" and (ROOT / name).is_file()]
+    todo = [*(path.relative_to(ROOT).as_posix() for path in docs), *beside]
     seen = set(todo)
     for source in todo:  # grows, by what the pages name
         path = ROOT / source
