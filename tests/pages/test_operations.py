@@ -141,6 +141,16 @@ def test_the_index_names_each_section() -> None:
     assert [each.lower().replace(" ", "-").replace(",", "") for each in headings] == linked
 
 
+def test_checks_that_it_names_are_checks() -> None:
+    rows = page("operations/doctor.md").partition("## What is looked at")[2]
+    known = set(re.findall(r"^\| `([\w-]+)` \|", rows, re.MULTILINE))
+    texts = RUNBOOK + page("operations/upgrading.md")
+    named = re.findall(r"doctor[^`()\n]*`? \(((?:`[\w-]+`(?:, )?)+)\)", texts)
+    checks = {each for names in named for each in re.findall(r"`([\w-]+)`", names)}
+    assert len(checks) > 5
+    assert checks <= known
+
+
 # -- comparison, upgrading ---------------------------------------------------------------------
 
 
