@@ -22,7 +22,7 @@ from .report import files, machine, markdown
 from .units import Units
 
 RESULTS: Final = ROOT / "benchmarks" / "results"
-PAGES: Final = ("README.md", "docs/performance.md", "docs/scale.md")
+PAGES: Final = ("README.md", "docs/performance.md", "docs/operations/scale.md")
 
 _BLOCK: Final = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -3,7 +3,8 @@
     python -m benchmarks.scale FOLDER [--quick] [--units FILE] [options of the model]
 
 measures what one of everything costs (or reads it from FILE), keeps it in FOLDER/scale.json, prints
-the model's table, and writes both to FOLDER/scale.md. docs/scale.md says what the model leaves out.
+the model's table, and writes both to FOLDER/scale.md. docs/operations/scale.md
+says what the model leaves out.
 """
 
 from __future__ import annotations
@@ -189,7 +190,8 @@ def page(units: Units, node: Node, template: Mesh) -> str:
     parts = [
         "# What a cluster carries\n",
         f"Measured on RabbitMQ {units.broker_version} with its management plugin, and computed "
-        "from it. Written by `scripts/bench --scale`; docs/scale.md says how to read it.\n",
+        "from it. Written by `scripts/bench --scale`; docs/operations/scale.md says how to read "
+        "it.\n",
         "## One of everything\n",
         units_table(units),
         "## The model\n",

@@ -52,7 +52,7 @@ def warn_of_callbacks(owner: object) -> None:
     names = [name for name in _NEVER_CALLED if getattr(owner, name, None) is not None]
     if names:
         logger.warning(
-            "%s has methods that are not called any more: %s; see docs/migration.md",
+            "%s has methods that are not called any more: %s; see docs/guides/migration.md",
             type(owner).__name__,
             ", ".join(names),
         )

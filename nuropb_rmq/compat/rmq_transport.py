@@ -1,6 +1,6 @@
 """RMQTransport: the surface of nuropb 0.1.8's transport, over `Transport`.
 
-A program of nuropb changes its import. docs/migration.md lists all members. Times are in
+A program of nuropb changes its import. docs/guides/migration.md lists all members. Times are in
 milliseconds, as in nuropb.
 """
 

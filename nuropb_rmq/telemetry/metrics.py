@@ -1,4 +1,7 @@
-"""The table of metrics: names, labels, and where each value is read; see docs/prometheus.md."""
+"""The table of metrics: names, labels, and where each value is read.
+
+For users: docs/guides/prometheus.md
+"""
 
 from __future__ import annotations
 

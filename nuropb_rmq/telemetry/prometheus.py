@@ -8,7 +8,7 @@
     collect(mesh)
     serve_metrics(9464)  # in an ASGI application rather nuropb_rmq.asgi.metrics_route(mesh)
 
-docs/prometheus.md lists the metrics. Needs prometheus_client, which the extra `prometheus`
+docs/guides/prometheus.md lists the metrics. Needs prometheus_client, which the extra `prometheus`
 installs; importing nuropb_rmq does not import this module.
 """
 

@@ -1,4 +1,4 @@
-"""docs/blocking.md: all its examples run, as a user would run them."""
+"""docs/guides/blocking.md: all its examples run, as a user would run them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nuropb_rmq import blocking
 from ..testing.support import Pytest, passed
 from .support import ROOT, WITHIN
 
-PAGE = (ROOT / "docs" / "blocking.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "guides" / "blocking.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(# ([\w.]+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
 FILES = {name: text for _, text, name in BLOCK.findall(PAGE)}
 URL = "amqp://guest:guest@localhost/"
@@ -117,4 +117,4 @@ def test_no_block_is_left_out() -> None:
 
 
 def test_the_readme_leads_to_it() -> None:
-    assert "(docs/blocking.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(docs/guides/blocking.md)" in (ROOT / "README.md").read_text(encoding="utf-8")

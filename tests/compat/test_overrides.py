@@ -589,7 +589,7 @@ def test_methods_that_are_never_called_are_named_once(caplog: pytest.LogCaptureF
     (record,) = caplog.records
     assert record.getMessage() == (
         "Old has methods that are not called any more: on_channel_closed, on_message_returned; "
-        "see docs/migration.md"
+        "see docs/guides/migration.md"
     )
 
 

@@ -1,4 +1,4 @@
-"""docs/failures.md: its service and its runbook run, as an operator would run them."""
+"""docs/guides/failures.md: its service and its runbook run, as an operator would run them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nuropb_rmq import Mesh
 from ..cli.command import ran
 from ..support import eventually
 
-PAGE = (Path(__file__).parents[2] / "docs" / "failures.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "failures.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 
 

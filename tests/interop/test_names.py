@@ -1,4 +1,4 @@
-"""docs/migration.md names every public name of the nuropb that is installed beside us."""
+"""docs/guides/migration.md names every public name of the nuropb that is installed beside us."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def members(module: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_every_public_name_is_in_a_table(nuropb_modules: Modules) -> None:
-    document = (ROOT / "docs" / "migration.md").read_text()
+    document = (ROOT / "docs" / "guides" / "migration.md").read_text()
     told = names(HERE, document) + names(ELSEWHERE, document)
     assert len(set(told)) == len(told), "each once"
     there = {
@@ -50,7 +50,7 @@ def test_every_public_name_is_in_a_table(nuropb_modules: Modules) -> None:
 
 def test_classes_have_the_members_that_nuropbs_have(nuropb_modules: Modules) -> None:
     """But for those of RMQTransport that its own table tells of."""
-    document = (ROOT / "docs" / "migration.md").read_text()
+    document = (ROOT / "docs" / "guides" / "migration.md").read_text()
     missing = [
         f"{owner}.{name}"
         for path in nuropb_modules.values()

@@ -1,4 +1,4 @@
-"""What docs/migration.md says of nuropb 0.1.8 itself, for those who run it beside us."""
+"""What docs/guides/migration.md says of nuropb 0.1.8 itself, for those who run it beside us."""
 
 from __future__ import annotations
 

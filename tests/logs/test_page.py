@@ -1,4 +1,4 @@
-"""docs/logging.md: its recipes run, each as the whole configuration of a program of its own."""
+"""docs/guides/logging.md: its recipes run, each as the configuration of a program of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "logging.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "guides" / "logging.md").read_text(encoding="utf-8")
 RECIPES = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 JSON = ("json_lines", "python_json_logger", "with_structlog")
 

@@ -1,4 +1,4 @@
-"""docs/telemetry.md: its example runs, and its tables are what the code does."""
+"""docs/guides/telemetry.md: its example runs, and its tables are what the code does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..support import eventually
 from . import registry
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "guides" / "telemetry.md").read_text(encoding="utf-8")
 NAMES = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 EXPORTERS = """
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter as Metrics

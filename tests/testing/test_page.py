@@ -1,4 +1,4 @@
-"""docs/testing.md: all its examples run, as a user would run them."""
+"""docs/guides/testing.md: all its examples run, as a user would run them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from .support import ANYIO, ASYNCIO, ROOT, Pytest, passed
 
-PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "guides" / "testing.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(# ([\w.]+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
 FILES = {name: text for _, text, name in BLOCK.findall(PAGE)}
 SETTINGS = FILES.pop("pytest.ini").partition("[pytest]\n")[2]

@@ -1,4 +1,4 @@
-"""docs/reliability.md: a row for each fault, with a test that is there and is named after it.
+"""docs/operations/reliability.md: a row for each fault, with a test that is named after it.
 
 And every test that any page names is there.
 """
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "operations" / "reliability.md"
 FAULTS = 71
 ROW = re.compile(r"^\| (\d+) \| (.+) \|$", re.MULTILINE)
-LINK = re.compile(r"\]\(\.\./(tests/faults/test_row_[a-z0-9_]+\.py)\)")
+LINK = re.compile(r"\]\((?:\.\./)+(tests/faults/test_row_[a-z0-9_]+\.py)\)")
 ROWS = {int(number): LINK.findall(rest) for number, rest in ROW.findall(PAGE.read_text())}
 
 
@@ -43,7 +43,7 @@ def test_every_file_is_named_on_the_page() -> None:
     assert there == named
 
 
-@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=str)
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=str)
 def test_what_a_page_names_is_there(page: Path) -> None:
     for each in set(re.findall(r"\b(?:tests|scripts|examples)/[\w./-]*\w", page.read_text())):
         assert (ROOT / each).exists(), f"{page.name} names {each}"

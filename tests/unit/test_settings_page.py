@@ -1,6 +1,6 @@
-"""docs/settings.md: every setting is there, with the default that it has in each class.
+"""docs/reference/settings.md: every setting is there, with the default that it has in each class.
 
-The bounds that docs/reliability.md names are the same ones.
+The bounds that docs/operations/reliability.md names are the same ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Row = list[str]
 
 def table(heading: str) -> dict[str, Row]:
     """The rows of the table below a heading: the name in the first cell → the other cells."""
-    _, _, rest = (DOCS / "settings.md").read_text().partition(f"\n## {heading}\n")
+    _, _, rest = (DOCS / "reference" / "settings.md").read_text().partition(f"\n## {heading}\n")
     section = rest.partition("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -102,7 +102,7 @@ def test_rabbitmq_configuration_is_what_the_page_says() -> None:
 
 
 def test_the_bounds_of_the_reliability_page_are_these_defaults() -> None:
-    page = (DOCS / "reliability.md").read_text()
+    page = (DOCS / "operations" / "reliability.md").read_text()
     found = re.findall(r"`(\w+)` \(([\d,]+)( MiB| min|)\)", page)
     bounds = [(name, number, unit) for name, number, unit in found if name in SETTINGS]
     assert {name for name, _, _ in bounds} >= {"outbox_bytes", "handler_timeout", "max_json_depth"}

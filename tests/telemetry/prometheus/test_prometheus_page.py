@@ -1,4 +1,4 @@
-"""docs/prometheus.md: its programs run, its table is that of the code, its numbers are right."""
+"""docs/guides/prometheus.md: its programs run, its table and numbers are those of the code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ...mesh.support import Meshes
 from .scraped import scrape, value
 
 DOCS = Path(__file__).parents[3] / "docs"
-PAGE = (DOCS / "prometheus.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "guides" / "prometheus.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 URL = "amqp://guest:guest@localhost/"
 
@@ -111,4 +111,4 @@ async def test_the_service(meshes: Meshes, default: CollectorRegistry) -> None:
 def test_what_it_points_to_is_there() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", PAGE)
     assert links
-    assert all((DOCS / link).exists() for link in links)
+    assert all((DOCS / "guides" / link).exists() for link in links)

@@ -22,7 +22,7 @@ class Mutation:
     name: str
     """The fault that the code has then."""
     row: str
-    """Of docs/reliability.md, or the name of a subject."""
+    """Of docs/operations/reliability.md, or the name of a subject."""
     file: str
     text: str
     becomes: str

@@ -11,7 +11,7 @@ import pytest
 from nuropb_rmq.cli import main
 
 ROOT = Path(__file__).parents[3]
-PAGES = ("README.md", "docs/command.md", "docs/failures.md")
+PAGES = ("README.md", "docs/operations/command.md", "docs/guides/failures.md")
 LINES = [
     line.partition(" > ")[0]
     for page in PAGES

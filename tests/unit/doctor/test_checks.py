@@ -254,7 +254,7 @@ def test_every_check_has_a_test() -> None:
 
 
 def test_the_manual_has_every_check() -> None:
-    page = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operations" / "doctor.md").read_text(encoding="utf-8")
     _, _, listed = page.partition("## What is looked at")
     rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", listed, re.MULTILINE)
     told = [(check.name, check.about) for checks in CHECKS.values() for check in checks]
