@@ -53,6 +53,18 @@ class Serve:
     """True in a process that a parent has started: its standard input is a socket to the parent."""
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things, in words."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def configured_by(text: str) -> str:
+    """Return an error's text with the verb `configure` in place of the library's function."""
+    return text.replace("run configure()", "run nuropb-rmq configure").replace(
+        "or configure()", "or run nuropb-rmq configure"
+    )
+
+
 def needed(url: str | None) -> str:
     """Return the broker's address: this one, or that of the environment. Raises CommandError."""
     url = url or os.environ.get(URL_VARIABLE)

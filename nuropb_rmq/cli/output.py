@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..printable import printable
+from .streams import encodable
 
 NOTHING: Final = "-"
 
@@ -162,4 +163,4 @@ def _text(value: object) -> Text:
     if value is None or value == "":
         return Text(NOTHING, style="dim")
     lines = str(value).split("\n")
-    return Text("\n".join(printable(line) for line in lines))
+    return Text("\n".join(encodable(printable(line)) for line in lines))

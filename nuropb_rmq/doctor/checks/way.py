@@ -132,7 +132,7 @@ def login(facts: Facts) -> Iterator[Finding]:
             shell("rabbitmqctl", "authenticate_user", facts.user),
         )
     elif not _at_a_limit(facts):
-        yield error(f"Login fails: {failed}.")
+        yield error(f"Login fails: {failed}")
 
 
 def vhost(facts: Facts) -> Iterator[Finding]:
