@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
@@ -14,7 +14,7 @@ import nuropb_rmq
 
 from ..nearest import nearest
 from .arguments import duration
-from .conventions import FAILED, CommandError
+from .conventions import FAILED, CommandError, words
 from .hints import no_dead_letters
 from .verbs import At, ManagementUrl, verb
 
@@ -45,8 +45,10 @@ Foreign = Annotated[
 ]
 
 
-def _text(help_: str, *names: str) -> Any:
-    option = typer.Option(*names, metavar="TEXT", help=help_, show_default=False)
+def _text(help_: str, *names: str, known: Sequence[str] = ()) -> Any:
+    option = typer.Option(
+        *names, metavar="TEXT", help=help_, show_default=False, autocompletion=words(known)
+    )
     return Annotated[str | None, option]
 
 
@@ -57,12 +59,14 @@ def _age(help_: str) -> Any:
 
 _REASONS: Final = ("rejected", "expired", "maxlen", "delivery_limit")
 
+_KINDS: Final = ("request", "command", "event", "response")
+
 # Options of every verb → its argument of DeadLetterFilter.
 _FILTERS: Final[dict[str, tuple[str, Any]]] = {
     "method": ("method", _text("Letters of this method.")),
     "error": ("error", _text("Of this class of exception, as `groups` shows it.")),
-    "reason": ("reason", _text(f"{', '.join(_REASONS[:-1])} or {_REASONS[-1]}.")),
-    "type_": ("type", _text("request, command, event or response.", "--type")),
+    "reason": ("reason", _text(f"{', '.join(_REASONS[:-1])} or {_REASONS[-1]}.", known=_REASONS)),
+    "type_": ("type", _text(f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}.", "--type", known=_KINDS)),
     "topic": ("topic", _text("Events of this topic, with * and #.")),
     "correlation_id": ("correlation_id", _text("Of this message.")),
     "trace_id": ("trace_id", _text("Of this trace.")),

@@ -29,6 +29,7 @@ from .conventions import (
     CommandError,
     configured_by,
     needed,
+    words,
 )
 
 if TYPE_CHECKING:
@@ -69,9 +70,14 @@ Timeout = Annotated[
 BrokerTimeout = Annotated[
     float, typer.Option(metavar="SECONDS", min=0.01, max=86_400, help="Time for the broker.")
 ]
+_LEVELS: Final = ("debug", "info", "warning", "error")
 LogLevel = Annotated[
     str,
-    typer.Option(metavar="LEVEL", help="Log to standard error: debug, info, warning or error."),
+    typer.Option(
+        metavar="LEVEL",
+        help="Log to standard error: debug, info, warning or error.",
+        autocompletion=words(_LEVELS),
+    ),
 ]
 
 
@@ -181,9 +187,8 @@ def ended(body: Callable[[], int | None]) -> int:
 
 def log_to_stderr(level: str) -> None:
     """Set up logging. Raises typer.BadParameter for an unknown level."""
-    levels = ("debug", "info", "warning", "error")
-    if level not in levels:
-        raise typer.BadParameter(f"expected one of {', '.join(levels)}", param_hint="--log-level")
+    if level not in _LEVELS:
+        raise typer.BadParameter(f"expected one of {', '.join(_LEVELS)}", param_hint="--log-level")
     logging.basicConfig(
         level=level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s %(process)d: %(message)s",
