@@ -65,7 +65,8 @@ async def show(
         stack.push_async_callback(_end, tasks)
         tasks.append(asyncio.create_task(looking.first(), name="nuropb-top-looked"))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        live = not (plain or at.json) and at.out.console.is_terminal
+        console = at.out.console
+        live = console.is_terminal and not (plain or at.json or console.is_dumb_terminal)
         draw = stack.enter_context(_live(at)) if live else None
         left = -1 if count is None else count
         while left:

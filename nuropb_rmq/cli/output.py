@@ -104,7 +104,7 @@ class Output:
         self.console.print(grid)
 
     def progress(self) -> Progress:
-        """Return a progress bar on standard error, which is not there when that is no terminal."""
+        """Return a progress bar on standard error, for a terminal that can move its cursor."""
         return Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -112,7 +112,7 @@ class Output:
             TimeRemainingColumn(),
             console=self.notes,
             transient=True,
-            disable=not self.notes.is_terminal,
+            disable=not self.notes.is_terminal or self.notes.is_dumb_terminal,
         )
 
     async def agreed(self, question: str) -> bool:

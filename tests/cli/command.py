@@ -110,18 +110,20 @@ async def running(folder: Path, *arguments: str, url: str = "") -> AsyncIterator
 
 
 async def ran(
-    *arguments: str, url: str = "", stdin: bytes | None = None, width: int = 80
+    *arguments: str, url: str = "", stdin: bytes | None = None, width: int = 80, encoding: str = ""
 ) -> tuple[int, str, str]:
     """Run `nuropb-rmq`; return exit status, output and error output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "nuropb_rmq", *arguments,
-        env={**environment(url), "COLUMNS": str(width)}, preexec_fn=heed_interrupts,
+        env={**environment(url), "COLUMNS": str(width), "PYTHONIOENCODING": encoding},
+        preexec_fn=heed_interrupts,
         stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await process.communicate(stdin)
     assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    written = encoding or "utf-8"
+    return process.returncode, out.decode(written), err.decode(written)
 
 
 async def stubs(folder: Path, service: str, url: str, *options: str) -> ModuleType:
