@@ -7,6 +7,7 @@ import math
 import re
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,12 +55,14 @@ def duration(text: str) -> float:
 
 def _typed() -> str:
     """Return what is at standard input; one Ctrl-C ends it."""
-    if sys.stdin.isatty():
-        sys.stderr.write("JSON, please; Ctrl-D ends it\n")
-        sys.stderr.flush()
+    if threading.current_thread() is not threading.main_thread():
+        return sys.stdin.read()
     # asyncio would only note the first Ctrl-C, for a loop that does not run now.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        if sys.stdin.isatty():
+            sys.stderr.write("JSON, please; Ctrl-D ends it\n")
+            sys.stderr.flush()
         return sys.stdin.read()
     except KeyboardInterrupt:
         raise CommandError("", INTERRUPTED) from None

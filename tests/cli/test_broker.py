@@ -9,7 +9,7 @@ import pytest
 
 from nuropb_rmq import Mesh
 
-from .command import ran, running
+from .command import ran_by_itself, running
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -21,19 +21,19 @@ async def test_what_to_paste_next_works(
         url = said.removeprefix("export NUROPB_RMQ_URL=")
         said = await command.printed("export NUROPB_RMQ_MANAGEMENT_URL=")
         monkeypatch.setenv("NUROPB_RMQ_MANAGEMENT_URL", said.partition("=")[2])
-        status, _, err = await ran("services", url=url)
+        status, _, err = await ran_by_itself("services", url=url)
         assert (status, err) == (0, "")
-        status, _, err = await ran("configure", url=url)
+        status, _, err = await ran_by_itself("configure", url=url)
         assert (status, err) == (0, "")
         async with Mesh(url, configure=False):
             pass
         command.signal(number)
         assert await command.ended(60) == 0
-    status, _, err = await ran("request", "orders", "get", url=url)
+    status, _, err = await ran_by_itself("request", "orders", "get", url=url)
     assert status == 1
     assert "connection refused" in err
 
 
 async def test_a_version_that_is_not_known() -> None:
-    status, out, err = await ran("broker", "--version", "2.8")
+    status, out, err = await ran_by_itself("broker", "--version", "2.8")
     assert (status, out, err) == (2, "", "nuropb-rmq: --version: expected 4.3, got '2.8'\n")
