@@ -34,7 +34,9 @@ async def main(path: Path, width: int, arguments: list[str]) -> int:
     console = Console(record=True, width=width, file=io.StringIO(), highlight=False)
     console.print(f"$ nuropb-rmq {' '.join(arguments)}", markup=False)
     shown = _BEGUN_AGAIN.split(terminal.text.partition(_LEFT)[0])[-1]
-    console.print(Text.from_ansi(shown))
+    text = Text.from_ansi(shown)
+    text.rstrip()
+    console.print(text)
     path.parent.mkdir(exist_ok=True)
     console.save_svg(str(path), title="nuropb-rmq", theme=DIMMED_MONOKAI, unique_id=path.stem)
     return status
