@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -40,8 +41,9 @@ QUICK = Pace(rounds=3, seconds=0.12, backlog=10_000, growth=20_000, starts=3)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--quick."""
+    """--quick, and --against for against.py."""
     parser.addoption("--quick", action="store_true", help="three minutes in place of thirty")
+    parser.addoption("--against", type=Path, help="the checkout of another revision")
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +131,10 @@ class Scenario:
                 self._done.setdefault(peer.label, [])
                 running.append(side)
         return running
+
+    def done(self, side: Side) -> list[Figures]:
+        """The runs of a side so far."""
+        return self._done[side.peer.label]
 
     def keep(self, label: str, figures: Figures) -> None:
         """One run of a side."""

@@ -22,6 +22,8 @@ class Peer:
     module: str
     options: tuple[str, ...] = ()
     python: Path = OURS
+    root: Path = ROOT
+    """The checkout whose library it uses, where that is ours."""
 
     @property
     def ours(self) -> bool:
@@ -35,6 +37,7 @@ TRANSIENT: Final = Peer("Transport, transient", "transport", ("transient",))
 POSTED: Final = Peer("Transport, post()", "transport", ("post",))
 MESH: Final = Peer("Mesh", "mesh")
 MESH_SPEED: Final = Peer("Mesh, speed", "mesh", ("speed",))
+MESH_THREAD: Final = Peer("Mesh, in a thread", "mesh", ("thread",))
 MESH_PROMETHEUS: Final = Peer("Mesh, Prometheus", "mesh", ("prometheus",))
 OTEL: Final = (
     Peer("Mesh, otel, no provider", "mesh", ("otel",)),
@@ -56,8 +59,13 @@ AIO_PIKA: Final = Peer("aio-pika RPC", "aio_pika_rpc", python=BENCH)
 FASTSTREAM: Final = Peer("FastStream", "faststream_rabbit", python=BENCH)
 NUROPB_RMQ: Final = Peer("nuropb-rmq 1.0.0", "nuropb_rmq_1_0", python=BENCH)
 AIORMQ: Final = Peer("bare aiormq", "aiormq_raw", python=BENCH)
+NATS: Final = Peer("NATS", "nats_request", python=BENCH)
+GRPC: Final = Peer("gRPC", "grpc_aio", python=BENCH)
+HTTP: Final = Peer("HTTP", "http_fastapi", python=BENCH)
 FLOOR: Final = Peer("floor", "floor")
 BATCHED: Final = Peer("floor, batched", "floor", ("batched",))
 
 OTHERS: Final = (NUROPB, NUROPB_RMQ, AIO_PIKA, FASTSTREAM, AIORMQ)
+ELSEWHERE: Final = (NATS, GRPC, HTTP)
+"""Not over RabbitMQ."""
 FLOORS: Final = (FLOOR, BATCHED)

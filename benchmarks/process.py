@@ -42,7 +42,7 @@ class Side:
         self._process = subprocess.Popen(
             [*program, node.amqp_url + self._vhost, role, *peer.options],
             cwd=ROOT / "benchmarks",
-            env={**os.environ, "PYTHONPATH": str(ROOT) if peer.ours else ""},
+            env={**os.environ, "PYTHONPATH": str(peer.root) if peer.ours else ""},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -50,6 +50,8 @@ class Side:
         )
         ready = self._read()
         self.version = str(ready["version"])
+        # Of what carries its messages; None: nothing but itself.
+        self._carrier: int | None = ready.get("carrier", node.pid)
         if role == "publish":
             self._bind_store(ready["exchange"])
 
@@ -74,11 +76,11 @@ class Side:
     def run(self, run: str, **arguments: object) -> Figures:
         """One run; see sides/loop.py."""
         assert self._process.stdin is not None
-        before = broker_cpu(self._node)
+        before = cpu_of(self._carrier)
         self._process.stdin.write(json.dumps({"run": run, **arguments}) + "\n")
         self._process.stdin.flush()
         figures = self._read()
-        figures["broker"] = broker_cpu(self._node) - before
+        figures["broker"] = cpu_of(self._carrier) - before
         if run == "publish":
             self._node.api("DELETE", f"/api/queues/{self._vhost}/{STORE}/contents")
         return figures
@@ -100,8 +102,10 @@ def make_vhost(node: RabbitMQNode, name: str) -> None:
         node.api("PUT", f"/api/exchanges/{name}/nuropb-{purpose}-exchange", exchange)
 
 
-def broker_cpu(node: RabbitMQNode) -> float:
-    """CPU seconds of the broker so far (proc(5): the 14th and 15th field of stat)."""
-    with open(f"/proc/{node.pid}/stat", encoding="ascii") as file:
+def cpu_of(process: int | None) -> float:
+    """CPU seconds of a process so far (proc(5): the 14th and 15th field of stat)."""
+    if process is None:
+        return 0.0
+    with open(f"/proc/{process}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

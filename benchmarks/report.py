@@ -27,6 +27,11 @@ TITLES = {
     "encrypted": "RPC, encrypted, 32 concurrent",
     "beside[keys]": "Plain calls, one at a time, beside encrypted ones, each with a key of its own",
     "beside[bodies]": "Plain calls, one at a time, beside encrypted ones of 300 KB both ways",
+    "elsewhere[1]": "RPC, 1 at a time, beside what is not RabbitMQ",
+    "elsewhere[32]": "RPC, 32 concurrent, beside what is not RabbitMQ",
+    "elsewhere[256]": "RPC, 256 concurrent, beside what is not RabbitMQ",
+    "thread": "RPC, 32 concurrent, a synchronous method in a thread",
+    "hops": "RPC over three services, 32 concurrent",
     "prometheus": "RPC, 32 concurrent, with and without Prometheus's metrics",
     "published": "Events published, 1,000 outstanding, into a durable queue",
     "awaited[1]": "Events published, each awaited singly",
@@ -44,7 +49,7 @@ TITLES = {
 }
 OURS = {each.label for each in (peers.TRANSPORT, peers.SPEED, peers.TRANSIENT, peers.POSTED)}
 OURS |= {each.label for each in (peers.MESH, peers.MESH_SPEED, peers.ADAPTER)}
-OURS |= {peers.MESH_PROMETHEUS.label}
+OURS |= {peers.MESH_PROMETHEUS.label, peers.MESH_THREAD.label}
 OURS |= {each.label for each in (*peers.BESIDE_KEYS, *peers.BESIDE_BODIES)}
 FLOORS = {each.label for each in peers.FLOORS}
 

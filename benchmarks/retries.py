@@ -25,7 +25,7 @@ from nuropb_rmq.testing import RabbitMQNode
 from nuropb_rmq.transport.delivery import Delivery
 from nuropb_rmq.transport.hooks import Hooks
 
-from .process import broker_cpu
+from .process import cpu_of
 
 DELAY = 1.0
 HOUR = 3600.0
@@ -64,12 +64,12 @@ class Run:
         async with Transport(config, handle, hooks=hooks) as service:
             only = replace(config, client_only=True, retry_delays=())
             async with Transport(only) as client:
-                cpu, broker = time.process_time(), broker_cpu(self._node)
+                cpu, broker = time.process_time(), cpu_of(self._node.pid)
                 await _send(client, count)
                 await self._over.wait()
                 while service.stats().deliveries_unsettled:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.01)
-                cpu, broker = time.process_time() - cpu, broker_cpu(self._node) - broker
+                cpu, broker = time.process_time() - cpu, cpu_of(self._node.pid) - broker
         return cpu / count * 1e6, broker / count * 1e6
 
     def _note(self) -> None:

@@ -9,10 +9,12 @@ from .peers import (
     ADAPTER,
     BESIDE_BODIES,
     BESIDE_KEYS,
+    ELSEWHERE,
     FLOOR,
     FLOORS,
     MESH,
     MESH_SPEED,
+    MESH_THREAD,
     NUROPB,
     OTHERS,
     SPEED,
@@ -47,6 +49,34 @@ def test_waiting(scenario: Scenario, sides: Sides, wait: str, concurrency: int) 
         scenario.start(sides, peers, "waiting"),
         lambda side, calls: side.run("rpc", calls=calls, concurrency=concurrency, wait=WAITS[wait]),
         step=concurrency,
+    )
+
+
+@pytest.mark.parametrize("concurrency", [1, 32, 256])
+def test_elsewhere(scenario: Scenario, sides: Sides, concurrency: int) -> None:
+    """The same calls by what is not RabbitMQ, with what each guarantees."""
+    scenario.in_turn(
+        scenario.start(sides, (TRANSPORT, MESH, *ELSEWHERE), "rpc"),
+        lambda side, calls: side.run("rpc", calls=calls, concurrency=concurrency),
+        step=concurrency,
+    )
+
+
+def test_thread(scenario: Scenario, sides: Sides) -> None:
+    """A synchronous method, which runs in a thread, beside an async one."""
+    scenario.in_turn(
+        scenario.start(sides, (MESH_THREAD, MESH), "rpc"),
+        lambda side, calls: side.run("rpc", calls=calls, concurrency=32),
+        step=32,
+    )
+
+
+def test_hops(scenario: Scenario, sides: Sides) -> None:
+    """A service that asks a second one, which asks a third one."""
+    scenario.in_turn(
+        scenario.start(sides, (MESH, NUROPB), "hops"),
+        lambda side, calls: side.run("rpc", calls=calls, concurrency=32),
+        step=32,
     )
 
 

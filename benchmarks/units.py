@@ -16,7 +16,7 @@ import aiormq
 from nuropb_rmq.testing import RabbitMQNode
 
 from .peers import BATCHED, ROOT, TRANSPORT, Peer
-from .process import Side, broker_cpu, make_vhost
+from .process import Side, cpu_of, make_vhost
 
 BUFFERS: Final = {
     "tcp_listen_options.sndbuf": "32768",
@@ -151,7 +151,7 @@ def fleet_units(node: RabbitMQNode, kind: str, count: int, idle: float) -> dict[
     vhost = f"fleet-{kind}"
     make_vhost(node, vhost)
     ledger = Ledger(node, count)
-    cpu = broker_cpu(node)
+    cpu = cpu_of(node.pid)
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.sides.fleet", node.amqp_url + vhost, kind, str(count)],
         cwd=ROOT,
@@ -162,7 +162,7 @@ def fleet_units(node: RabbitMQNode, kind: str, count: int, idle: float) -> dict[
         assert process.stdin is not None
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
-        units = {"process": told["memory"], "start": (broker_cpu(node) - cpu) / count}
+        units = {"process": told["memory"], "start": (cpu_of(node.pid) - cpu) / count}
         units["broker"] = ledger.each(f"a Mesh that is a {kind}")
 
         def ask() -> float:
@@ -171,9 +171,9 @@ def fleet_units(node: RabbitMQNode, kind: str, count: int, idle: float) -> dict[
             return float(json.loads(process.stdout.readline())["idle"])  # type: ignore[union-attr]
 
         ask()
-        cpu = broker_cpu(node)
+        cpu = cpu_of(node.pid)
         time.sleep(idle)
-        units["idle"] = (broker_cpu(node) - cpu) / count / idle
+        units["idle"] = (cpu_of(node.pid) - cpu) / count / idle
         units["idle_process"] = ask() / count / idle
         process.stdin.close()
     say(
@@ -188,9 +188,9 @@ def fleet_units(node: RabbitMQNode, kind: str, count: int, idle: float) -> dict[
 def idle_baseline(node: RabbitMQNode, idle: float) -> float:
     """The broker's seconds in a second with nobody connected."""
     time.sleep(SETTLE)
-    cpu = broker_cpu(node)
+    cpu = cpu_of(node.pid)
     time.sleep(idle)
-    return (broker_cpu(node) - cpu) / idle
+    return (cpu_of(node.pid) - cpu) / idle
 
 
 def message_units(node: RabbitMQNode, scale: float) -> dict[str, float]:

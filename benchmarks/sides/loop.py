@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from statistics import median
+from types import FrameType
 from typing import Any
 
 LIVE = "bench.live"
@@ -25,6 +26,7 @@ STORE = "bench-store"
 PREFETCH = 100
 
 Params = dict[str, Any]
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 def params(size: int = 0) -> Params:
@@ -47,6 +49,10 @@ class Side:
         self.waits = False
         """Whether the service's handler awaits something, as rpc() says, before it answers."""
         self.wait: tuple[int, float] = (0, 0)
+        self.service = "bench"
+        """Whose method is called."""
+        self.carrier: int | None = 0
+        """The process that carries its messages; None where there is none, 0: the RabbitMQ."""
         self._handled = 0
         self._wanted = -1
         self._all_handled: asyncio.Future[None] | None = None
@@ -84,6 +90,10 @@ class Side:
             create_task(waiting(*args))  # held by what it waits for
 
         return begin
+
+    async def relay(self, name: str, to: str) -> None:
+        """Start a service whose echo method asks that of another one."""
+        raise NotImplementedError
 
     async def start_client(self) -> None:
         """Be ready for call(), when the service is."""
@@ -202,6 +212,24 @@ async def rpc(
     return {**figures, "operations": calls, "p50": median(latencies), "p99": late}
 
 
+async def bytecodes(side: Side, calls: int, concurrency: int) -> dict[str, float]:
+    """Count the bytecodes of the main thread: the same figure however busy the machine is."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> TraceFunction:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        figures = await rpc(side, calls, concurrency)
+    finally:
+        sys.settrace(None)
+    return {**figures, "bytecodes": count}
+
+
 async def beside(side: Side, calls: int, load: int, size: int = 0) -> dict[str, float]:
     """Plain calls, one at a time, while `load` encrypted ones are under way all the time."""
     heavy = params(size)
@@ -303,6 +331,7 @@ def resident() -> int:
 
 RUNS: Mapping[str, Callable[..., Awaitable[dict[str, float]]]] = {
     "rpc": rpc,
+    "bytecodes": bytecodes,
     "beside": beside,
     "publish": publish,
     "deliver": deliver,
@@ -321,6 +350,12 @@ async def _prepare(side: Side, role: str) -> None:
             side.waits = role == "waiting"
             side.stop_service = await side.ready()
             await side.start_client()
+        case ["hops"]:
+            side.stop_service = await side.ready()
+            await side.relay("second", "bench")
+            await side.relay("first", "second")
+            side.service = "first"
+            await side.start_client()
         case ["publish"]:
             await side.start_publisher()
         case ["events", count]:
@@ -335,7 +370,8 @@ async def _serve(kind: type[Side]) -> None:
     side = kind(url, frozenset(options))
     await _prepare(side, role)
     told = version(kind.distribution) if kind.distribution else ""
-    _tell({"ready": True, "version": told, "exchange": kind.exchange})
+    ready = {"ready": True, "version": told, "exchange": kind.exchange}
+    _tell(ready if side.carrier == 0 else {**ready, "carrier": side.carrier})
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         asked = json.loads(line)

@@ -2,7 +2,8 @@
 
 Options: `speed`, as for the Transport; `single` (each encrypted call has a key of its own),
 `in_place` (nothing is decrypted in a thread), `prometheus` (its metrics are collected), `otel`,
-with `sampled` (1 % of the traces), `recorded` (all of them) or `metrics`, or without a provider.
+with `sampled` (1 % of the traces), `recorded` (all of them) or `metrics`, or without a provider;
+`thread` (the service's method is synchronous).
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ else:
     sys.modules["orjson"] = None  # type: ignore[assignment]
 
 from nuropb_rmq import Mesh, TransportConfig, mesh_event
-from nuropb_rmq.protocol.encryption import KEY_USES, Encryptor
-from nuropb_rmq.transport import sealing
 
 if "otel" in sys.argv:
     from nuropb_rmq.telemetry import instrument
@@ -31,6 +30,9 @@ if "otel" in sys.argv:
     from .otel import providers
 
 if "in_place" in sys.argv:
+    from nuropb_rmq.protocol.encryption import Encryptor
+    from nuropb_rmq.transport import sealing
+
     sealing.OFFLOAD_BYTES = sys.maxsize
     Encryptor.needs_private_key = lambda *_: False  # type: ignore[method-assign]
 
@@ -44,6 +46,11 @@ class Service:
     async def echo(self, order_id: str, text: str, lines: list[int]) -> Any:
         """Answer with the parameters."""
         return {"order_id": order_id, "text": text, "lines": lines}
+
+
+def _echo(_: Service, order_id: str, text: str, lines: list[int]) -> Any:
+    """Answer with the parameters, in a thread."""
+    return {"order_id": order_id, "text": text, "lines": lines}
 
 
 class MeshSide(Side):
@@ -73,7 +80,7 @@ class MeshSide(Side):
 
     def call(self, given: Params) -> Awaitable[Any]:
         """A request."""
-        return self.client.request("bench", "echo", given)
+        return self.client.request(self.service, "echo", given)
 
     def call_encrypted(self, given: Params) -> Awaitable[Any]:
         """The same, encrypted."""
@@ -81,7 +88,7 @@ class MeshSide(Side):
 
     async def start_publisher(self) -> None:
         """A client."""
-        self.client = Mesh(self.url, key_uses=1 if "single" in self.options else KEY_USES)
+        self.client = Mesh(self.url, key_uses=1) if "single" in self.options else Mesh(self.url)
         self.observe(self.client)
         self.subscribers = []
         await self.client.start()
@@ -110,11 +117,26 @@ class MeshSide(Side):
 
     async def ready(self) -> Callable[[], Awaitable[object]]:
         """A service, its exchanges included."""
-        kind = type("Service", (Service,), {"echo": self.handler(Service.echo)})
+        echo = _echo if "thread" in self.options else self.handler(Service.echo)
+        kind = type("Service", (Service,), {"echo": echo})
         mesh = Mesh(self.config("bench"), service=kind())
         self.observe(mesh)
         await mesh.start()
         return mesh.stop
+
+    async def relay(self, name: str, to: str) -> None:
+        """Its method calls through the mesh that serves it."""
+
+        class Relay:
+            _service_name = name
+
+            async def echo(self, order_id: str, text: str, lines: list[int]) -> Any:
+                given = {"order_id": order_id, "text": text, "lines": lines}
+                return await mesh.request(to, "echo", given)
+
+        mesh = Mesh(self.config(name), service=Relay())
+        self.observe(mesh)
+        await mesh.start()
 
 
 if __name__ == "__main__":

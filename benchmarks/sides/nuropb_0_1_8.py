@@ -45,7 +45,7 @@ class Nuropb(Side):
 
     def call(self, given: Params) -> Awaitable[Any]:
         """A request."""
-        answer: Awaitable[Any] = self.client.request("bench", "echo", given, context={})
+        answer: Awaitable[Any] = self.client.request(self.service, "echo", given, context={})
         return answer
 
     def call_encrypted(self, given: Params) -> Awaitable[Any]:
@@ -101,6 +101,17 @@ class Nuropb(Side):
         service = await self._service("bench", kind())
         stop: Callable[[], Awaitable[object]] = service.disconnect
         return stop
+
+    async def relay(self, name: str, to: str) -> None:
+        """Its method calls through the API that serves it."""
+
+        class Relay:
+            _service_name = name
+
+            async def echo(self, **given: Any) -> Any:
+                return await api.request(to, "echo", given, context={})
+
+        api = await self._service(name, Relay())
 
     async def _service(self, name: str, instance: object, **settings: Any) -> RMQAPI:
         service = RMQAPI(

@@ -1,5 +1,6 @@
 """The demo: an orders service, a client, two subscribers and a broker of their own, in one minute.
 
+`python -m examples.demo --memory` shows what needs no broker, by the services of parcels.py.
 scripts/demo sets up what is missing and runs `python -m examples.demo`. Each part is a program
 that can be run and copied by itself; URL is amqp://guest:guest@localhost/, for example:
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nuropb_rmq.testing import BrokerError, RabbitMQNode
 
+from . import without_broker
 from .programs import DemoError, Programs
 from .story import tell_story
 from .transcript import Transcript, duration
@@ -34,11 +35,15 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 def main() -> int:
     """The exit status: 0 all held, 1 something did not, 128 + n ended by signal n."""
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="scripts/demo",
-        description="Shows nuropb_rmq at work on a private RabbitMQ, in about half a minute. "
+        description="Shows nuropb_rmq at work on a private RabbitMQ, in less than a minute. "
         "Exit status: 0 when all of it held, else 1.",
-    ).parse_args()
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help="what needs no RabbitMQ, on memory://, in seconds"
+    )
+    memory = parser.parse_args().memory
     transcript = Transcript(sys.stdout)
     folder = Path(tempfile.mkdtemp(prefix="nuropb-demo-"))
     logging.basicConfig(
@@ -48,8 +53,9 @@ def main() -> int:
     )
     began = time.monotonic()
     try:
-        transcript.say("nuropb_rmq: requests, commands and events over a RabbitMQ of its own")
-        asyncio.run(conduct(transcript, folder))
+        where = "inside this process" if memory else "over a RabbitMQ of its own"
+        transcript.say(f"nuropb_rmq: requests, commands and events {where}")
+        asyncio.run(conduct(transcript, folder, memory=memory))
     except Interrupted as e:
         transcript.say(f"\nStopped by {e}, and everything else with it.")
         shutil.rmtree(folder, ignore_errors=True)
@@ -61,13 +67,16 @@ def main() -> int:
     return conclude(transcript, folder, time.monotonic() - began)
 
 
-async def conduct(transcript: Transcript, folder: Path) -> None:
+async def conduct(transcript: Transcript, folder: Path, *, memory: bool) -> None:
     """Tell the story, and end everything. Raises Interrupted when a signal came."""
-    node = RabbitMQNode()
+    node = None if memory else RabbitMQNode()
     programs = Programs(folder)
     caught = stop_at_signals()
     try:
-        await tell_story(transcript, node, programs, folder)
+        if node is None:
+            await without_broker.tell_story(transcript)
+        else:
+            await tell_story(transcript, node, programs, folder)
     except asyncio.CancelledError:
         if not caught:
             raise
@@ -84,8 +93,9 @@ async def conduct(transcript: Transcript, folder: Path) -> None:
         try:
             await programs.end_all()
         finally:
-            await node.astop()
-            (folder / "broker.log").write_text(node.log_text())
+            if node is not None:
+                await node.astop()
+                (folder / "broker.log").write_text(node.log_text())
 
 
 def stop_at_signals() -> list[int]:

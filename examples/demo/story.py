@@ -12,10 +12,13 @@ from pathlib import Path
 from nuropb_rmq.testing import RabbitMQNode
 
 from . import peer, wiretap
+from .mishaps import dead_letter, retry, trace
 from .outage import judge, port_opens
+from .parcels import playing
 from .programs import Program, Programs, Report, in_thread
 from .tour import CARD, EVERY, GIVE_UP, PATIENCE
 from .transcript import Transcript, duration
+from .without_broker import in_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ async def tell_story(
     await events(stage)
     await encrypted(stage)
     await beside(stage)
+    async with playing(node.amqp_url) as cast:
+        await trace(transcript, cast)
+        await retry(transcript, cast)
+        await dead_letter(transcript, cast)
+    await in_memory(transcript)
     await outage(stage)
     await stop(stage)
 

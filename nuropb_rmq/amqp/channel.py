@@ -52,6 +52,9 @@ class PortOwner(Protocol):
     def write(self, data: bytes, /) -> None:
         """Queue whole frames for writing."""
 
+    def write_alone(self, data: bytes, /) -> None:
+        """Write the frames of a message beside which none is under way."""
+
     def at_flush(self, call: Callable[[], None], /) -> None:
         """Make this call just before this tick's frames are written."""
 
@@ -73,7 +76,7 @@ class ChannelPort:
 
     __slots__ = (
         "_cancelling", "_chunks", "_content", "_deliveries", "_max_body", "_owner", "_remaining",
-        "listener", "number", "open", "write",
+        "listener", "number", "open", "write", "write_alone",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +97,8 @@ class ChannelPort:
 
         Raises ConnectionLostError when the channel has ended.
         """
+        self.write_alone: Callable[[bytes], None] = owner.write_alone
+        """The same for a message beside which none is under way: it may leave at once."""
 
     # -- for the channel's owner ------------------------------------------------------------
 
@@ -137,7 +142,7 @@ class ChannelPort:
     def tell_closed(self, reason: ConnectionLostError) -> None:
         """End the port, and tell its listener why."""
         self.open = False
-        self.write = _refusing(self.number)
+        self.write = self.write_alone = _refusing(self.number)
         self.listener.on_closed(reason)
 
     def take(self, kind: int, data: bytes, at: int, stop: int, end: int) -> int:

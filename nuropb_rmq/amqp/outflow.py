@@ -35,6 +35,8 @@ class Outflow:
         self._at_flush: list[Callable[[], None]] = []
         # A flush is scheduled for the end of this tick.
         self._due = False
+        # The last flush wrote one method: another would have had nothing to join.
+        self._alone = False
         # Turns of the loop until a late writer may write; 0: none is waiting.
         self._turns_left = 0
         self._ended = False
@@ -55,6 +57,18 @@ class Outflow:
             self._due = True
             self._loop.call_soon(self.flush)
 
+    def write_alone(self, data: bytes) -> None:
+        """Write frames at once where none joins them: a flush costs a turn of the loop.
+
+        For a message beside which none is under way.
+        """
+        if self._alone and not self._due:
+            self._frames.append(data)
+            self._size += len(data)
+            self._write_out()
+        else:
+            self.write(data)
+
     def at_flush(self, call: Callable[[], None]) -> None:
         """Make this call just before this tick's frames are written."""
         self._at_flush.append(call)
@@ -68,6 +82,7 @@ class Outflow:
             self._at_flush.pop()()
         self._due = False
         if self._frames:
+            self._alone = len(self._frames) == 1
             self._write_out()
 
     def _write_out(self) -> None:

@@ -116,8 +116,9 @@ class PublisherChannel:
                 )
             )
             return
+        write = port.write if self.unconfirmed else port.write_alone
         try:
-            port.write(
+            write(
                 frames.pack_content(
                     port.number, message.method, properties, message.body, frame_max
                 )

@@ -55,7 +55,7 @@ doctor.add_to(app)
 broker.add_to(app)
 
 
-# Typer has brought click along, as a module of its own since 0.2x: its classes are found by this.
+# Typer has a click of its own, whose classes have no public name: this finds their base.
 _UsageError: Final = cast(type[Exception], typer.BadParameter.__base__)
 
 

@@ -201,6 +201,8 @@ class MemoryRouter:
         self._written.append(data)
         self._schedule()
 
+    write_alone = write
+
     def at_flush(self, call: Callable[[], None]) -> None:
         """Call it before this tick's frames are taken."""
         self._at_flush.append(call)

@@ -31,13 +31,13 @@ needs_broker = pytest.mark.broker
 class Demo:
     """`python -m examples.demo` under way, with a folder of its own for all that is temporary."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.folder = folder
         self.text = ""
         unset = ("COLUMNS", "NO_COLOR")
         inherited = {name: value for name, value in os.environ.items() if name not in unset}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "examples.demo"],
+            [sys.executable, "-m", "examples.demo", *arguments],
             cwd=ROOT,
             env={**inherited, "TMPDIR": str(folder), **environment},
             stdin=subprocess.DEVNULL,
@@ -112,6 +112,16 @@ OLD_PEER = (
     r"ok +we call nuropb 0\.1\.8",
     r"ok +it ended with exit status 0",
 )
+MISHAPS = (
+    r"request +send in parcels, trace id (\w{8})\.\.\.\n"
+    r" +command +pick in warehouse, trace id \1\.\.\.\n"
+    r" +event +parcels\.sent in warehouse, trace id \1\.\.\.",
+    r"ok +command and event have the request's trace id",
+    r"waits +on the broker, in nuropb-warehouse-retry-1000\n +2nd try +booked +1\.\d\d s",
+    r"dead letter label in nuropb-warehouse-dlq\n +why +RuntimeError: the printer has no labels\n",
+    r"replayed +1 went back +[\d.]+ m?s\n +warehouse +has printed the label of A-1001",
+    r"ok +done once, and no letter is left",
+)
 NO_OLD_PEER = (r"9\. A service on nuropb 0\.1\.8.*\n +left out +\S.*(\n {16}.*)*\n\n10\. ",)
 
 
@@ -121,7 +131,7 @@ def test_all_of_it_holds_and_nothing_is_left(demo: Demo) -> None:
     errors = demo.rest()
     assert (demo.process.returncode, errors) == (0, ""), demo.text + errors
     titles = re.findall(r"^ ?(\d+)\. .+ -+$", demo.text, re.MULTILINE)
-    assert titles == [str(number) for number in range(1, 12)]
+    assert titles == [str(number) for number in range(1, 16)]
     version = re.search(r"broker +RabbitMQ ([\d.]+) on", demo.text)
     assert version
     reason = why_not(sys.version_info[:2], version[1])
@@ -135,6 +145,8 @@ def test_all_of_it_holds_and_nothing_is_left(demo: Demo) -> None:
         r"ok +mail has what it subscribed to",
         r"ok +audit has what it subscribed to",
         r"ok +on the broker the command of step 6 can be read",
+        *MISHAPS,
+        r"started +on memory://demo, in this process",
         r"kill -9 +process \d+, the broker",
         r"\d+ +answered, [1-9]\d* of them begun while there was no broker",
         r"again +calls work again, after the port was open +[\d.]+ m?s",
@@ -151,6 +163,24 @@ def test_all_of_it_holds_and_nothing_is_left(demo: Demo) -> None:
     assert alive(demo.processes()) == set()
     assert list(demo.folder.iterdir()) == []
     assert time.monotonic() - began < 60
+
+
+def test_without_a_broker_all_of_it_holds_in_seconds(demos: list[Demo], tmp_path: Path) -> None:
+    """No RabbitMQ is there."""
+    began = time.monotonic()
+    demo = Demo(tmp_path, "--memory", NUROPB_RMQ_SERVER_ROOT="/nonexistent")
+    demos.append(demo)
+    errors = demo.rest()
+    assert (demo.process.returncode, errors) == (0, ""), demo.text + errors
+    for line in (
+        r"came back +RemoteValidationError: .*params\.kilograms",
+        r"came back +NuropbNotDeliveredError: ",
+        *MISHAPS,
+        r"^All \d checks held, in [\d.]+ s\.$",
+    ):
+        assert re.search(line, demo.text, re.MULTILINE), f"no {line!r} in\n{demo.text}"
+    assert list(demo.folder.iterdir()) == []
+    assert time.monotonic() - began < 20
 
 
 @needs_broker

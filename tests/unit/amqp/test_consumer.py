@@ -34,6 +34,8 @@ class Owner:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
+    write_alone = write
+
     def at_flush(self, call: Callable[[], None]) -> None:
         self._at_flush.append(call)
 
