@@ -214,7 +214,7 @@ def _count(value: int | None) -> str:
 def _rate(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if value >= 10 or not value else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 9.95 or not value else f"{value:.1f}"
 
 
 def _duration(seconds: float | None) -> str:

@@ -12,10 +12,7 @@ from nuropb_rmq import Mesh
 from .command import ran_by_itself, running
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_what_to_paste_next_works(
-    folder: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_to_paste_next_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(folder, "broker") as command:
         said = await command.printed("export NUROPB_RMQ_URL=", within=90)
         url = said.removeprefix("export NUROPB_RMQ_URL=")
@@ -27,11 +24,18 @@ async def test_what_to_paste_next_works(
         assert (status, err) == (0, "")
         async with Mesh(url, configure=False):
             pass
-        command.signal(number)
+        command.signal(signal.SIGINT)
         assert await command.ended(60) == 0
     status, _, err = await ran_by_itself("request", "orders", "get", url=url)
     assert status == 1
     assert "connection refused" in err
+
+
+async def test_a_signal_ends_it_while_it_starts(folder: Path) -> None:
+    async with running(folder, "broker") as command:
+        await command.printed("starting")
+        command.signal(signal.SIGTERM)
+        assert await command.ended(60) == 0
 
 
 async def test_a_version_that_is_not_known() -> None:
