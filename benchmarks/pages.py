@@ -17,7 +17,20 @@ from typing import Final
 
 from . import run, scale
 from .figures import ONCE_32, ONCE_256, Results
-from .peers import ADAPTER, MESH, NUROPB, POSTED, ROOT, SPEED, TRANSIENT, TRANSPORT, Peer
+from .peers import (
+    ADAPTER,
+    AIO_PIKA,
+    FASTSTREAM,
+    MESH,
+    NUROPB,
+    NUROPB_RMQ,
+    POSTED,
+    ROOT,
+    SPEED,
+    TRANSIENT,
+    TRANSPORT,
+    Peer,
+)
 from .report import files, machine, markdown
 from .units import Units
 
@@ -42,6 +55,8 @@ _COMPARED: Final = (
     ("events from publisher to handler, persistent", "delivered[1]", TRANSPORT),
     ("events from publisher to handler, transient", "delivered[1]", TRANSIENT),
 )
+
+_PEERS: Final = (MESH, TRANSPORT, NUROPB, NUROPB_RMQ, AIO_PIKA, FASTSTREAM)
 
 _COSTS: Final[tuple[tuple[str, str, Peer | str], ...]] = (
     ("a call, one at a time", "rpc[1]", TRANSPORT),
@@ -88,6 +103,23 @@ def _compared(results: Results) -> str:
     return markdown(["", "each second", "times nuropb's", "CPU of nuropb's"], rows)
 
 
+def _peers(results: Results) -> str:
+    """Ours and the other libraries, by the same three figures."""
+    calls, one, events = (results.scenarios[name] for name in ("rpc[32]", "rpc[1]", "delivered[1]"))
+    rows = [
+        [
+            f"**{label}**" if ours else label,
+            f"{median(calls.rates(label)):,.0f}",
+            f"{median(calls.each(label, 'cpu')) * 1e6:,.0f}",
+            f"{1000 / median(one.rates(label)):.2f}",
+            f"{median(events.rates(label)):,.0f}",
+        ]
+        for label, ours in ((peer.label, peer.ours) for peer in _PEERS)
+    ]
+    heads = ["", "calls/s, 32 at a time", "µs CPU of a call", "ms, 1 at a time", "events handled/s"]
+    return markdown(heads, rows)
+
+
 def _costs(results: Results) -> str:
     """Absolute figures of ours."""
     rows = []
@@ -118,6 +150,7 @@ def blocks(results: Results, units: Units) -> Mapping[str, Callable[[], str]]:
     return {
         "machine": partial(_machine, results),
         "compared": partial(_compared, results),
+        "peers": partial(_peers, results),
         "costs": partial(_costs, results),
         "start": partial(_start, results),
         "scale-units": partial(scale.units_table, units),

@@ -128,7 +128,7 @@ def pages(results: Results) -> Iterator[str]:
     yield "# Figures of a quick run: indicative only\n" if results.quick else "# Figures of a run\n"
     yield (
         f"{results.date}, {machine(results)}; {_versions(results)}. Written by `scripts/bench`; "
-        "docs/performance.md says how to read it.\n"
+        "benchmarks/README.md says how to read it.\n"
     )
     yield "## Compared\n"
     yield markdown(["", "measured"], [[text, told] for text, _, told, _ in verdict(results)[0]])

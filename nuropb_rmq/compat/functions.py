@@ -106,7 +106,9 @@ def create_client(
     """Return a client, not connected; its default name is {vhost}-client.
 
     connection_properties: a URL, or host, port, vhost, username, password, ssl and verify, with the
-    defaults of default_connection_properties(). Raises NuropbConfigurationError.
+        defaults of default_connection_properties().
+
+    Raises NuropbConfigurationError.
     """
     return (transport or RMQAPI)(
         amqp_url=_amqp_url(connection_properties),

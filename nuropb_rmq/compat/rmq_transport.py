@@ -110,8 +110,8 @@ class RMQTransport(PrivateSettings):
 
         instance_id: None generates one. A given id excludes a second instance with the same id.
         kwargs: rpc_exchange, events_exchange, dl_exchange, dl_queue, service_queue,
-        response_queue, rpc_bindings, event_bindings, prefetch_count (1; 0 is unlimited). None means
-        the default; unknown options are ignored, with a warning.
+            response_queue, rpc_bindings, event_bindings, prefetch_count (1; 0 is unlimited). None
+            means the default; unknown options are ignored, with a warning.
 
         Raises NuropbConfigurationError, which names the argument.
         """

@@ -81,9 +81,11 @@ def utf8(where: str, text: str) -> str:
 class TLSConfig:
     """The verification of a TLS connection; paths are of PEM files.
 
-    cafile: the authorities to trust, None for the system's. certfile and keyfile: the client's
-    certificate, when the broker asks for one; a certfile may hold its key. verify: False accepts
-    any certificate of any host (tests only). Raises NuropbConfigurationError.
+    cafile: the authorities to trust, None for the system's.
+    certfile, keyfile: the client's certificate, for a broker that asks; it may hold its key.
+    verify: False accepts any certificate of any host (tests only).
+
+    Raises NuropbConfigurationError.
     """
 
     cafile: str | None = None

@@ -54,6 +54,7 @@ class Outage:
     """
 
     after: int = 10
+    """Number of failures in a row with which it begins."""
     probe_every: float = 10.0
     """Seconds. A message waits in the process for up to prefetch_count times as long."""
     but_not: tuple[type[BaseException], ...] = (
@@ -64,6 +65,7 @@ class Outage:
         TypeError,
         ValueError,
     )
+    """Classes of errors that do not count, with their subclasses."""
 
     def __post_init__(self) -> None:
         wanted = "a number of failures, an integer from 1 on"

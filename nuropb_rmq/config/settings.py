@@ -1,7 +1,6 @@
 """All settings of a transport, frozen and checked when they are made.
 
 A wrong setting raises NuropbConfigurationError, which names the field and the values it may have.
-`address` reads the broker's address and TLS; its names can be imported from here.
 """
 
 from __future__ import annotations
@@ -86,6 +85,7 @@ class TransportConfig:
     its token, start() fails. Later it is called again, with pauses up to reconnect_cap: for as
     long as it fails, and for 5 minutes while its tokens are refused."""
     service_name: str
+    """Name of the service: its routing key on the RPC exchange, and a part of its queues' names."""
     instance_id: str | None = None
     """Name of this instance, unique in its service; None: start() makes one.
 
@@ -95,8 +95,11 @@ class TransportConfig:
     client_only: bool = False
     """True for a client, which has only a response queue; its bindings are not used."""
     rpc_exchange: str = DEFAULT_RPC_EXCHANGE
+    """Name of the direct exchange for requests and commands."""
     events_exchange: str = DEFAULT_EVENTS_EXCHANGE
+    """Name of the topic exchange for events."""
     dl_exchange: str = DEFAULT_DL_EXCHANGE
+    """Name of the fanout exchange for dead letters."""
     dl_queue: str | None = None
     """Name of the dead-letter queue, which then gets the dead letters of all services; None:
     nuropb-{service}-dlq, which gets those of this service alone."""
@@ -129,17 +132,15 @@ class TransportConfig:
     channel that the broker closes count once for each unsettled message. Before RabbitMQ 4.3, so
     does every message that stop() gives back: leave room for restarts."""
     single_active_consumer: bool = False
-    """True: one instance gets all messages, and when it goes, another takes over. With
-    prefetch_count=1 messages are handled in order. All instances must agree; old peers do not
-    know it."""
+    """True: one instance gets all messages; when it goes, another takes over. prefetch_count=1
+    handles them in order. All instances must agree; old peers do not know it."""
     max_priority: int | None = None
     """Highest message priority that the service queue knows, at most 255; a few levels are enough.
     A message of higher priority overtakes those that wait in the queue, not those that an instance
     has taken (prefetch_count). None: priorities have no effect. For classic queues only; all
     instances must agree; old peers know no priorities."""
     prefetch_count: int = 32
-    """Number of messages handled at a time; 0: no limit, so that all waiting messages are taken
-    into memory."""
+    """Number of messages handled at a time; 0: no limit, all that wait come into memory."""
     heartbeat: int = 10
     """Seconds; 0 turns heartbeats off, so that a silent connection is never noticed."""
     connect_timeout: float = 10.0
@@ -189,8 +190,7 @@ class TransportConfig:
     max_json_depth: int = 100
     """Limit of levels in a body's JSON; deeper ones are refused without parsing."""
     inherit_deadline: bool = True
-    """Limit the timeout of a request made in a handler to the time that the handled request has
-    left."""
+    """Limit a request made in a handler to the time that the handled request has left."""
     log_error_text: bool = True
     """Log the texts of errors that handlers raise. False: log only their classes and frames, as
     always for messages that came encrypted."""

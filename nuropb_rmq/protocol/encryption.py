@@ -72,8 +72,9 @@ class Encryptor:
     """Encrypts and decrypts bodies; remembers the keys of calls under way.
 
     service_name, private_key: those of the service in this process; None for a pure requester.
-    key_lifetime (seconds), key_uses: bound the use of one key for calls to one service;
-        key_uses=1 makes a new key for each message, as nuropb does.
+    key_lifetime: seconds for which one key is used for calls to one service.
+    key_uses: number of messages to one service that share a key; 1 makes a new key for each
+        message, as nuropb does.
     unwrapped_keys: bounds the cached keys of requesters.
     calls_remembered: bounds the calls under way, in each direction.
 

@@ -197,17 +197,21 @@ def publish_to_mesh(
 ) -> Any:
     """Set how a service publishes a method; public methods are published without it, too.
 
-    hide_method (False): neither describe the method nor let it be called. authorize_func (None):
-    called with `context[context_token_key]` ("Authorization"), where the method runs; returning
-    None (or False) refuses the call with NuropbAuthorizationError. It guards handlers of events,
-    too: a refused event is dead-lettered. requires_encryption (False): refuse unencrypted calls.
-    description: replaces the docstring. in_thread (True): False runs a synchronous method on the
-    event loop, which saves a thread switch when it is quick; RMQAPI always does. retry: a Retry in
-    place of that of the Mesh; RMQAPI has none. max_concurrency (None): number of its calls that run
-    at a time in this instance; others wait for their turns, in order, after an async
-    authorize_func. A call that waits takes one of prefetch_count, and its time counts against
-    handler_timeout; it does not run when its caller's time is over. A method in a thread that
-    handler_timeout has ended does not count, though its thread goes on.
+    hide_method: True neither describes the method nor lets it be called.
+    authorize_func: called with `context[context_token_key]`, where the method runs; returning None
+        (or False) refuses the call with NuropbAuthorizationError. It guards handlers of events,
+        too: a refused event is dead-lettered.
+    context_token_key: "Authorization", by default.
+    requires_encryption: True refuses unencrypted calls.
+    description: replaces the docstring.
+    in_thread: False runs a synchronous method on the event loop, which saves a thread switch when
+        it is quick; RMQAPI always does.
+    retry: a Retry in place of that of the Mesh; RMQAPI has none.
+    max_concurrency: number of its calls that run at a time in this instance; None is no limit.
+        Others wait for their turns, in order, after an async authorize_func. A call that waits
+        takes one of prefetch_count, and its time counts against handler_timeout; it does not run
+        when its caller's time is over. A method in a thread that handler_timeout has ended does
+        not count, though its thread goes on.
 
     Two uses on one method add up. A method that overrides one with authorize_func or
     requires_encryption must repeat them; authorize_func=None and requires_encryption=False drop

@@ -72,7 +72,7 @@ class Parameters:
             why = f"{e}" if f"{e}".startswith(shown) else f"{shown}: {e}"
             raise Unfit(
                 f"parameter {parameter.name!r}: {why}; use a type that can be made from JSON "
-                "(README, Parameters and results), or Any"
+                "(docs/reference/values.md), or Any"
             ) from e
 
     def _hint(self, parameter: inspect.Parameter) -> Any:

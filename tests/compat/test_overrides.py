@@ -106,7 +106,7 @@ async def test_each_settlement_is_told(
             "is_leader": True,
             "client_only": False,
             "nuropb_type": "request",
-            "nuropb_version": "rmq-aio/0.1.0",
+            "nuropb_version": "rmq-aio/0.2.0",
             "correlation_id": action,
             "trace_id": "t-1",
             "encrypted": False,

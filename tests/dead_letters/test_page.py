@@ -57,7 +57,7 @@ Prepared = tuple[Carrier, str]
 
 @pytest.fixture
 async def prepared(modules: dict[str, ModuleType], mesh_url: str) -> AsyncIterator[Prepared]:
-    """The night before three in the morning."""
+    """Three orders have failed."""
     carrier = Carrier()
     shipping: Any = modules["shipping"]
     mesh: Mesh = shipping.mesh(mesh_url, carrier)

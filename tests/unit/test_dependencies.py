@@ -44,6 +44,15 @@ def test_the_lowest_versions_are_those_that_are_tried() -> None:
     assert not wrong
 
 
+def test_what_ci_runs_is_what_is_named() -> None:
+    """On GitHub as well: the matrix of the unit tests, and the whole suite."""
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    matrix = ", ".join(f'"{each}"' for each in TRIED)
+    assert f"python: [{matrix}]\n" in text
+    (suite,) = re.findall(r"python-version: \|\n((?: +3\.\d+\n)+)", text)
+    assert sorted(suite.split(), key=digits) == TRIED
+
+
 @pytest.mark.parametrize("script", ["scripts/check", "scripts/test"])
 def test_every_version_of_python_that_is_named_is_tried(script: str) -> None:
     """Types are checked for each, and tests run on each."""

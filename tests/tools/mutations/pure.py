@@ -27,7 +27,7 @@ TESTS: Final = {
     "protocol/put_back": "protocol/test_put_back",
     "protocol/bounded": "protocol/test_bounded",
     "config/address": "config/test_address config/test_settings",
-    "config/settings": "config/test_settings test_settings_page",
+    "config/settings": "config/test_settings test_reference",
     "amqp/consumer": "amqp/test_consumer",
     "transport/deadlines": "transport/test_deadlines",
     "protocol/encryption": "protocol/test_encryption protocol/test_encryption_errors",

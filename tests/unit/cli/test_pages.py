@@ -11,7 +11,12 @@ import pytest
 from nuropb_rmq.cli import main
 
 ROOT = Path(__file__).parents[3]
-PAGES = ("README.md", "docs/operations/command.md", "docs/guides/failures.md")
+PAGES = (
+    "README.md",
+    "docs/getting-started.md",
+    "docs/operations/command.md",
+    "docs/guides/failures.md",
+)
 INSTALLS = "nuropb-rmq --install-completion"  # before it looks at --help: tests/cli/ has it
 LINES = [
     line.partition(" > ")[0]

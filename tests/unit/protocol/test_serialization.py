@@ -174,6 +174,47 @@ def test_a_payload_says_the_same_with_and_without_orjson(
     assert repr(decode(body, max_depth=9)) == repr(decode(encode(payload), max_depth=9))
 
 
+class Loud(str):
+    def __add__(self, other: str) -> str:
+        return "!" + other
+
+    __radd__ = __add__
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LONG,
+        Loud(LONG),
+        *(LONG + odd + LONG for odd in ('"', "\\", "\x7f", "\x1f", "\n", "é", "\ud800", "😀")),
+        "".join(map(chr, range(32, 127))) * 60,
+    ],
+    ids=lambda text: ascii(text[4999:5001]),
+)
+def test_long_texts_are_written_as_json_writes_them(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serialization, "orjson", None)
+    payload = {"params": {text: [text, "short"]}}
+    expected = json.dumps(payload, separators=(",", ":")).encode()
+    for _ in range(2):  # a body after a large one is made in another way
+        assert encode(payload) == expected
+    small = {"params": {"a": '"'}}
+    for _ in range(2):
+        assert encode(small) == b'{"params":{"a":"\\""}}'
+
+
+@given(st.dictionaries(st.text(), st.text(min_size=1).map(lambda text: text * 5000), max_size=3))
+def test_any_long_text_is_written_as_json_writes_it(payload: dict[str, Any]) -> None:
+    encode({"params": LONG})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serialization, "orjson", None)
+        assert encode(payload) == json.dumps(payload, separators=(",", ":")).encode()
+
+
 def circular() -> dict[str, Any]:
     inner: dict[str, Any] = {"ok": 1}
     inner["self"] = [inner]

@@ -1,0 +1,1 @@
+"""Pages of the documentation: their files are written, their programs and commands run."""

@@ -1,0 +1,121 @@
+"""A page of docs/, its files, and the commands that it shows with their output."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+WITHIN = 60.0  # seconds, for a command
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"# ([\w.-]+\.\w+|Dockerfile)\n")
+_VARIES = re.compile(r"\b[0-9a-f]{8,}\b|\d{4}-\d\d-\d\d[T ][\d:.]+Z?|\b\d+\.\d+s\b|\b\d+ s(?= ago)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block."""
+
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        """The name in its first line, if it is a file."""
+        found = _FILE.match(self.text)
+        return None if found is None else found[1]
+
+
+def page(name: str) -> str:
+    """Return the text of a page of docs/."""
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str) -> list[Block]:
+    """Return the code blocks of a page."""
+    return [Block(*found) for found in _BLOCK.findall(text)]
+
+
+def files(text: str) -> dict[str, str]:
+    """Return the files of a page by their names; a later one of the same name replaces it."""
+    return {each.file: each.text for each in blocks(text) if each.file is not None}
+
+
+def write(folder: Path, text: str) -> None:
+    """Write the files of a page."""
+    for name, source in files(text).items():
+        (folder / name).write_text(source, encoding="utf-8")
+
+
+def environment(url: str = "", **more: str) -> dict[str, str]:
+    """Return the environment of somebody who has activated this checkout's environment."""
+    made = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    made["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    made |= {"COLUMNS": "100", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    made.pop("PYTEST_ADDOPTS", None)
+    return {**made, "NUROPB_RMQ_URL": url, **more}
+
+
+def typed(block: Block) -> Iterator[tuple[str, str]]:
+    """Yield each command of a console block, and the output that the page has for it."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        yield command, output
+
+
+def shell(command: str, folder: Path, env: Mapping[str, str]) -> str:
+    """Return all that a command prints; its exit status does not matter."""
+    ran = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=WITHIN,
+        check=False,
+    )
+    return ran.stdout
+
+
+def plain(output: str) -> list[str]:
+    """Return the lines of an output without what differs from run to run: ids, times, spaces."""
+    lines = _VARIES.sub("~", output.replace("127.0.0.1", "localhost")).splitlines()
+    return [" ".join(line.split()) for line in lines if line.strip()]
+
+
+def follow(text: str, folder: Path, env: Mapping[str, str]) -> None:
+    """Type all commands of a page's console blocks; each has to print what the page says."""
+    for block in blocks(text):
+        if block.language == "console":
+            for command, output in typed(block):
+                assert plain(shell(command, folder, env)) == plain(output), command
+
+
+def read_yaml(text: str) -> list[dict[str, Any]]:
+    """Return the documents of a YAML text, read by any Python here that has PyYAML."""
+    program = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.stdin))))"
+    for python in (sys.executable, "/usr/bin/python3"):
+        if not Path(python).exists():
+            continue
+        ran = subprocess.run(
+            [python, "-c", program], input=text, capture_output=True, text=True, check=False
+        )
+        if ran.returncode == 0:
+            found: list[dict[str, Any]] = json.loads(ran.stdout)
+            return found
+        if "No module named 'yaml'" not in ran.stderr:
+            pytest.fail(ran.stderr)
+    pytest.skip("no Python here has PyYAML (Debian: apt-get install python3-yaml)")
