@@ -9,13 +9,15 @@ import typer
 
 from .._version import __version__
 from ..printable import printable
-from . import broker, calls, configure, describe, dlq, doctor, listen, services, top
+from . import broker, calls, configure, describe, dlq, doctor, listen, services, streams, top
 from .conventions import INTERRUPTED, WRONG
 
 EXIT_STATUS: Final = (
     "Exit status: 0 done; 1 the broker or a service refuses, or is not there; 2 wrong arguments; "
     "3 done in part, or something was found; 130 ended by Ctrl-C."
 )
+
+_OPTIONS_OF_VERBS: Final = ("--url", "--json", "--log-level", "--timeout", "--management-url")
 
 app = typer.Typer(
     name="nuropb-rmq",
@@ -59,6 +61,7 @@ _UsageError: Final = cast(type[Exception], typer.BadParameter.__base__)
 
 def run(arguments: list[str]) -> int:
     """Run the command; return its exit status. A wrong argument is one line, as any error."""
+    streams.prepare()
     try:
         status = app(arguments, prog_name="nuropb-rmq", standalone_mode=False)
     except typer.Abort:
@@ -75,5 +78,7 @@ def _usage(error: Any) -> int:
     verb = error.ctx.command_path if error.ctx is not None else "nuropb-rmq"
     text = error.format_message().rstrip(".")
     text += "" if text.endswith("?") else "."
+    if verb == "nuropb-rmq" and getattr(error, "option_name", None) in _OPTIONS_OF_VERBS:
+        text += f" It stands after the verb: nuropb-rmq VERB {error.option_name}."
     sys.stderr.write(f"nuropb-rmq: {printable(text)} See {verb} --help\n")
     return WRONG

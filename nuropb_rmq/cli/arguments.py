@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
-from .conventions import CommandError
+from .conventions import INTERRUPTED, CommandError
 
 _STANDARD_INPUT: Final = "-"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -51,6 +53,23 @@ def duration(text: str) -> float:
     return seconds
 
 
+def _typed() -> str:
+    """Return what is at standard input; one Ctrl-C ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        return sys.stdin.read()
+    # asyncio would only note the first Ctrl-C, for a loop that does not run now.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if sys.stdin.isatty():
+            sys.stderr.write("JSON, please; Ctrl-D ends it\n")
+            sys.stderr.flush()
+        return sys.stdin.read()
+    except KeyboardInterrupt:
+        raise CommandError("", INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _value(where: str, text: str) -> Any:
     try:
         return json.loads(text)
@@ -65,7 +84,7 @@ def _from_file(option: str, name: str) -> Any:
         raise CommandError(f"{option}: standard input is closed: name a file, like @params.json")
     where = "standard input" if name == _STANDARD_INPUT else f"@{name}"
     try:
-        text = sys.stdin.read() if name == _STANDARD_INPUT else Path(name).read_text("utf-8")
+        text = _typed() if name == _STANDARD_INPUT else Path(name).read_text("utf-8")
     except (OSError, ValueError) as e:
         raise CommandError(f"{option}: {where}: {e}") from e
     try:

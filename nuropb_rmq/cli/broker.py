@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from .conventions import NEWER
+from .conventions import NEWER, words
 from .verbs import ended, log_to_stderr
 
 _HIGHEST_PORT: Final = 65_535
@@ -21,6 +21,7 @@ Version = Annotated[
         metavar="VERSION",
         help=f"{NEWER}: the one that scripts/broker-{NEWER} has fetched. "
         "Else the one that is installed.",
+        autocompletion=words((NEWER,)),
     ),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final
 
 import typer
@@ -46,6 +47,7 @@ Ttl = Annotated[
         show_default=False,
     ),
 ]
+_WANTS_TEXT: Final = re.compile(r"params\.(\w+): expected a string")
 _DESCRIBED_WITHIN: Final = 5.0
 """Seconds that a service has to describe itself, when that only makes an error clearer."""
 
@@ -73,7 +75,7 @@ async def request(
     nuropb-rmq request orders get_total -p order_id=A-1
     """
     params, about = mapping("--param", param), mapping("--context", context)
-    async with at.mesh() as mesh:
+    async with at.mesh(timeout) as mesh:
         try:
             result = await mesh.request(
                 service, method, params, context=about, timeout=timeout, encrypted=encrypted
@@ -82,17 +84,32 @@ async def request(
             raise await no_service(mesh.transport.config, service, management_url) from e
         except nuropb_rmq.NuropbTimeoutError as e:
             raise CommandError(
-                f"{service}.{method}: no answer within {timeout:g} s (--timeout): does an instance "
-                f"of it run? See nuropb-rmq services",
+                f"{service}.{method}: no answer within {timeout:g} s (--timeout): "
+                f"{_why_no_answer(mesh)}",
                 FAILED,
             ) from e
         except nuropb_rmq.NuropbRemoteError as e:
             await check_method(mesh, service, method, _DESCRIBED_WITHIN)
-            raise CommandError(f"{service}.{method}: {e}", FAILED) from e
+            raise CommandError(f"{service}.{method}: {e}{_of_quotes(e, params)}", FAILED) from e
     if at.json:
         at.out.data(result)
     else:
         at.out.value(result)
+
+
+def _why_no_answer(mesh: nuropb_rmq.Mesh) -> str:
+    if mesh.state is not nuropb_rmq.State.READY or mesh.stats().reconnects:
+        return f"{mesh.error or 'the connection was lost meanwhile'}; it may have been done"
+    return "does an instance of it run? See nuropb-rmq services"
+
+
+def _of_quotes(error: nuropb_rmq.NuropbRemoteError, params: dict[str, Any]) -> str:
+    """Return how to write a text that looks like JSON, where that was perhaps meant."""
+    found = _WANTS_TEXT.search(str(error))
+    value = params.get(found[1]) if found else None
+    if isinstance(value, str) or value is None or found is None:
+        return ""
+    return f"""; text is written with quotes: -p '{found[1]}="…"'"""
 
 
 async def command(
@@ -114,7 +131,7 @@ async def command(
     A method that the service does not describe is refused, but with --plain nothing is asked.
     """
     params, about = mapping("--param", param), mapping("--context", context)
-    async with at.mesh() as mesh:
+    async with at.mesh(timeout) as mesh:
         try:
             if encrypted is not False:
                 await check_method(mesh, service, method, timeout)
@@ -151,7 +168,7 @@ async def publish(
     nuropb-rmq publish orders.created '{"order_id": "A-1"}'
     """
     body, about = value("VALUE", event), mapping("--context", context)
-    async with at.mesh() as mesh:
+    async with at.mesh(timeout) as mesh:
         await mesh.publish_event(topic, body, context=about, ttl=ttl, timeout=timeout)
     _sent(at, {"topic": topic}, f"{topic}: the broker has it")
 

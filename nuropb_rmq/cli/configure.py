@@ -9,7 +9,7 @@ import typer
 
 import nuropb_rmq
 
-from .conventions import FAILED, CommandError
+from .conventions import FAILED, CommandError, words
 from .subject import Target, config_of
 from .verbs import At, ManagementUrl, verb
 
@@ -37,6 +37,7 @@ async def configure(
         typer.Option(
             metavar="TYPE",
             help="classic or quorum: make the queue of SERVICE, too. MODULE:NAME has its own.",
+            autocompletion=words(_TYPES),
         ),
     ] = "",
     retry_delays: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,6 +52,27 @@ class Serve:
     log_level: str
     worker: bool
     """True in a process that a parent has started: its standard input is a socket to the parent."""
+
+
+def words(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return a function by which a shell completes one of these words."""
+
+    def complete(incomplete: str) -> list[str]:  # typer knows the argument by its name
+        return [word for word in known if word.startswith(incomplete)]
+
+    return complete
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things, in words."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def configured_by(text: str) -> str:
+    """Return an error's text with the verb `configure` in place of the library's function."""
+    return text.replace("run configure()", "run nuropb-rmq configure").replace(
+        "or configure()", "or run nuropb-rmq configure"
+    )
 
 
 def needed(url: str | None) -> str:

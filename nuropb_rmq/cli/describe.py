@@ -69,7 +69,7 @@ async def describe(
     """
     from . import who  # noqa: PLC0415 - it loads an HTTP client
 
-    async with at.mesh() as mesh:
+    async with at.mesh(timeout) as mesh:
         config = mesh.transport.config
         try:
             described = await mesh.describe_service(service, timeout=timeout)

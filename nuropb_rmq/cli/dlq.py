@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
@@ -14,7 +14,7 @@ import nuropb_rmq
 
 from ..nearest import nearest
 from .arguments import duration
-from .conventions import FAILED, CommandError
+from .conventions import FAILED, CommandError, words
 from .hints import no_dead_letters
 from .verbs import At, ManagementUrl, verb
 
@@ -45,8 +45,10 @@ Foreign = Annotated[
 ]
 
 
-def _text(help_: str, *names: str) -> Any:
-    option = typer.Option(*names, metavar="TEXT", help=help_, show_default=False)
+def _text(help_: str, *names: str, known: Sequence[str] = ()) -> Any:
+    option = typer.Option(
+        *names, metavar="TEXT", help=help_, show_default=False, autocompletion=words(known)
+    )
     return Annotated[str | None, option]
 
 
@@ -55,12 +57,16 @@ def _age(help_: str) -> Any:
     return Annotated[float | None, option]
 
 
+_REASONS: Final = ("rejected", "expired", "maxlen", "delivery_limit")
+
+_KINDS: Final = ("request", "command", "event", "response")
+
 # Options of every verb → its argument of DeadLetterFilter.
 _FILTERS: Final[dict[str, tuple[str, Any]]] = {
     "method": ("method", _text("Letters of this method.")),
     "error": ("error", _text("Of this class of exception, as `groups` shows it.")),
-    "reason": ("reason", _text("rejected, expired, maxlen or delivery_limit.")),
-    "type_": ("type", _text("request, command, event or response.", "--type")),
+    "reason": ("reason", _text(f"{', '.join(_REASONS[:-1])} or {_REASONS[-1]}.", known=_REASONS)),
+    "type_": ("type", _text(f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}.", "--type", known=_KINDS)),
     "topic": ("topic", _text("Events of this topic, with * and #.")),
     "correlation_id": ("correlation_id", _text("Of this message.")),
     "trace_id": ("trace_id", _text("Of this trace.")),
@@ -104,7 +110,7 @@ def _filtered(
 
     async def with_options(at: At, **options: Any) -> int | None:
         chosen = {field: options.pop(option) for option, (field, _) in _FILTERS.items()}
-        return await function(at, matching=nuropb_rmq.DeadLetterFilter(**chosen), **options)
+        return await function(at, matching=_filter(chosen), **options)
 
     kinds = get_type_hints(function, include_extras=True, localns={"DeadLetterFilter": object})
     own = inspect.signature(function).parameters.values()
@@ -117,6 +123,19 @@ def _filtered(
     with_options.__annotations__ = {each.name: each.annotation for each in parameters}
     with_options.__name__, with_options.__doc__ = function.__name__, function.__doc__
     return with_options
+
+
+def _filter(chosen: dict[str, Any]) -> DeadLetterFilter:
+    """Return a filter. Raises CommandError, with the name of an option."""
+    reason = chosen["reason"]
+    if reason is not None and reason not in _REASONS:
+        raise CommandError(f"--reason: expected one of {', '.join(_REASONS)}, got {reason!r}")
+    try:
+        return nuropb_rmq.DeadLetterFilter(**chosen)
+    except nuropb_rmq.NuropbConfigurationError as e:
+        option = next(name for name, (field, _) in _FILTERS.items() if field == e.field)
+        text = str(e).removeprefix(e.field)
+        raise CommandError(f"--{option.rstrip('_').replace('_', '-')}{text}") from e
 
 
 @asynccontextmanager
@@ -154,7 +173,8 @@ async def groups(
         with letters.progress_of(at.out, found, "looking"):
             counted = await found.groups(matching)
         stopped = found.progress.stopped
-    letters.print_groups(at, service, counted, limit=limit)
+    filtered = matching != nuropb_rmq.DeadLetterFilter()
+    letters.print_groups(at, service, counted, limit=limit, filtered=filtered)
     return letters.status_of(at, stopped)
 
 
@@ -219,7 +239,7 @@ async def show(
             f"{identity!r}: see nuropb-rmq dlq list {service}",
             FAILED,
         )
-    letters.print_whole(at, kept)
+    letters.print_whole(at, service, kept)
 
 
 async def replay(

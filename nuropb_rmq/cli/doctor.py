@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ..printable import printable
-from .conventions import URL_VARIABLE, CommandError
+from .conventions import URL_VARIABLE, CommandError, counted
 from .subject import Target, config_of
 from .verbs import At, ManagementUrl, verb
 
@@ -116,12 +116,12 @@ def _ending(report: Report) -> str:
     """Return the last line: what to do first."""
     from ..doctor.finding import Level  # noqa: PLC0415 - loads the library
 
-    left = f", {len(report.left_out)} checks left out" if report.left_out else ""
+    left = f", {counted(len(report.left_out), 'check')} left out" if report.left_out else ""
     first = report.first
     if first is None:
-        return f"Nothing is wrong: {len(report.done)} checks{left}."
+        return f"Nothing is wrong: {counted(len(report.done), 'check')}{left}."
     counts = [(report.count(level), level.value) for level in (Level.ERROR, Level.WARNING)]
-    told = ", ".join(f"{n} {name}{'s' * (n != 1)}" for n, name in counts if n)
+    told = ", ".join(counted(n, name) for n, name in counts if n)
     return f"{told}{left}. First: {_first_step(first)}"
 
 

@@ -24,9 +24,17 @@ async def _run(port: int | None, version: str | None) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     node = RabbitMQNode(server_root=_root(version), port=port)
     out.note("starting, which takes some 5 s …", style="dim")
+    starting = asyncio.ensure_future(node.astart())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()  # which leaves nothing behind
+        await asyncio.wait([starting])
+        return 0
     try:
-        await asyncio.to_thread(node.start)
+        starting.result()
     except BrokerError as e:
+        stopping.cancel()
         raise CommandError(str(e), FAILED) from e
     try:
         out.line(f"RabbitMQ {node.version}; Ctrl-C ends it. In another terminal:")
@@ -34,7 +42,7 @@ async def _run(port: int | None, version: str | None) -> int:
         out.line(f"export {URL_VARIABLE}={node.amqp_url}")
         out.line(f"export {MANAGEMENT_VARIABLE}={node.management_url}")
         out.line("nuropb-rmq configure")
-        await stop.wait()
+        await stopping
     finally:
         await asyncio.to_thread(node.stop)
     return 0

@@ -31,8 +31,8 @@ async def no_dead_letters(
     if hint.startswith("did you mean"):
         return await no_service(config, service, management_url)
     return CommandError(
-        f"there is no queue {config.dl_queue_name!r} at {config.broker}: configure(), which a Mesh "
-        f"runs at its start, makes it ({hint})",
+        f"there is no queue {config.dl_queue_name!r} at {config.broker}: nuropb-rmq "
+        f"configure {service}, or a start of the service, makes it ({hint})",
         FAILED,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -130,7 +131,7 @@ def status_of(at: At, stopped: str | None) -> int:
 
 
 def print_groups(
-    at: At, service: str, groups: Sequence[DeadLetterGroup], *, limit: int | None
+    at: At, service: str, groups: Sequence[DeadLetterGroup], *, limit: int | None, filtered: bool
 ) -> None:
     """Print the groups, and what to do next."""
     shown = groups[:limit]
@@ -139,7 +140,7 @@ def print_groups(
         return
     total = sum(each.count for each in groups)
     if not total:
-        at.out.line(f"{service}: no dead letters")
+        at.out.line(f"{service}: no dead letters{' that match' if filtered else ''}")
         return
     columns = ["count", "what", "error", "last (UTC)"]
     rows = [
@@ -208,8 +209,8 @@ def print_list(at: At, service: str, letters: Sequence[Shown], *, limit: int | N
     at.out.line(f"{service}: {letters_(len(letters))}{more}")
 
 
-def print_whole(at: At, letters: Sequence[Shown]) -> None:
-    """Print all that is known of each letter."""
+def print_whole(at: At, service: str, letters: Sequence[Shown]) -> None:
+    """Print all that is known of each letter, and how to send it back."""
     for number, each in enumerate(letters):
         if at.json:
             at.out.data(each.data)
@@ -233,6 +234,16 @@ def print_whole(at: At, letters: Sequence[Shown]) -> None:
             _print_payload(at.out, each.data)
         elif each.data["encrypted"]:
             at.out.line(f"payload: {_ENCRYPTED}", style="dim")
+        _print_way_back(at.out, service, each.data)
+
+
+def _print_way_back(out: Output, service: str, data: dict[str, Any]) -> None:
+    identity = data["failure_id"]
+    if data["own"] and identity:
+        asked = " --requests" if data["type"] == nuropb_rmq.MessageType.REQUEST else ""
+        words = shlex.join(["dlq", "replay", service, "--failure-id", identity])
+        out.line()
+        out.line(f"Send it back: nuropb-rmq {words}{asked}", style="dim")
 
 
 def _print_payload(out: Output, data: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import typer
 
 import nuropb_rmq
 
+from .conventions import FAILED, CommandError
 from .verbs import At, verb
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ async def listen(
 
     import asyncio  # noqa: PLC0415 - --help needs no event loop
 
+    lost: NuropbTransportError | None = None
+
     def interrupted(error: NuropbTransportError | None) -> None:
+        nonlocal lost
+        lost = error
         at.out.note(f"events are missed: {error}" if error else "listening again", style="yellow")
 
     async with nuropb_rmq.EventListener(
@@ -63,7 +68,9 @@ async def listen(
                     _print(at, await anext(listener))
                     left -= 1
         except TimeoutError:
-            return
+            pass
+    if lost is not None:
+        raise CommandError(f"the connection did not come back: {lost}", FAILED)
 
 
 def _print(at: At, event: ReceivedEvent) -> None:

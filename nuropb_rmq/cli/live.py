@@ -17,7 +17,7 @@ import nuropb_rmq
 
 from ..printable import printable
 from .board import Board, Row
-from .conventions import CommandError
+from .conventions import PARTLY, CommandError, counted
 from .verbs import At
 from .who import services
 
@@ -47,8 +47,11 @@ async def show(
     plain: bool,
     each: bool,
     management_url: str | None,
-) -> None:
-    """Show pictures, `every` seconds one; with `each`, a line for each instance, too."""
+) -> int:
+    """Show pictures, `every` seconds one; with `each`, a line for each instance, too.
+
+    Returns the exit status: whether the last picture has all figures.
+    """
     board = Board()
     looking = _Looking(at, board, management_url)
     async with AsyncExitStack() as stack:
@@ -62,7 +65,8 @@ async def show(
         stack.push_async_callback(_end, tasks)
         tasks.append(asyncio.create_task(looking.first(), name="nuropb-top-looked"))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        live = not (plain or at.json) and at.out.console.is_terminal
+        console = at.out.console
+        live = console.is_terminal and not (plain or at.json or console.is_dumb_terminal)
         draw = stack.enter_context(_live(at)) if live else None
         left = -1 if count is None else count
         while left:
@@ -79,6 +83,7 @@ async def show(
             left -= 1
             if left:
                 await asyncio.sleep(every)
+        return PARTLY if looking.problem else 0
 
 
 class _Looking:
@@ -155,7 +160,10 @@ def _summary(rows: list[Row]) -> str:
     services = [row for row in rows if not row.instance]
     letters = sum(row.dead_letters or 0 for row in services)
     waiting = sum(row.waiting or 0 for row in services)
-    return f"{len(services)} services, {waiting:,} messages wait, {letters:,} dead letters"
+    return (
+        f"{counted(len(services), 'service')}, {counted(waiting, 'message')} "
+        f"{'waits' if waiting == 1 else 'wait'}, {counted(letters, 'dead letter')}"
+    )
 
 
 def _table(rows: list[Row], width: int) -> Table:
@@ -206,7 +214,7 @@ def _count(value: int | None) -> str:
 def _rate(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if value >= 10 or not value else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 9.95 or not value else f"{value:.1f}"
 
 
 def _duration(seconds: float | None) -> str:

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..printable import printable
+from .streams import encodable
 
 NOTHING: Final = "-"
 
@@ -103,7 +104,7 @@ class Output:
         self.console.print(grid)
 
     def progress(self) -> Progress:
-        """Return a progress bar on standard error, which is not there when that is no terminal."""
+        """Return a progress bar on standard error, for a terminal that can move its cursor."""
         return Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -111,7 +112,7 @@ class Output:
             TimeRemainingColumn(),
             console=self.notes,
             transient=True,
-            disable=not self.notes.is_terminal,
+            disable=not self.notes.is_terminal or self.notes.is_dumb_terminal,
         )
 
     async def agreed(self, question: str) -> bool:
@@ -162,4 +163,4 @@ def _text(value: object) -> Text:
     if value is None or value == "":
         return Text(NOTHING, style="dim")
     lines = str(value).split("\n")
-    return Text("\n".join(printable(line) for line in lines))
+    return Text("\n".join(encodable(printable(line)) for line in lines))

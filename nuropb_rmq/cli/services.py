@@ -22,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the verbs of this module."""
     app.command("serve", epilog=_EXIT)(serve)
     verb(app, "stubs")(stubs)
-    # Only for the list of verbs: cli.main() gives its arguments to health_probe.
+    # Only for the list of verbs, and completion: cli.main() gives its arguments to health_probe.
     app.command("health", help="Ask the services of this machine whether they are ready.")(_health)
 
 
@@ -131,7 +131,16 @@ def _serve(options: Serve) -> int:
     return serve.serve(options)
 
 
-def _health() -> None:
+def _health(
+    *,
+    ready: Annotated[bool, typer.Option("--ready", help="Is it ready for messages?")] = True,
+    live: Annotated[bool, typer.Option("--live", help="Is it alive?")] = False,
+    service: Annotated[str, typer.Option(help="Ask only its instances.")] = "",
+    instance: Annotated[str, typer.Option(help="Ask only this one.")] = "",
+    dir: Annotated[str, typer.Option(help="Where their sockets are.")] = "",  # noqa: A002
+    timeout: Annotated[float, typer.Option(help="Seconds to answer.")] = 1.0,
+) -> None:
+    """Be completed by shells; cli.main() never comes here."""
     raise typer.Exit(health_probe.main([]))
 
 

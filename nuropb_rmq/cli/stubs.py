@@ -18,7 +18,7 @@ async def write_stubs(
     name = class_name or _class_name(service)
     if not is_name(name):
         raise CommandError(f"--class: expected a name of Python, got {name!r}")
-    async with at.mesh() as mesh:
+    async with at.mesh(timeout) as mesh:
         try:
             described = await mesh.describe_service(service, timeout=timeout)
         except NuropbNotDeliveredError as e:

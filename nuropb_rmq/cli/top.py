@@ -31,7 +31,7 @@ async def top(
     plain: Plain = False,
     instances: Each = False,
     management_url: ManagementUrl = None,
-) -> None:
+) -> int:
     """Show what all services do, until Ctrl-C: rates, durations, what waits, dead letters.
 
     Queues come from the management API. Rates, durations and states come from services that report
@@ -39,6 +39,6 @@ async def top(
     """
     from . import live  # noqa: PLC0415 - the help loads no event loop
 
-    await live.show(
+    return await live.show(
         at, every=every, count=count, plain=plain, each=instances, management_url=management_url
     )

@@ -6,13 +6,12 @@ a verb runs, so `--help` answers at once.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-import io
 import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, get_type_hints
 
@@ -28,7 +27,9 @@ from .conventions import (
     URL_VARIABLE,
     WRONG,
     CommandError,
+    configured_by,
     needed,
+    words,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+_LEAST_TO_CONNECT: Final = 3.0
 _BROKEN_PIPE: Final = 128 + 13
 """Exit status of what a reader has left, as shells have it for SIGPIPE."""
 
@@ -68,13 +70,18 @@ Timeout = Annotated[
 BrokerTimeout = Annotated[
     float, typer.Option(metavar="SECONDS", min=0.01, max=86_400, help="Time for the broker.")
 ]
+_LEVELS: Final = ("debug", "info", "warning", "error")
 LogLevel = Annotated[
     str,
-    typer.Option(metavar="LEVEL", help="Log to standard error: debug, info, warning or error."),
+    typer.Option(
+        metavar="LEVEL",
+        help="Log to standard error: debug, info, warning or error.",
+        autocompletion=words(_LEVELS),
+    ),
 ]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class At:
     """The broker that a verb works at, and how it prints."""
 
@@ -93,9 +100,16 @@ class At:
         """The broker's URL. Raises CommandError when there is none."""
         return needed(self.url)
 
-    def mesh(self, **settings: Any) -> Mesh:
-        """Return a mesh that only calls, and makes nothing on the broker."""
-        return nuropb_rmq.Mesh(self.broker, configure=False, **settings)
+    def mesh(self, within: float) -> Mesh:
+        """Return a mesh that only calls, and makes nothing on the broker.
+
+        within: seconds that the whole is to take; a broker that hangs gets no more to let us in.
+        """
+        config = nuropb_rmq.TransportConfig(
+            amqp_url=self.broker, service_name="client", client_only=True
+        )
+        most = min(config.connect_timeout, max(within, _LEAST_TO_CONNECT))
+        return nuropb_rmq.Mesh(dataclasses.replace(config, connect_timeout=most), configure=False)
 
 
 Verb = Callable[Concatenate[At, P], Awaitable[int | None]]
@@ -148,12 +162,6 @@ def _unwrapped(function: Callable[..., object]) -> str:
 
 def ended(body: Callable[[], int | None]) -> int:
     """Run a verb to its end; return its exit status. What a user can mend is one line."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it is closed: nobody reads it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end
-        stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is no traceback
-            stream.reconfigure(errors="backslashreplace")
     status = text = None
     try:
         status = body() or 0
@@ -168,18 +176,19 @@ def ended(body: Callable[[], int | None]) -> int:
         return _BROKEN_PIPE
     except nuropb_rmq.NuropbConfigurationError as e:
         text, status = str(e), WRONG
+    except nuropb_rmq.ServiceNotConfigured as e:
+        text, status = configured_by(str(e)), FAILED
     except nuropb_rmq.NuropbException as e:
         text, status = str(e) or type(e).__name__, FAILED
-    if text is not None:
+    if text:
         sys.stderr.write(f"nuropb-rmq: {printable(text)}\n")  # a peer may have written it
     return status
 
 
 def log_to_stderr(level: str) -> None:
     """Set up logging. Raises typer.BadParameter for an unknown level."""
-    levels = ("debug", "info", "warning", "error")
-    if level not in levels:
-        raise typer.BadParameter(f"expected one of {', '.join(levels)}", param_hint="--log-level")
+    if level not in _LEVELS:
+        raise typer.BadParameter(f"expected one of {', '.join(_LEVELS)}", param_hint="--log-level")
     logging.basicConfig(
         level=level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s %(process)d: %(message)s",

@@ -13,6 +13,7 @@ from nuropb_rmq import (
     BrokerUnreachableError,
     NuropbConfigurationError,
     NuropbTransportError,
+    ServiceNotConfigured,
     TransportConfig,
 )
 
@@ -75,8 +76,12 @@ def unmanaged(error: NuropbTransportError) -> CommandError:
     match error:
         case BrokerAuthenticationError():
             fix = "give the user the tag `management`: rabbitmqctl set_user_tags USER management"
+        case ServiceNotConfigured():
+            return CommandError(f"{error}: does the virtual host exist there?", FAILED)
         case BrokerTLSError():
             fix = "name its address with --management-url"
+        case BrokerUnreachableError() if isinstance(error.__cause__, TimeoutError):
+            fix = "does the broker work?"
         case BrokerUnreachableError():
             fix = (
                 "enable it on the broker (rabbitmq-plugins enable rabbitmq_management), or name "

@@ -41,7 +41,7 @@ class Call(Generic[T]):
         self,
         loop: asyncio.AbstractEventLoop,
         called: Callable[[], Coroutine[Any, Any, T]],
-        others: set[Call[Any]],
+        others: Calls,
     ) -> None:
         self._loop = loop
         self._called = called
@@ -55,6 +55,9 @@ class Call(Generic[T]):
 
     def begin(self) -> None:
         """Begin, in the loop's thread, in a copy of the context of the thread that calls."""
+        if self._others.over:  # the loop may close before the first step of a new task
+            self.end(TransportClosedError(STOPPED))
+            return
         self._task = self._loop.create_task(self._run(), name="nuropb-blocking-call")
 
     async def _run(self) -> None:
@@ -107,6 +110,13 @@ class Call(Generic[T]):
             self._task.cancel()
 
 
+class Calls(set[Call[Any]]):
+    """The calls in a loop that have not ended."""
+
+    over = False
+    """True when the loop begins no more: it cancels those that have begun, and closes."""
+
+
 class LoopThread:
     """An event loop in a daemon thread, from its construction until end()."""
 
@@ -117,7 +127,7 @@ class LoopThread:
         """True when nothing can be called in it any more."""
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.loop = self._runner.get_loop()
-        self._calls: set[Call[Any]] = set()
+        self._calls = Calls()
         self._ending = asyncio.Event()
         self._thread = Thread(target=self._run, name=name, daemon=True)
         try:
@@ -129,12 +139,16 @@ class LoopThread:
     def _run(self) -> None:
         try:
             with self._runner:
-                self._runner.run(self._ending.wait())
+                self._runner.run(self._until_end())
         finally:
             self.over = True
             loops.remove(self)
             for call in tuple(self._calls):  # scheduled too late for the loop to begin them
                 call.end(TransportClosedError(STOPPED))
+
+    async def _until_end(self) -> None:
+        await self._ending.wait()
+        self._calls.over = True
 
     def call(self, called: Callable[[], Coroutine[Any, Any, T]]) -> Call[T]:
         """Begin a call, from any thread. Raises TransportClosedError after the end of the loop."""

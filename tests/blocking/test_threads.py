@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +147,30 @@ def test_stop_ends_a_start(in_memory: Meshes) -> None:
     starting.join(10)
     assert [type(each) for each in failed] == [TransportClosedError]
     assert loop_threads() == []
+
+
+def test_calls_while_the_loop_ends() -> None:
+    """A call in each of the loop's last steps ends with an error, and none leaves a coroutine."""
+    thread = loop_thread.LoopThread("nuropb-blocking-test", None)
+    calls: list[loop_thread.Call[None]] = []
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    def again() -> None:
+        calls.append(thread.call(wait))
+        thread.loop.call_soon(again)
+
+    thread.loop.call_soon_threadsafe(again)
+    thread.loop.call_soon_threadsafe(thread.end)
+    thread.join()
+    until(lambda: thread.over)
+    assert len(calls) > 2
+    for call in calls:
+        with pytest.raises(TransportClosedError):
+            call.outcome(within=5)
+    calls.clear()
+    gc.collect()  # a coroutine that nobody awaited would be a warning now: an error
 
 
 def test_stop_says_that_something_blocks_the_loop(

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+
+import pytest
+
+from nuropb_rmq.cli import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,16 +116,46 @@ async def running(folder: Path, *arguments: str, url: str = "") -> AsyncIterator
 
 
 async def ran(
-    *arguments: str, url: str = "", stdin: bytes | None = None, width: int = 80
+    *arguments: str, url: str = "", stdin: bytes | None = None, width: int = 80, encoding: str = ""
 ) -> tuple[int, str, str]:
-    """Run `nuropb-rmq`; return exit status, output and error output."""
+    """Run `nuropb-rmq` in a thread, which is ten times cheaper than in a process of its own.
+
+    Returns exit status, output and error output.
+    """
+    written = encoding or "utf-8"
+    return await asyncio.to_thread(_run, arguments, url, stdin, width, written)
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _run(
+    arguments: tuple[str, ...], url: str, stdin: bytes | None, width: int, encoding: str
+) -> tuple[int, str, str]:
+    out, err, given = io.BytesIO(), io.BytesIO(), io.BytesIO(stdin or b"")
+    with _one_at_a_time, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width))
+        if url:
+            patch.setenv("NUROPB_RMQ_URL", url)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(given, "utf-8"))
+        patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding))
+        patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding))
+        status = main(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return status, out.getvalue().decode(encoding), err.getvalue().decode(encoding)
+
+
+async def ran_by_itself(*arguments: str, url: str = "") -> tuple[int, str, str]:
+    """Run `nuropb-rmq` as users do; return exit status, output and error output."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nuropb_rmq", *arguments,
-        env={**environment(url), "COLUMNS": str(width)}, preexec_fn=heed_interrupts,
-        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate(stdin)
+        *(sys.executable, "-m", "nuropb_rmq", *arguments),
+        env=environment(url),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 

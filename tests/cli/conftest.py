@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,16 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from ..faults import console
 from ..faults.conftest import mortal_mesh
-from .command import SERVICE
+from .command import ROOT, SERVICE
 from .doctoring import Deployment
 
 __all__ = ["mortal_mesh"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> None:
+    """Compile the package, once for all processes: the environment may say that none is to."""
+    compileall.compile_dir(ROOT / "nuropb_rmq", quiet=2)
 
 
 @pytest.fixture

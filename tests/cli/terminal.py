@@ -35,10 +35,10 @@ class Terminal:
         self.text += data.decode("utf-8", "replace").replace("\r\n", "\n")
         self._more.set()
 
-    async def shows(self, text: str, within: float = 30) -> None:
-        """Wait until a text was shown."""
+    async def shows(self, text: str, within: float = 30, *, since: int = 0) -> None:
+        """Wait until a text was shown, after so many characters."""
         async with asyncio.timeout(within):
-            while text not in self.text:
+            while text not in self.text[since:]:
                 self._more.clear()
                 await self._more.wait()
 
@@ -55,6 +55,16 @@ class Terminal:
 @asynccontextmanager
 async def on_terminal(*arguments: str, url: str, width: int = 80) -> AsyncIterator[Terminal]:
     """Run the command on a terminal; it is killed at the end."""
+    program = (sys.executable, "-m", "nuropb_rmq", *arguments)
+    async with attached(*program, variables=environment(url), width=width) as terminal:
+        yield terminal
+
+
+@asynccontextmanager
+async def attached(
+    *program: str, variables: dict[str, str], width: int = 80
+) -> AsyncIterator[Terminal]:
+    """Run any program on a terminal; it is killed at the end."""
     master, slave = pty.openpty()
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
@@ -64,10 +74,8 @@ async def on_terminal(*arguments: str, url: str, width: int = 80) -> AsyncIterat
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C, typed, becomes SIGINT
 
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nuropb_rmq", *arguments,
-            env={**environment(url), "TERM": "xterm-256color"},
-            start_new_session=True, preexec_fn=take_terminal,
-            stdin=slave, stdout=slave, stderr=slave,
+            *program, env={**variables, "TERM": "xterm-256color"}, start_new_session=True,
+            preexec_fn=take_terminal, stdin=slave, stdout=slave, stderr=slave,
         )  # fmt: skip
     finally:
         os.close(slave)

@@ -9,31 +9,35 @@ import pytest
 
 from nuropb_rmq import Mesh
 
-from .command import ran, running
+from .command import ran_by_itself, running
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_what_to_paste_next_works(
-    folder: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_to_paste_next_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(folder, "broker") as command:
         said = await command.printed("export NUROPB_RMQ_URL=", within=90)
         url = said.removeprefix("export NUROPB_RMQ_URL=")
         said = await command.printed("export NUROPB_RMQ_MANAGEMENT_URL=")
         monkeypatch.setenv("NUROPB_RMQ_MANAGEMENT_URL", said.partition("=")[2])
-        status, _, err = await ran("services", url=url)
+        status, _, err = await ran_by_itself("services", url=url)
         assert (status, err) == (0, "")
-        status, _, err = await ran("configure", url=url)
+        status, _, err = await ran_by_itself("configure", url=url)
         assert (status, err) == (0, "")
         async with Mesh(url, configure=False):
             pass
-        command.signal(number)
+        command.signal(signal.SIGINT)
         assert await command.ended(60) == 0
-    status, _, err = await ran("request", "orders", "get", url=url)
+    status, _, err = await ran_by_itself("request", "orders", "get", url=url)
     assert status == 1
     assert "connection refused" in err
 
 
+async def test_a_signal_ends_it_while_it_starts(folder: Path) -> None:
+    async with running(folder, "broker") as command:
+        await command.printed("starting")
+        command.signal(signal.SIGTERM)
+        assert await command.ended(60) == 0
+
+
 async def test_a_version_that_is_not_known() -> None:
-    status, out, err = await ran("broker", "--version", "2.8")
+    status, out, err = await ran_by_itself("broker", "--version", "2.8")
     assert (status, out, err) == (2, "", "nuropb-rmq: --version: expected 4.3, got '2.8'\n")

@@ -24,6 +24,7 @@ from nuropb_rmq.testing import RabbitMQNode
 from ..encrypting import private_key
 from ..support import eventually
 from .command import environment, ran
+from .terminal import on_terminal
 
 
 class Orders:
@@ -127,6 +128,7 @@ async def test_a_command_and_an_event(orders: Orders, mesh_url: str) -> None:
             id="a hostile error",
         ),
         (["request", "orders", "get_total"], 1, "order_id"),
+        (["request", "orders", "get_total", "-p", "order_id=7"], 1, """-p 'order_id="…"'"""),
         (["request", "orders", "slow", "--timeout", "0.3"], 1, "no answer within 0.3 s"),
         (["publish", "a." * 200, "1"], 1, "255"),
     ],
@@ -147,6 +149,23 @@ async def test_a_name_that_was_meant(mesh_url: str, rabbitmq_node: RabbitMQNode)
     for verb in ("request", "command"):
         _, _, err = await ran(verb, "ordres", "ship", *api, url=mesh_url)
         assert err.endswith("did you mean orders?\n")
+
+
+async def test_one_interrupt_ends_what_reads_the_terminal(mesh_url: str) -> None:
+    async with on_terminal("request", "orders", "ship", "-p", "@-", url=mesh_url) as terminal:
+        await terminal.shows("Ctrl-D ends it")
+        terminal.type("\x03")
+        assert await terminal.ended() == 130
+    assert "Traceback" not in terminal.text
+    assert "nuropb-rmq:" not in terminal.text
+
+
+@pytest.mark.parametrize("verb", ["request", "command", "publish"])
+async def test_what_makes_the_exchanges_is_a_verb(mesh_url: str, verb: str) -> None:
+    words = ("orders.new", "1") if verb == "publish" else ("orders", "ship")
+    status, _, err = await ran(verb, *words, url=mesh_url)
+    assert status == 1
+    assert "does not exist: run nuropb-rmq configure (" in err
 
 
 @pytest.mark.usefixtures("orders")

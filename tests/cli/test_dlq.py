@@ -46,6 +46,19 @@ async def read(yard: Yard, *arguments: str) -> Any:
     return documents if arguments[0] == "list" else documents[0]
 
 
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        (("--reason", "rejcted"), "expected one of rejected, expired, maxlen, delivery_limit"),
+        (("--type", "comand"), "must be one of request, command, event, response"),
+    ],
+)
+async def test_a_filter_that_fits_nothing(option: tuple[str, str], expected: str) -> None:
+    status, out, err = await ran("dlq", "orders", *option, url="amqp://127.0.0.1:1/")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"nuropb-rmq: {option[0]}: {expected}")
+
+
 # -- looking ----------------------------------------------------------------------------------
 
 
@@ -55,6 +68,11 @@ async def test_groups(yard: Yard) -> None:
     assert (status, err) == (0, "")
     golden.compare("dlq-groups", out)
     assert (await dlq(yard, "groups", "orders"))[1] == out
+    plain = (await ran("dlq", "orders", url=yard.url, encoding="ascii"))[1]
+    assert {len(line) for line in plain.splitlines()[:8]} == {80}
+    assert (await dlq(yard, "orders", "--error", "None"))[1] == (
+        "orders: no dead letters that match\n"
+    )
     found = await read(yard, "groups", "orders", "--limit", "1")
     assert [(each["count"], each["error"], each["example"]) for each in found] == [
         (3, "ValueError", "failure-0")

@@ -163,6 +163,18 @@ async def test_no_more_connections(deployment: Deployment) -> None:
     assert told["value"] == {"max-connections": -1, "max-queues": 100}
 
 
+async def test_no_more_connections_of_a_node(deployment: Deployment) -> None:
+    if deployment.node.version.startswith("3."):
+        pytest.skip("RabbitMQ 3.10 has no such limit")
+    await deployment.eval("application:set_env(rabbit, connection_max, 0).")
+    try:
+        found = await deployment.sees("connection-limit", text="raise connection_max")
+    finally:
+        await deployment.eval("application:set_env(rabbit, connection_max, infinity).")
+    assert (found.finding.level, found.finding.fix) == (Level.ERROR, ())
+    await deployment.clean("connection-limit")
+
+
 async def test_no_more_connections_of_a_user(deployment: Deployment) -> None:
     name = f"shop-{deployment.vhost}"
     await deployment.user(name, SECRET)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from .command import environment
+from .command import environment, ran
 
 LISTS = """
 import sys
@@ -27,6 +27,20 @@ async def test_nothing_slow_is_loaded(verb: list[str]) -> None:
     out, err = await process.communicate()
     assert err.decode() == "0 []\n"
     assert b"Usage: nuropb-rmq" in out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16"])
+async def test_every_encoding(encoding: str) -> None:
+    status, out, err = await ran("dlq", "--help", encoding=encoding, width=60)
+    assert (status, err) == (0, "")
+    assert "Usage: nuropb-rmq dlq" in out
+    assert max(map(len, out.splitlines())) <= 60
+
+
+async def test_options_stand_after_the_verb() -> None:
+    status, out, err = await ran("--url", "amqp://localhost/", "services")
+    assert (status, out) == (2, "")
+    assert "No such option: --url. It stands after the verb: nuropb-rmq VERB --url." in err
 
 
 async def test_completion() -> None:

@@ -16,6 +16,7 @@ from nuropb_rmq import Mesh, NuropbNotDeliveredError
 from nuropb_rmq.cli import main
 from nuropb_rmq.testing import RabbitMQNode
 
+from ..support import Transports
 from .command import SERVICE, running
 
 SERVING = "serving orders at"
@@ -147,23 +148,26 @@ async def test_workers_end_when_their_parent_is_killed(folder: Path, mesh_url: s
                     pass
 
 
-async def test_a_worker_that_cannot_start_again_ends_no_other(folder: Path) -> None:
+async def test_a_worker_that_cannot_start_again_ends_no_other(
+    folder: Path, mortal_node: RabbitMQNode, mortal_mesh: Transports
+) -> None:
     """The broker is away while one worker is killed: both serve when it is back."""
-    with RabbitMQNode() as node:
-        arguments = ("serve", "shop:Orders", "--workers", "2")
-        async with running(folder, *arguments, url=node.amqp_url) as command:
-            await command.printed(SERVING, times=2)
-            async with Mesh(node.amqp_url) as client:
-                first = await pids(client, 2)
-            await asyncio.to_thread(node.kill)
+    url = mortal_mesh.url
+    async with running(folder, "serve", "shop:Orders", "--workers", "2", url=url) as command:
+        await command.printed(SERVING, times=2)
+        async with Mesh(url) as client:
+            first = await pids(client, 2)
+        await asyncio.to_thread(mortal_node.kill)
+        try:
             os.kill(min(first), signal.SIGKILL)
             await command.printed("ended with status 1: started again")
-            await asyncio.to_thread(node.start)
-            await command.printed(SERVING, times=4, within=90)
-            async with Mesh(node.amqp_url) as client:
-                assert max(first) in await pids(client, 2)
-            command.signal(signal.SIGTERM)
-            assert await command.ended() == 0
+        finally:
+            await mortal_node.astart()
+        await command.printed(SERVING, times=4, within=90)
+        async with Mesh(url) as client:
+            assert max(first) in await pids(client, 2)
+        command.signal(signal.SIGTERM)
+        assert await command.ended() == 0
 
 
 async def test_a_worker_that_cannot_start_ends_all(folder: Path) -> None:
@@ -198,21 +202,21 @@ def free_port() -> int:
         return port
 
 
-async def test_it_waits_for_a_broker_that_starts(folder: Path) -> None:
-    node = RabbitMQNode()
-    await asyncio.to_thread(node.start)
+async def test_it_waits_for_a_broker_that_starts(
+    folder: Path, mortal_node: RabbitMQNode, mortal_mesh: Transports
+) -> None:
+    arguments = ("serve", "shop:Orders", "--start-timeout", "60")
+    await asyncio.to_thread(mortal_node.kill)
     try:
-        url = node.amqp_url
-        await asyncio.to_thread(node.kill)
-        arguments = ("serve", "shop:Orders", "--start-timeout", "60")
-        async with running(folder, *arguments, url=url) as command:
+        async with running(folder, *arguments, url=mortal_mesh.url) as command:
             await command.printed("trying for 60 s (start_timeout)")
-            await asyncio.to_thread(node.start)
+            await mortal_node.astart()
             await command.printed(SERVING, within=60)
             command.signal(signal.SIGTERM)
             assert await command.ended() == 0
     finally:
-        await asyncio.to_thread(node.stop)
+        if not mortal_node.running:
+            await mortal_node.astart()
 
 
 async def test_it_waits_no_longer_than_it_was_asked(folder: Path) -> None:

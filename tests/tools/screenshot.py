@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,10 @@ from rich.text import Text
 
 from ..cli.terminal import on_terminal
 
-_ERASED: Final = "\x1b[2K"
+_BEGUN_AGAIN: Final = re.compile(r"\x1b\[2K|\x1b\[H")
+"""What a progress bar erases, or a live picture draws over."""
+_LEFT: Final = "\x1b[?1049l"
+"""The end of a terminal's other screen."""
 
 
 async def main(path: Path, width: int, arguments: list[str]) -> int:
@@ -29,8 +33,10 @@ async def main(path: Path, width: int, arguments: list[str]) -> int:
         status = await terminal.ended()
     console = Console(record=True, width=width, file=io.StringIO(), highlight=False)
     console.print(f"$ nuropb-rmq {' '.join(arguments)}", markup=False)
-    shown = terminal.text.rpartition(_ERASED)[2]  # what a progress bar has left
-    console.print(Text.from_ansi(shown))
+    shown = _BEGUN_AGAIN.split(terminal.text.partition(_LEFT)[0])[-1]
+    text = Text.from_ansi(shown)
+    text.rstrip()
+    console.print(text)
     path.parent.mkdir(exist_ok=True)
     console.save_svg(str(path), title="nuropb-rmq", theme=DIMMED_MONOKAI, unique_id=path.stem)
     return status

@@ -28,6 +28,7 @@ _FORBIDDEN: Final = ": 403 "
 _WITHOUT_TAG: Final = "Not management user"
 _MAX_CONNECTIONS: Final = "max-connections"
 _OF_USER: Final = "user connection limit"
+_OF_NODE: Final = "node connection limit"
 _OF_VHOST: Final = re.compile("access to vhost .*: connection limit")
 _ADMINISTRATOR: Final = "administrator"
 _TAGS: Final = {
@@ -132,7 +133,7 @@ def login(facts: Facts) -> Iterator[Finding]:
             shell("rabbitmqctl", "authenticate_user", facts.user),
         )
     elif not _at_a_limit(facts):
-        yield error(f"Login fails: {failed}.")
+        yield error(f"Login fails: {failed}")
 
 
 def vhost(facts: Facts) -> Iterator[Finding]:
@@ -163,6 +164,11 @@ def connection_limit(facts: Facts) -> Iterator[Finding]:
     if _OF_USER in told:
         fix = shell("rabbitmqctl", "clear_user_limits", facts.user, _MAX_CONNECTIONS)
         yield error(f"{text} The command takes this limit of the user off.", fix)
+    elif _OF_NODE in told:
+        yield error(
+            f"{text} Close connections that nobody needs, or raise connection_max in the node's "
+            "rabbitmq.conf."
+        )
     elif not _OF_VHOST.search(told):
         yield error(f"{text} Close connections that nobody needs.")
     elif "limits" in facts.found and _MAX_CONNECTIONS in limits_of(facts):
