@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -10,9 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -102,20 +98,3 @@ def follow(text: str, folder: Path, env: Mapping[str, str]) -> None:
         if block.language == "console":
             for command, output in typed(block):
                 assert plain(shell(command, folder, env)) == plain(output), command
-
-
-def read_yaml(text: str) -> list[dict[str, Any]]:
-    """Return the documents of a YAML text, read by any Python here that has PyYAML."""
-    program = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.stdin))))"
-    for python in (sys.executable, "/usr/bin/python3"):
-        if not Path(python).exists():
-            continue
-        ran = subprocess.run(
-            [python, "-c", program], input=text, capture_output=True, text=True, check=False
-        )
-        if ran.returncode == 0:
-            found: list[dict[str, Any]] = json.loads(ran.stdout)
-            return found
-        if "No module named 'yaml'" not in ran.stderr:
-            pytest.fail(ran.stderr)
-    pytest.skip("no Python here has PyYAML (Debian: apt-get install python3-yaml)")

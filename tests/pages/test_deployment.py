@@ -13,13 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from nuropb_rmq.asgi import health_routes
 from nuropb_rmq.cli import main
 from nuropb_rmq.health_probe import main as health
 from nuropb_rmq.mesh.mesh import Mesh
 
-from .support import files, page, read_yaml
+from .support import files, page
 
 PAGE = page("operations/deployment.md")
 FILES = files(PAGE)
@@ -45,7 +46,7 @@ def grace_of(arguments: list[str]) -> float:
 
 
 def manifests(name: str) -> dict[str, dict[str, Any]]:
-    return {each["kind"]: each for each in read_yaml(FILES[name])}
+    return {each["kind"]: each for each in yaml.safe_load_all(FILES[name])}
 
 
 def pod(kinds: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
