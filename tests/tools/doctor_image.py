@@ -18,6 +18,7 @@ from nuropb_rmq.doctor.checklist import judge
 from nuropb_rmq.protocol.constants import MessageType
 
 from ..unit.doctor.test_checks import facts_of
+from .screenshot import own_fonts
 
 IMAGE = Path(__file__).parents[2] / "docs" / "images" / "doctor.svg"
 COLUMNS = 96
@@ -55,8 +56,10 @@ def draw() -> str:
         )
         vars(out)["console"] = console
         show(out, judge(facts))
-    return console.export_svg(
-        title="nuropb-rmq doctor orders:Orders", theme=MONOKAI, unique_id="doctor"
+    return own_fonts(
+        console.export_svg(
+            title="nuropb-rmq doctor orders:Orders", theme=MONOKAI, unique_id="doctor"
+        )
     )
 
 

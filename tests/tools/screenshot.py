@@ -23,12 +23,18 @@ from ..cli.terminal import on_terminal
 
 _BEGUN_AGAIN: Final = re.compile(r"\x1b\[2K|\x1b\[H")
 """What a progress bar erases, or a live picture draws over."""
+_FONTS: Final = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 _LEFT: Final = "\x1b[?1049l"
 """The end of a terminal's other screen."""
 
 
-async def main(path: Path, width: int, arguments: list[str]) -> int:
-    """Run the command, and write the picture; return the command's exit status."""
+def own_fonts(svg: str) -> str:
+    """Return a picture of rich's that fetches no font: the reader's own monospace one serves."""
+    return _FONTS.sub("", svg)
+
+
+async def draw(name: str, width: int, arguments: list[str]) -> tuple[int, str]:
+    """Run the command; return its exit status and the picture."""
     async with on_terminal(*arguments, url=os.environ["NUROPB_RMQ_URL"], width=width) as terminal:
         status = await terminal.ended()
     console = Console(record=True, width=width, file=io.StringIO(), highlight=False)
@@ -37,10 +43,17 @@ async def main(path: Path, width: int, arguments: list[str]) -> int:
     text = Text.from_ansi(shown)
     text.rstrip()
     console.print(text)
+    drawn = console.export_svg(title="nuropb-rmq", theme=DIMMED_MONOKAI, unique_id=name)
+    return status, own_fonts(drawn)
+
+
+def main(path: Path, width: int, arguments: list[str]) -> int:
+    """Write the picture; return the command's exit status."""
+    status, drawn = asyncio.run(draw(path.stem, width, arguments))
     path.parent.mkdir(exist_ok=True)
-    console.save_svg(str(path), title="nuropb-rmq", theme=DIMMED_MONOKAI, unique_id=path.stem)
+    path.write_text(drawn, encoding="utf-8")
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
