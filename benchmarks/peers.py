@@ -58,6 +58,13 @@ BESIDE_BODIES: Final = (
 AIO_PIKA: Final = Peer("aio-pika RPC", "aio_pika_rpc", python=BENCH)
 FASTSTREAM: Final = Peer("FastStream", "faststream_rabbit", python=BENCH)
 NUROPB_RMQ: Final = Peer("nuropb-rmq 1.0.0", "nuropb_rmq_1_0", python=BENCH)
+TRACED: Final = (
+    AIO_PIKA,
+    Peer("aio-pika RPC, all spans", "aio_pika_rpc", ("recorded",), BENCH),
+    FASTSTREAM,
+    Peer("FastStream, all spans", "faststream_rabbit", ("recorded",), BENCH),
+)
+"""Others, without and with the instrumentation that is made for them."""
 AIORMQ: Final = Peer("bare aiormq", "aiormq_raw", python=BENCH)
 NATS: Final = Peer("NATS", "nats_request", python=BENCH)
 GRPC: Final = Peer("gRPC", "grpc_aio", python=BENCH)

@@ -1,8 +1,12 @@
-"""aio-pika 10: patterns.JsonRPC for calls; for events an exchange, as its documentation shows."""
+"""aio-pika 10: patterns.JsonRPC for calls; for events an exchange, as its documentation shows.
+
+With the option `recorded` it is instrumented by opentelemetry-instrumentation-aio-pika.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +15,15 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobus
 from aio_pika.patterns import JsonRPC
 
 from .loop import LIVE, PREFETCH, Params, Side, main
+
+if "recorded" in sys.argv:
+    from opentelemetry.instrumentation.aio_pika import AioPikaInstrumentor
+
+    from .otel import providers
+
+    # It names versions of aio-pika before the current one.
+    instrumentor = AioPikaInstrumentor()
+    instrumentor.instrument(skip_dep_check=True, **providers(frozenset({"recorded"})))
 
 
 async def echo(**given: Any) -> Any:

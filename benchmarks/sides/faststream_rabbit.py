@@ -1,4 +1,7 @@
-"""FastStream's RabbitBroker: request() and publish(), as its documentation shows."""
+"""FastStream's RabbitBroker: request() and publish(), as its documentation shows.
+
+With the option `recorded` it has its own middleware for OpenTelemetry.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,21 @@ class FastStream(Side):
     distribution = "faststream"
 
     def _broker(self) -> RabbitBroker:
-        return RabbitBroker(self.url, default_channel=Channel(prefetch_count=PREFETCH), logger=None)
+        middlewares = []
+        if "recorded" in self.options:
+            from faststream.rabbit.opentelemetry import (  # noqa: PLC0415 - an extra
+                RabbitTelemetryMiddleware,
+            )
+
+            from .otel import providers  # noqa: PLC0415
+
+            middlewares = [RabbitTelemetryMiddleware(**providers(self.options))]
+        return RabbitBroker(
+            self.url,
+            default_channel=Channel(prefetch_count=PREFETCH),
+            logger=None,
+            middlewares=middlewares,
+        )
 
     async def start_client(self) -> None:
         """A client, on a connection of its own."""
