@@ -346,11 +346,11 @@ class NuropbValidationError(NuropbException, ValueError):
 
 
 class NuropbAuthenticationError(NuropbException):
-    """The requester's identity cannot be established."""
+    """The caller's identity cannot be established."""
 
 
 class NuropbAuthorizationError(NuropbException):
-    """The requester is not permitted to do this."""
+    """The caller is not permitted to do this."""
 
 
 class NuropbCallAgain(NuropbException):

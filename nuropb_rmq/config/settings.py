@@ -105,7 +105,7 @@ class TransportConfig:
     nuropb-{service}-dlq, which gets those of this service alone."""
     dead_letter_requests: bool = False
     """Keep requests in nuropb-{service}-dlq, too, that expired in the service queue, or whose error
-    was answered: their requesters know. Commands and events are always kept, and so are requests
+    was answered: their callers know. Commands and events are always kept, and so are requests
     that could not be read or answered, or that ended by handler_timeout. All instances should
     agree."""
     retry_delays: Sequence[float] = ()

@@ -1,8 +1,8 @@
 """Hybrid encryption of bodies: Fernet for the payload, RSA for the Fernet key.
 
 A body is ``base64(RSA-OAEP-SHA256(key)) + b"." + base64(Fernet token)``, as in nuropb 0.1.8. The
-requester makes the key and wraps it with the service's public key; the service answers with the
-same key. RSA costs more than the rest of a call, so keys are reused: a requester uses one key, and
+caller makes the key and wraps it with the service's public key; the service answers with the
+same key. RSA costs more than the rest of a call, so keys are reused: a caller uses one key, and
 its wrapped bytes, for many calls to one service, for a limited time and number; a service caches
 the keys that it has unwrapped. Old peers see no difference.
 
@@ -71,11 +71,11 @@ class _Owed:
 class Encryptor:
     """Encrypts and decrypts bodies; remembers the keys of calls under way.
 
-    service_name, private_key: those of the service in this process; None for a pure requester.
+    service_name, private_key: those of the service in this process; None where it only calls.
     key_lifetime: seconds for which one key is used for calls to one service.
     key_uses: number of messages to one service that share a key; 1 makes a new key for each
         message, as nuropb does.
-    unwrapped_keys: bounds the cached keys of requesters.
+    unwrapped_keys: bounds the cached keys of callers.
     calls_remembered: bounds the calls under way, in each direction.
 
     Methods may be called from any thread. They raise EncryptionError for anything that cannot be

@@ -91,7 +91,9 @@ def errors() -> Iterator[tuple[Exception, int, str]]:
     table = FASTAPI.partition("| error | status | detail |")[2].partition("\n\n")[0]
     others = {
         "any other error of the service": _remote("LookupError"),
-        "no connection to the broker": exceptions.BrokerUnreachableError("away"),
+        (
+            "any other `NuropbTransportError`: no connection, a full outbox, a refused message"
+        ): exceptions.OutboxFullError("full"),
         "any other error of this library": exceptions.NuropbSerializationError("no JSON"),
     }
     for line in table.splitlines()[2:]:

@@ -91,7 +91,9 @@ _OF_ALL: Final = ("description", "payload", "exception")
 _INTRODUCTION: Final = """\
 # Exceptions
 
-Every error that this library raises on purpose is a `NuropbException`, and is imported from `nuropb_rmq`. The tree below
+The errors of calls, of settings and of the connection are `NuropbException`s, imported from `nuropb_rmq`. Wrong use of a
+decorator or of a client's method is a `TypeError`, a missing extra a `ModuleNotFoundError`; those of `nuropb_rmq.testing`
+are on [its page](api/testing.md). The tree below
 has each with the classes of Python that it is, too: `except TimeoutError` catches a `NuropbTimeoutError`.
 """
 _REMOTE: Final = """\
