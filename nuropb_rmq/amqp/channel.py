@@ -52,8 +52,8 @@ class PortOwner(Protocol):
     def write(self, data: bytes, /) -> None:
         """Queue whole frames for writing."""
 
-    def write_alone(self, data: bytes, /) -> None:
-        """Write the frames of a message beside which none is under way."""
+    def write_now(self, data: bytes, /) -> None:
+        """Write whole frames at once, unless others wait to be written."""
 
     def at_flush(self, call: Callable[[], None], /) -> None:
         """Make this call just before this tick's frames are written."""
@@ -76,7 +76,7 @@ class ChannelPort:
 
     __slots__ = (
         "_cancelling", "_chunks", "_content", "_deliveries", "_max_body", "_owner", "_remaining",
-        "listener", "number", "open", "write", "write_alone",
+        "listener", "number", "open", "write", "write_now",
     )  # fmt: skip
 
     def __init__(
@@ -97,8 +97,8 @@ class ChannelPort:
 
         Raises ConnectionLostError when the channel has ended.
         """
-        self.write_alone: Callable[[bytes], None] = owner.write_alone
-        """The same for a message beside which none is under way: it may leave at once."""
+        self.write_now: Callable[[bytes], None] = owner.write_now
+        """Write them at once, unless others wait. Raises ConnectionLostError."""
 
     # -- for the channel's owner ------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class ChannelPort:
     def tell_closed(self, reason: ConnectionLostError) -> None:
         """End the port, and tell its listener why."""
         self.open = False
-        self.write = self.write_alone = _refusing(self.number)
+        self.write = self.write_now = _refusing(self.number)
         self.listener.on_closed(reason)
 
     def take(self, kind: int, data: bytes, at: int, stop: int, end: int) -> int:

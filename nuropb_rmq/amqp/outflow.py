@@ -35,8 +35,6 @@ class Outflow:
         self._at_flush: list[Callable[[], None]] = []
         # A flush is scheduled for the end of this tick.
         self._due = False
-        # The last flush wrote one method: another would have had nothing to join.
-        self._alone = False
         # Turns of the loop until a late writer may write; 0: none is waiting.
         self._turns_left = 0
         self._ended = False
@@ -57,17 +55,17 @@ class Outflow:
             self._due = True
             self._loop.call_soon(self.flush)
 
-    def write_alone(self, data: bytes) -> None:
-        """Write frames at once where none joins them: a flush costs a turn of the loop.
+    def write_now(self, data: bytes) -> None:
+        """Write frames at once, unless others wait: a flush costs a turn of the loop.
 
-        For a message beside which none is under way.
+        For a message that no other one would join.
         """
-        if self._alone and not self._due:
+        if self._due:
+            self.write(data)
+        else:
             self._frames.append(data)
             self._size += len(data)
             self._write_out()
-        else:
-            self.write(data)
 
     def at_flush(self, call: Callable[[], None]) -> None:
         """Make this call just before this tick's frames are written."""
@@ -82,7 +80,6 @@ class Outflow:
             self._at_flush.pop()()
         self._due = False
         if self._frames:
-            self._alone = len(self._frames) == 1
             self._write_out()
 
     def _write_out(self) -> None:

@@ -70,6 +70,7 @@ class PublisherChannel:
     """
 
     __slots__ = (
+        "_alone",
         "_id_start", "_log", "_on_end", "_prefix", "_publisher", "_retirement", "_suspect_from",
         "_tag", "port", "room", "unconfirmed",
     )  # fmt: skip
@@ -96,6 +97,8 @@ class PublisherChannel:
         # A packed message id up to the delivery tag, which is twelve hexadecimal digits.
         self._id_start = b"%c%b" % (len(self._prefix) + 12, self._prefix)
         self._tag = 0
+        # The last message was sent while none was unconfirmed.
+        self._alone = False
         self.unconfirmed: dict[int, Outgoing] = {}
 
     def send(self, message: Outgoing) -> None:
@@ -116,7 +119,9 @@ class PublisherChannel:
                 )
             )
             return
-        write = port.write if self.unconfirmed else port.write_alone
+        was_alone, self._alone = self._alone, not self.unconfirmed
+        # One message at a time: no other one will join it in this turn of the loop.
+        write = port.write_now if was_alone and self._alone else port.write
         try:
             write(
                 frames.pack_content(

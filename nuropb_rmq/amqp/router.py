@@ -94,8 +94,8 @@ class FrameRouter(asyncio.StreamReaderProtocol, asyncio.BufferedProtocol):
         self._outflow = Outflow(loop, self._liveness, clock)
         self.write = self._outflow.write
         """Queue whole frames; those of one tick leave in one write, or in a few."""
-        self.write_alone = self._outflow.write_alone
-        """Queue the frames of a message beside which none is under way; they may leave at once."""
+        self.write_now = self._outflow.write_now
+        """Write whole frames at once, unless others wait to be written."""
         self.at_flush = self._outflow.at_flush
         """Make a call just before this tick's frames are written."""
         # What update_secret() waits for.

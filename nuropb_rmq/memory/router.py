@@ -201,7 +201,7 @@ class MemoryRouter:
         self._written.append(data)
         self._schedule()
 
-    write_alone = write
+    write_now = write
 
     def at_flush(self, call: Callable[[], None]) -> None:
         """Call it before this tick's frames are taken."""

@@ -41,6 +41,8 @@ _LARGE: Final = 65_536
 _SPACE: Final = " \t\n\r"
 _LONG: Final = 4096
 """Characters of a text for which it is worth to look whether json would escape any."""
+_QUOTES_EVERY: Final = 512
+"""Bytes of a body to each of its quotes, when most of it is long texts."""
 _UNESCAPED: Final = bytes(byte for byte in range(32, 127) if byte not in b'"\\')
 
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
@@ -80,11 +82,11 @@ class _Encoder:
         # JSONEncoder makes one of these for every payload, a third of a small one's time. It does
         # not look for circles: it runs into the recursion limit, and then _json finds the reason.
         self._in_c = self._make_in_c(json.encoder.encode_basestring_ascii)
-        # The same text, made faster where texts are long; a call of _quoted() for each short one
-        # would cost a twentieth of a small payload's time.
+        # The same text, made faster where texts are long; where they are short a call of _quoted()
+        # for each doubles the time.
         self._for_long_texts = self._make_in_c(_quoted)
-        # The last body was large, so the next one may have long texts, too.
-        self._large = False
+        # The last body was mostly long texts, so the next one may be, too.
+        self._texts_are_long = False
 
     def _make_in_c(self, quoted: Callable[[str], str]) -> Callable[[object, int], Any] | None:
         made: Callable[[object, int], Any] | None = _make_in_c and _make_in_c(
@@ -103,14 +105,15 @@ class _Encoder:
             body = _encode_the_same(whole)
             if body is not None:
                 return body
-        in_c = self._for_long_texts if self._large else self._in_c
+        in_c = self._for_long_texts if self._texts_are_long else self._in_c
         if in_c is not None:
             try:
                 body = "".join(in_c(whole, 0)).encode("ascii")
             except Exception as error:  # noqa: BLE001 - _json finds the reason
                 logger.debug("encoding a payload again, slowly: %s", type(error).__name__)
             else:
-                self._large = len(body) > _LONG
+                size = len(body)
+                self._texts_are_long = size > _LONG and body.count(b'"') * _QUOTES_EVERY < size
                 return body
         try:
             return self._json.encode(whole).encode("ascii")

@@ -34,7 +34,7 @@ class Owner:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
-    write_alone = write
+    write_now = write
 
     def at_flush(self, call: Callable[[], None]) -> None:
         self._at_flush.append(call)

@@ -58,30 +58,32 @@ async def test_what_one_tick_brings_leaves_in_one_write_in_order() -> None:
     assert len(harness.writes) == 3
 
 
-async def test_a_message_alone_leaves_at_once_where_the_one_before_was_alone() -> None:
+async def test_written_now_is_not_before_what_waits() -> None:
     harness = Harness(1)
     port = harness.ports[1]
-    port.write_alone(b"first")
-    assert harness.writes == []
+    port.write_now(b"first")
+    assert harness.writes == [b"first"]
+    port.write(b"second")
+    port.write_now(b"third")
+    assert len(harness.writes) == 1
     await tick()
-    port.write_alone(b"second")
-    assert harness.writes == [b"first", b"second"]
-    port.write(b"third")
-    port.write_alone(b"fourth")  # not before those that wait
-    assert len(harness.writes) == 2
+    assert harness.writes[1:] == [b"secondthird"]
+    port.at_flush(partial(port.write, b"ack"))
+    port.write_now(b"fourth")
     await tick()
-    port.write_alone(b"fifth")
-    assert harness.writes[2:] == [b"thirdfourth"]
-    await tick()
+    assert harness.writes[2:] == [b"fourthack"]
+    port.write_now(b"fifth")
     assert harness.writes[3:] == [b"fifth"]
+    await tick(2)
+    assert len(harness.writes) == 4
 
 
-async def test_nothing_is_written_alone_to_a_channel_that_has_ended() -> None:
+async def test_nothing_is_written_now_to_a_channel_that_has_ended() -> None:
     harness = Harness(1)
     port = harness.ports[1]
     port.unregister("over")
     with pytest.raises(ConnectionLostError):
-        port.write_alone(b"late")
+        port.write_now(b"late")
 
 
 async def test_what_is_large_enough_leaves_before_the_tick_ends() -> None:
