@@ -13,6 +13,8 @@ from .conventions import WRONG
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["--"]:  # no option comes before the verb
+        given = given[1:]
     if given[:1] == ["health"]:  # a probe loads nothing that it does not need
         return health(given[1:])
     missing = [name for name in ("typer", "rich") if find_spec(name) is None]

@@ -10,7 +10,8 @@ import typer
 from .._version import __version__
 from ..printable import printable
 from . import broker, calls, configure, describe, dlq, doctor, listen, services, streams, top
-from .conventions import INTERRUPTED, WRONG
+from .conventions import FAILED, INTERRUPTED, WRONG
+from .verbs import BROKEN_PIPE
 
 EXIT_STATUS: Final = (
     "Exit status: 0 done; 1 the broker or a service refuses, or is not there; 2 wrong arguments; "
@@ -64,10 +65,19 @@ def run(arguments: list[str]) -> int:
     streams.prepare()
     try:
         status = app(arguments, prog_name="nuropb-rmq", standalone_mode=False)
+        sys.stdout.flush()
     except typer.Abort:
         return INTERRUPTED
     except _UsageError as e:
         return _usage(e)
+    except SystemExit:  # typer ends so when nobody reads its help
+        streams.give_up_output()
+        return BROKEN_PIPE
+    except OSError as e:
+        if e.errno not in streams.FULL:
+            raise
+        sys.stderr.write(f"nuropb-rmq: {streams.full(e)}\n")
+        return FAILED
     return status if isinstance(status, int) else 0
 
 
@@ -78,7 +88,8 @@ def _usage(error: Any) -> int:
     verb = error.ctx.command_path if error.ctx is not None else "nuropb-rmq"
     text = error.format_message().rstrip(".")
     text += "" if text.endswith("?") else "."
-    if verb == "nuropb-rmq" and getattr(error, "option_name", None) in _OPTIONS_OF_VERBS:
-        text += f" It stands after the verb: nuropb-rmq VERB {error.option_name}."
+    is_group = error.ctx is None or hasattr(error.ctx.command, "commands")
+    if is_group and getattr(error, "option_name", None) in _OPTIONS_OF_VERBS:
+        text += f" It stands after the verb: {verb} VERB {error.option_name}."
     sys.stderr.write(f"nuropb-rmq: {printable(text)} See {verb} --help\n")
     return WRONG

@@ -55,10 +55,11 @@ def duration(text: str) -> float:
 
 def _typed() -> str:
     """Return what is at standard input; one Ctrl-C ends it."""
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
         return sys.stdin.read()
     # asyncio would only note the first Ctrl-C, for a loop that does not run now.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if sys.stdin.isatty():
             sys.stderr.write("JSON, please; Ctrl-D ends it\n")

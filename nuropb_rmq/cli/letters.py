@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import nuropb_rmq
 
-from .conventions import PARTLY
+from .conventions import PARTLY, counted
 from .output import Output
 from .verbs import At
 
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
 _ENCRYPTED: Final = "encrypted: only the service can read it"
 _FOREIGN: Final = "of another service"
 _STYLES: Final = {"count": "bold", "error": "red", "id": "cyan", "last (UTC)": "dim"}
+_PASTED: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
+"""An id that a shell takes as it is shown: a peer may have chosen it."""
 SHORT: Final = 12
 """Characters of an id that are shown, and that `show` is content with."""
 _LOOK_AGAIN: Final = 0.1
 """Seconds between two looks at how far a pass has come."""
-
-
-def letters_(number: int) -> str:
-    """Return a number of letters, in words."""
-    return f"{number} dead letter" if number == 1 else f"{number} dead letters"
 
 
 def is_called(letter: DeadLetter, identity: str) -> bool:
@@ -155,7 +153,7 @@ def print_groups(
     at.out.table(columns, rows, right=("count",), whole=("last (UTC)",), styles=_STYLES)
     many = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
     at.out.line()
-    at.out.line(f"{service}: {letters_(total)} in {many}")
+    at.out.line(f"{service}: {counted(total, 'dead letter')} in {many}")
     example = next((each.example for each in shown if each.example), None)
     if example:
         at.out.line(f"Look at one: nuropb-rmq dlq show {service} {example[:SHORT]}", style="dim")
@@ -206,7 +204,7 @@ def print_list(at: At, service: str, letters: Sequence[Shown], *, limit: int | N
             _print_payload(at.out, each.data)
     at.out.line()
     more = f"; there may be more (--limit {limit})" if len(letters) == limit else ""
-    at.out.line(f"{service}: {letters_(len(letters))}{more}")
+    at.out.line(f"{service}: {counted(len(letters), 'dead letter')}{more}")
 
 
 def print_whole(at: At, service: str, letters: Sequence[Shown]) -> None:
@@ -239,7 +237,7 @@ def print_whole(at: At, service: str, letters: Sequence[Shown]) -> None:
 
 def _print_way_back(out: Output, service: str, data: dict[str, Any]) -> None:
     identity = data["failure_id"]
-    if data["own"] and identity:
+    if data["own"] and identity and _PASTED.fullmatch(identity):
         asked = " --requests" if data["type"] == nuropb_rmq.MessageType.REQUEST else ""
         words = shlex.join(["dlq", "replay", service, "--failure-id", identity])
         out.line()

@@ -141,14 +141,11 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 def _live(at: At) -> Any:
-
     # The terminal's other screen: Ctrl-C brings back what was there.
     return Live(console=at.out.console, screen=True, auto_refresh=False)
 
 
 def _picture(rows: list[Row], problem: str | None, width: int) -> Any:
-    from rich.text import Text  # noqa: PLC0415
-
     head = Text(f"{time.strftime('%H:%M:%S')}  {_summary(rows)}", style="bold")
     parts: list[Any] = [head, _table(rows, width)]
     if problem:
@@ -167,8 +164,6 @@ def _summary(rows: list[Row]) -> str:
 
 
 def _table(rows: list[Row], width: int) -> Table:
-    from rich.table import Table  # noqa: PLC0415
-
     names = next(names for least, names in _COLUMNS if width >= least)
     lines = [(row, _cells(row)) for row in rows]
     # Figures are shown whole, so names have what is left.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import nuropb_rmq
 
 from ..dead_letters.replaying import NOT_OWN, REQUEST
-from .conventions import FAILED, PARTLY, CommandError
-from .letters import letters_, progress_of
+from .conventions import FAILED, PARTLY, CommandError, counted
+from .letters import progress_of
 from .output import can_answer
 from .verbs import At
 
@@ -55,7 +55,7 @@ class Work:
                 self._print(would)
                 return PARTLY if would.left or would.stopped else 0
             self._say_what_stays(would)
-            question = f"{self._verb} {letters_(would.done)} of {self._service}?"
+            question = f"{self._verb} {counted(would.done, 'dead letter')} of {self._service}?"
             if not await self._at.out.agreed(question):
                 self._at.out.note("nothing was done")
                 return FAILED
@@ -71,7 +71,7 @@ class Work:
         except (asyncio.CancelledError, nuropb_rmq.NuropbTransportError):
             progress = self._letters.progress
             self._at.out.note(
-                f"{self._service}: {letters_(progress.done)} {self._done}, "
+                f"{self._service}: {counted(progress.done, 'dead letter')} {self._done}, "
                 f"{progress.looked_at} of {progress.waiting} looked at; all others are where they "
                 "were"
             )
@@ -86,16 +86,20 @@ class Work:
         if not (result.waiting or result.done or result.left):
             at.out.line(f"{self._service}: no dead letters")
         elif result.dry_run:
-            at.out.line(f"{self._service}: {letters_(result.done)} would be {self._done}")
+            at.out.line(
+                f"{self._service}: {counted(result.done, 'dead letter')} would be {self._done}"
+            )
         else:
-            at.out.line(f"{self._service}: {letters_(result.done)} {self._done}")
+            at.out.line(f"{self._service}: {counted(result.done, 'dead letter')} {self._done}")
         self._say_what_stays(result)
 
     def _say_what_stays(self, result: DeadLetterResult) -> None:
         for reason, number in sorted(result.left.items()):
             stays = "stays" if number == 1 else "stay"
             fix = _FIXES.get(reason, "")
-            self._at.out.note(f"{letters_(number)} {stays}: {reason}{fix}", style="yellow")
+            self._at.out.note(
+                f"{counted(number, 'dead letter')} {stays}: {reason}{fix}", style="yellow"
+            )
         if result.stopped is not None:
             self._at.out.note(
                 f"looked at {result.looked_at} of {result.waiting}: {result.stopped}",

@@ -1,19 +1,22 @@
-"""Standard streams that bear anything: closed ones, and encodings that lack characters."""
+"""Standard streams that are closed, full, or whose encoding lacks characters."""
 
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
 from typing import Final
 
 _ERRORS: Final = "nuropb-rmq"
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a file that takes no more."""
 _PLAIN: Final = {"…": "...", "─": "-", "│": "|"} | dict.fromkeys("╭╮╰╯", "+")
-"""What the command itself writes, where there is nothing but ASCII."""
+"""In place of the command's own characters, where there is nothing but ASCII."""
 
 
-def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+def _replaced(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
@@ -26,7 +29,7 @@ def _escaped(char: str) -> str:
 
 def prepare() -> None:
     """Make standard output and error output take every text."""
-    codecs.register_error(_ERRORS, _in_ascii)
+    codecs.register_error(_ERRORS, _replaced)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it is closed: nobody reads it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end
@@ -35,9 +38,22 @@ def prepare() -> None:
             stream.reconfigure(errors=_ERRORS)
 
 
+def full(error: OSError) -> str:
+    """Return the line for a standard output that takes no more, and write nothing more to it."""
+    give_up_output()
+    return f"standard output: {error.strerror}"
+
+
+def give_up_output() -> None:
+    """Write nothing more to standard output: Python would complain at its end, as it flushes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def encodable(text: str) -> str:
     """Return a text as standard output shows it: its length is that of what is seen."""
     if text.isascii():
         return text
-    encoding = sys.stdout.encoding or "ascii"
-    return text.encode(encoding, getattr(sys.stdout, "errors", None) or "strict").decode(encoding)
+    encoding = sys.stdout.encoding
+    if not encoding:  # no file, but an object of a program that calls the command
+        return text
+    return text.encode(encoding, getattr(sys.stdout, "errors", None) or _ERRORS).decode(encoding)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from functools import cached_property
@@ -20,6 +19,7 @@ import typer
 import nuropb_rmq
 
 from ..printable import printable
+from . import streams
 from .conventions import (
     FAILED,
     INTERRUPTED,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _LEAST_TO_CONNECT: Final = 3.0
-_BROKEN_PIPE: Final = 128 + 13
+BROKEN_PIPE: Final = 128 + 13
 """Exit status of what a reader has left, as shells have it for SIGPIPE."""
 
 Url = Annotated[
@@ -171,9 +171,12 @@ def ended(body: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Python would complain at its end, when it flushes what nobody reads.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        streams.give_up_output()
+        return BROKEN_PIPE
+    except OSError as e:
+        if e.errno not in streams.FULL:
+            raise
+        text, status = streams.full(e), FAILED
     except nuropb_rmq.NuropbConfigurationError as e:
         text, status = str(e), WRONG
     except nuropb_rmq.ServiceNotConfigured as e:

@@ -55,7 +55,7 @@ class Call(Generic[T]):
 
     def begin(self) -> None:
         """Begin, in the loop's thread, in a copy of the context of the thread that calls."""
-        if self._others.over:  # the loop may close before the first step of a new task
+        if self._others.closing:  # the loop may close before the first step of a new task
             self.end(TransportClosedError(STOPPED))
             return
         self._task = self._loop.create_task(self._run(), name="nuropb-blocking-call")
@@ -113,8 +113,10 @@ class Call(Generic[T]):
 class Calls(set[Call[Any]]):
     """The calls in a loop that have not ended."""
 
-    over = False
-    """True when the loop begins no more: it cancels those that have begun, and closes."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = False
+        """True when the loop begins no more: it cancels those that have begun, and closes."""
 
 
 class LoopThread:
@@ -148,7 +150,7 @@ class LoopThread:
 
     async def _until_end(self) -> None:
         await self._ending.wait()
-        self._calls.over = True
+        self._calls.closing = True
 
     def call(self, called: Callable[[], Coroutine[Any, Any, T]]) -> Call[T]:
         """Begin a call, from any thread. Raises TransportClosedError after the end of the loop."""

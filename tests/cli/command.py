@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import io
+import logging
 import os
 import signal
 import sys
@@ -137,6 +138,8 @@ def _run(
         patch.setenv("COLUMNS", str(width))
         if url:
             patch.setenv("NUROPB_RMQ_URL", url)
+        patch.setattr(logging.root, "handlers", [])  # else the command, too, would log to pytest
+        patch.setattr(logging.root, "level", logging.root.level)
         patch.setattr(sys, "stdin", io.TextIOWrapper(given, "utf-8"))
         patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding))
         patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 import pytest
@@ -53,3 +54,26 @@ async def test_completion() -> None:
     )  # fmt: skip
     out, _ = await process.communicate()
     assert out.split() == [b"replay"]
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "dlq --help"])
+async def test_a_full_disk_is_one_line(words: str) -> None:
+    status, err = await _into(os.open("/dev/full", os.O_WRONLY), words)
+    assert (status, err) == (1, "nuropb-rmq: standard output: No space left on device\n")
+
+
+async def test_nobody_reads_its_help() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert await _into(writing, "dlq --help") == (141, "")
+
+
+async def _into(out: int, words: str) -> tuple[int | None, str]:
+    """Run the command with this standard output; return its exit status and error output."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "nuropb_rmq", *words.split()),
+        env=environment(), stdout=out, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    os.close(out)
+    _, err = await process.communicate()
+    return process.returncode, err.decode()

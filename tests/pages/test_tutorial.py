@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -69,10 +70,13 @@ class Reader:
 
 @pytest.fixture
 async def reader(
-    tmp_path: Path, mesh_url: str, rabbitmq_node: RabbitMQNode
+    tmp_path: Path, mesh_url: str, rabbitmq_node: RabbitMQNode, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Reader]:
-    """Somebody with an empty folder."""
+    """Somebody with an empty folder, and no other services."""
     async with AsyncExitStack() as stack:
+        # The path of a socket may have 107 bytes.
+        sockets = stack.enter_context(TemporaryDirectory(prefix="nuropb-"))
+        monkeypatch.setenv("NUROPB_RMQ_HEALTH_DIR", sockets)
         yield Reader(tmp_path, mesh_url, rabbitmq_node.management_url, stack)
 
 

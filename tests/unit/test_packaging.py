@@ -35,7 +35,7 @@ def links(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def metadata() -> dict[str, Any]:
-    """What PyPI is told."""
+    """The metadata, as PyPI gets it."""
     told: dict[str, Any] = json.loads(hatchling("metadata"))
     return told
 

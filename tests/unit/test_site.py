@@ -38,6 +38,12 @@ def test_a_good_site(tmp_path: Path) -> None:
         ('<a href="#b">b</a>', "links to #b, which has no such anchor"),
         ('<script src="https://example.org/x.js"></script>', "fetches https://example.org/x.js"),
         ('<link rel="stylesheet" href="//example.org/x.css">', "fetches //example.org/x.css"),
+        (
+            "<style>@import url(https://example.org/x.css)</style>",
+            "fetches https://example.org/x.css",
+        ),
+        ('<p style="background:url(//example.org/x.png)">b</p>', "fetches //example.org/x.png"),
+        ('<object data="https://example.org/x"></object>', "fetches https://example.org/x"),
         ("<h1>second</h1>", "has 2 titles"),
     ],
 )
@@ -45,6 +51,14 @@ def test_a_page_with_a_fault(tmp_path: Path, body: str, problem: str) -> None:
     found = site(tmp_path, a=HTML.format(title="A", body=body))
     assert len(found) == 1
     assert problem in found[0]
+
+
+def test_a_picture_that_fetches_a_font(tmp_path: Path) -> None:
+    assert site(tmp_path) == []
+    font = "@font-face { src: local('Mono'), url('https://example.org/mono.woff2') }"
+    (tmp_path / "site" / "b.svg").write_text(f"<svg><style>{font}</style></svg>", encoding="utf-8")
+    assert len(site(tmp_path)) == 1
+    assert site(tmp_path)[0].startswith("b.svg: fetches https://example.org/mono.woff2: ")
 
 
 def test_a_page_without_a_title(tmp_path: Path) -> None:

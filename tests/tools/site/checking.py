@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,10 @@ _FETCHED: Final = {
     "link": "href",
 }
 """Elements whose address a browser fetches by itself."""
+_ELSEWHERE: Final = re.compile(
+    r"""(?:url\(|@import|\b(?:srcset|data|poster)=)\s*["']?((?:https?:)?//[^"')\s]+)"""
+)
+"""The same in styles, and in attributes of other elements."""
 _MENTIONED: Final = ("canonical", "alternate")
 
 
@@ -80,7 +85,15 @@ def problems(site: Path, staged: Path) -> Iterator[str]:
             continue  # its addresses are the server's
         for problem in (*_titles(path), *_links(path, site)):
             yield f"{path.relative_to(site)}: {problem}"
+    for path in sorted(site.rglob("*")):
+        if path.suffix in (".html", ".css", ".svg"):
+            for found in _ELSEWHERE.finditer(path.read_text(encoding="utf-8")):
+                yield f"{path.relative_to(site)}: {_fetches(found[1])}"
     yield from _navigation(site)
+
+
+def _fetches(address: str) -> str:
+    return f"fetches {address}: the site must work without a network"
 
 
 def _titles(path: Path) -> Iterator[str]:
@@ -93,7 +106,7 @@ def _links(path: Path, site: Path) -> Iterator[str]:
     page = read(path)
     for address in page.fetched:
         if urlsplit(address).netloc:
-            yield f"fetches {address}: the site must work without a network"
+            yield _fetches(address)
     for address in (*page.links, *page.fetched):
         parts = urlsplit(address)
         if parts.scheme or parts.netloc:
