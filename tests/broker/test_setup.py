@@ -395,7 +395,7 @@ async def test_a_broker_that_says_nothing(host: Host) -> None:
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
         url = f"amqp://127.0.0.1:{silent.sockets[0].getsockname()[1]}/"
         texts = url.rstrip("/").removeprefix("amqp://"), "nothing was sent on it"
-        settings = {"amqp_url": url, "connect_timeout": 0.3}
+        settings = {"amqp_url": url, "connect_timeout": 1.5}
         await refused(BrokerUnreachableError, *texts, host=host, **settings)
 
 
