@@ -70,7 +70,9 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except _UsageError as e:
         return _usage(e)
-    except SystemExit:  # typer ends so when nobody reads its help
+    except SystemExit as e:
+        if not isinstance(e.__context__, BrokenPipeError):  # it has completed a word
+            raise
         streams.give_up_output()
         return BROKEN_PIPE
     except OSError as e:

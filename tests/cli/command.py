@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import io
-import logging
 import os
 import signal
 import sys
@@ -121,7 +120,8 @@ async def ran(
 ) -> tuple[int, str, str]:
     """Run `nuropb-rmq` in a thread, which is ten times cheaper than in a process of its own.
 
-    Returns exit status, output and error output.
+    Returns exit status, output and error output. Log records go where pytest keeps them: those of
+    services of the same test could not be told from the command's.
     """
     written = encoding or "utf-8"
     return await asyncio.to_thread(_run, arguments, url, stdin, width, written)
@@ -138,8 +138,6 @@ def _run(
         patch.setenv("COLUMNS", str(width))
         if url:
             patch.setenv("NUROPB_RMQ_URL", url)
-        patch.setattr(logging.root, "handlers", [])  # else the command, too, would log to pytest
-        patch.setattr(logging.root, "level", logging.root.level)
         patch.setattr(sys, "stdin", io.TextIOWrapper(given, "utf-8"))
         patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding))
         patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding))
