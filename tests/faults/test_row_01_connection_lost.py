@@ -61,8 +61,9 @@ async def test_row_01_broker_restarted(
 
 
 async def test_row_01_tcp_reset_of_service_and_client(mesh: Transports, proxy: Proxy) -> None:
-    service = await mesh.service(Recorder(), amqp_url=proxy.url)
-    client = await mesh.client(amqp_url=proxy.url)
+    cap = 1.0  # pauses grow while connections live for moments only, as between five resets
+    service = await mesh.service(Recorder(), amqp_url=proxy.url, reconnect_cap=cap)
+    client = await mesh.client(amqp_url=proxy.url, reconnect_cap=cap)
     watches = Watch(service), Watch(client)
     for _ in range(5):
         await works(client, AFTER_RESET)
