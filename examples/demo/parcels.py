@@ -113,7 +113,7 @@ class Parcels:
 
 @dataclass(slots=True)
 class Cast:
-    """Who takes part: the client's mesh, the services, and the messages that they received."""
+    """The client's mesh, the services, and the messages that they received."""
 
     url: str
     client: Mesh

@@ -46,7 +46,7 @@ def in_compose(service: str) -> list[str]:
 
 
 async def healthy(programs: Programs, url: str, folder: Path) -> bool:
-    """Whether the health check passes, which looks at all services that use this folder."""
+    """Return True when all services that use this folder are ready, by the health check."""
     check = programs.start(url, *told("HEALTHCHECK"), NUROPB_RMQ_HEALTH_DIR=str(folder))
     return await check.ended() == 0
 

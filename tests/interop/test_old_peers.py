@@ -1,4 +1,4 @@
-"""What docs/guides/migration.md says of nuropb 0.1.8 itself, for those who run it beside us."""
+"""Hold docs/guides/migration.md against nuropb 0.1.8 itself, where both run side by side."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from rich.text import Text
 from ..cli.terminal import on_terminal
 
 _BEGUN_AGAIN: Final = re.compile(r"\x1b\[2K|\x1b\[H")
-"""Where a progress bar erases, or a live picture draws over, what was there."""
+"""Starts of what replaces the text before: a progress bar erases, a live picture draws over."""
 _FONTS: Final = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 _LEFT: Final = "\x1b[?1049l"
 """The end of a terminal's other screen."""
