@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import Transports, eventually
 from .command import Command, running
+
+Begin = Callable[..., Awaitable[Command]]
 
 WITHIN = ("--timeout", "15", "--log-level", "warning")
 
@@ -48,45 +50,67 @@ async def orders(mortal_mesh: Transports) -> AsyncIterator[Orders]:
     await mesh.stop(grace=0)
 
 
-async def test_each_ends(
-    mortal_node: RabbitMQNode, mortal_mesh: Transports, orders: Orders, tmp_path: Path
-) -> None:
+@pytest.fixture
+async def begun(mortal_mesh: Transports, tmp_path: Path) -> AsyncIterator[Begin]:
+    """Begins commands; they end with the test."""
     async with AsyncExitStack() as stack:
 
-        async def begun(*words: str) -> Command:
+        async def begin(*words: str) -> Command:
             return await stack.enter_async_context(running(tmp_path, *words, url=mortal_mesh.url))
 
-        api = ("--management-url", mortal_node.management_url)
-        listen = await begun("listen", "--for", "20")
-        top = await begun("top", "--plain", "--count", "20", "--every", "1", *api)
-        request = await begun("request", "orders", "wait", *WITHIN, *api)
-        await listen.printed("listening to")
-        await top.printed("service,")
-        await eventually(lambda: orders.begun)
-        # Who publishes now waits for the end of an alarm.
-        await asyncio.to_thread(mortal_node.rabbitmqctl, "set_vm_memory_high_watermark", "0.0001")
-        waiting = [
-            await begun("command", "orders", "fail", "--plain", *WITHIN, *api),
-            await begun("publish", "orders.new", "1", *WITHIN),
-            await begun("dlq", "replay", "orders", "--yes", *api),
-        ]
-        for command in waiting[:2]:
-            await command.printed("blocked by the broker")
-        await asyncio.to_thread(mortal_node.kill)
-        try:
-            for command in (request, *waiting):
-                assert await command.ended() in (1, 3), command.lines
-                assert not any("Traceback" in line for line in command.lines)
-            assert await listen.ended() == 1
-            assert await top.ended() == 3
-        finally:
-            await mortal_node.astart()
+        yield begin
+
+
+async def test_who_waits_for_the_broker(
+    mortal_node: RabbitMQNode, orders: Orders, begun: Begin
+) -> None:
+    api = ("--management-url", mortal_node.management_url)
+    request = await begun("request", "orders", "wait", *WITHIN, *api)
+    top = await begun("top", "--plain", "--count", "15", "--every", "1", *api)
+    listen = await begun("listen", "--for", "15")
+    await eventually(lambda: orders.begun, within=30)
+    await top.printed("service,")
+    await listen.printed("listening to")
+    await asyncio.to_thread(mortal_node.kill)
+    try:
+        assert await request.ended() == 1, request.lines
+        assert await listen.ended() == 1, listen.lines
+        assert await top.ended() == 3, top.lines
+    finally:
+        await mortal_node.astart()
+    no_traceback(request, listen, top)
     said = request.lines[-1]
     assert said.startswith("nuropb-rmq: orders.wait: no answer within 15 s (--timeout): ")
     assert said.endswith("it may have been done")
     assert "nuropb-rmq: the connection did not come back: " in listen.lines[-1]
     assert "reports are missed: " in " ".join(top.lines[-5:])
-    for command in waiting[:2]:
-        (said,) = [line for line in command.lines if line.startswith("nuropb-rmq: ")]
-        assert said == command.lines[-1]
-    (said,) = [line for line in waiting[2].lines if "lost" in line or "refused" in line]
+
+
+@pytest.mark.usefixtures("orders")
+async def test_who_publishes_while_an_alarm_is_on(mortal_node: RabbitMQNode, begun: Begin) -> None:
+    api = ("--management-url", mortal_node.management_url)
+    # Who publishes now waits for the end of an alarm.
+    await asyncio.to_thread(mortal_node.rabbitmqctl, "set_vm_memory_high_watermark", "0.0001")
+    command = await begun("command", "orders", "fail", "--plain", *WITHIN, *api)
+    publish = await begun("publish", "orders.new", "1", *WITHIN)
+    replay = await begun("dlq", "replay", "orders", "--yes", *api)
+    await command.printed("blocked by the broker")
+    await publish.printed("blocked by the broker")
+    await asyncio.to_thread(mortal_node.kill)
+    try:
+        for each in (command, publish, replay):
+            assert await each.ended() in (1, 3), each.lines
+    finally:
+        await mortal_node.astart()
+    no_traceback(command, publish, replay)
+    for each in (command, publish):
+        (said,) = [line for line in each.lines if line.startswith("nuropb-rmq: ")]
+        assert said == each.lines[-1]
+    # It had begun to look, or not yet: that says who noticed.
+    assert "connection" in replay.lines[-1].lower(), replay.lines
+
+
+def no_traceback(*commands: Command) -> None:
+    """Assert that no command printed one."""
+    for command in commands:
+        assert not any("Traceback" in line for line in command.lines), command.lines
