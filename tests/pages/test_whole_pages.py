@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
-from .pages import ROOT, URL, blocks, is_as_shown, reader
+from .reading import URL, reader
+from .support import blocks, is_as_shown, page
 
-DOCS = ROOT / "docs"
 IN_MEMORY = ["reference/wire.md", "reference/values.md"]
 ON_A_BROKER = ["getting-started.md"]
 
 
 @pytest.mark.parametrize("name", IN_MEMORY)
 def test_a_page_in_memory(name: str, tmp_path: Path) -> None:
-    page = (DOCS / name).read_text(encoding="utf-8")
-    assert URL not in page
+    text = page(name)
+    assert URL not in text
     with reader(tmp_path, URL) as one:
-        assert one.read(page)
+        assert one.read(text)
 
 
 @pytest.mark.parametrize("name", ON_A_BROKER)
 def test_a_page_on_a_broker(name: str, tmp_path: Path, mesh_url: str) -> None:
     with reader(tmp_path, mesh_url) as one:
-        assert one.read((DOCS / name).read_text(encoding="utf-8"))
+        assert one.read(page(name))
 
 
 @pytest.mark.parametrize("name", [*IN_MEMORY, *ON_A_BROKER])
 def test_no_python_is_left_out(name: str) -> None:
-    for language, text in blocks((DOCS / name).read_text(encoding="utf-8")):
-        assert language != "python" or re.match(r"# \w+\.py\n", text), text
+    for block in blocks(page(name)):
+        assert block.language != "python" or block.file is not None, block.text
 
 
 def test_what_is_printed_is_compared() -> None:

@@ -15,9 +15,9 @@ from nuropb_rmq.memory.message import Stored
 from nuropb_rmq.testing import MemoryBroker, memory_broker
 
 from ..support import eventually
-from .pages import ROOT
+from .support import page
 
-PAGE = (ROOT / "docs" / "reference" / "wire.md").read_text(encoding="utf-8")
+PAGE = page("reference/wire.md")
 KINDS = ("request", "command", "event", "response")
 HOURS_12 = str(12 * 3600 * 1000)
 

@@ -1,1 +1,0 @@
-"""The pages of the documentation: what they show is run."""
