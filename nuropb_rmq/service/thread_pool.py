@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextlib import suppress
+from contextvars import Context, copy_context
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ..exceptions import TransportClosedError
+
+_Call: TypeAlias = Callable[[], Any]
+_Outcome: TypeAlias = tuple[Any, BaseException | None]
 
 _SPARE: Final = 4
 """Threads for each method that may run at a time: a method past its deadline keeps its thread, and
@@ -26,31 +31,27 @@ _EXITING: Final = "interpreter shutdown"
 
 
 class Threads:
-    """Runs calls in threads, which are started when needed and kept until close()."""
+    """Runs calls in threads, which are started when needed and kept until close().
+
+    Its plain form is `await loop.run_in_executor(pool, copy_context().run, call)`, which makes two
+    futures for a call and wakes the loop for each. Here outcomes that come together wake it once.
+    """
 
     def __init__(self, name: str, at_a_time: int) -> None:
         self._name = name
         self._size = (at_a_time or _UNLIMITED) * _SPARE
-        self._pool: ThreadPoolExecutor | None = None
+        self._calls: _Calls | None = None
 
     def open(self) -> None:
         """Make a new pool; threads of an earlier run, or of a parent process, are not used."""
-        self._pool = ThreadPoolExecutor(self._size, thread_name_prefix=self._name)
+        pool = ThreadPoolExecutor(self._size, thread_name_prefix=self._name)
+        self._calls = _Calls(pool, asyncio.get_running_loop())
 
-    async def run(self, call: Callable[[], Any]) -> Any:
+    async def run(self, call: _Call) -> Any:
         """Return or raise the outcome of `call`; cancelling ends the wait, not the call."""
-        if self._pool is None:
+        if self._calls is None:
             raise TransportClosedError("no threads for methods: start() comes first")
-        loop = asyncio.get_running_loop()
-        try:
-            outcome = loop.run_in_executor(self._pool, copy_context().run, _outcome, call)
-        except RuntimeError as e:
-            if _EXITING not in str(e):
-                raise
-            # Pools take nothing any more: until stop(), or the end of the connection, returns the
-            # message to its queue, nothing is to become of it.
-            outcome = loop.create_future()
-        value, error = await outcome
+        value, error = await self._calls.begin(call)
         if error is None:
             return value
         try:
@@ -60,9 +61,59 @@ class Threads:
 
     def close(self) -> None:
         """Begin no more calls; running ones end by themselves."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        if self._calls is not None:
+            self._calls.close()
+            self._calls = None
+
+
+class _Calls:
+    """Calls in a pool for one event loop."""
+
+    def __init__(self, pool: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._loop = loop
+        self._waiting: set[asyncio.Future[_Outcome]] = set()
+        """For a thread."""
+        self._ended: deque[tuple[asyncio.Future[_Outcome], _Outcome]] = deque()
+        self._woken = False
+
+    def begin(self, call: _Call) -> asyncio.Future[_Outcome]:
+        """Have a thread make a call; cancelling the future before one took it calls it off."""
+        outcome: asyncio.Future[_Outcome] = self._loop.create_future()
+        self._waiting.add(outcome)
+        try:
+            self._pool.submit(self._make, outcome, copy_context(), call)
+        except RuntimeError as e:
+            self._waiting.discard(outcome)
+            if _EXITING not in str(e):
+                raise
+            # Pools take nothing any more: until stop(), or the end of the connection, returns the
+            # message to its queue, nothing is to become of it.
+        return outcome
+
+    def close(self) -> None:
+        """Cancel the futures of calls that have not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        while self._waiting:
+            self._waiting.pop().cancel()
+
+    def _make(self, outcome: asyncio.Future[_Outcome], context: Context, call: _Call) -> None:
+        # In a thread. Sets and deques are safe there; `_woken` errs on the side of waking.
+        self._waiting.discard(outcome)
+        if outcome.cancelled():
+            return
+        self._ended.append((outcome, context.run(_outcome, call)))
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False
+        while self._ended:
+            outcome, ended = self._ended.popleft()
+            if not outcome.done():
+                outcome.set_result(ended)
 
 
 def frame_of_call(waiting: FrameType) -> FrameType | None:
@@ -82,7 +133,7 @@ def frame_of_call(waiting: FrameType) -> FrameType | None:
     return None
 
 
-def _outcome(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+def _outcome(call: _Call) -> _Outcome:
     """Return result and error: a future refuses some exceptions (StopIteration), and never ends."""
     try:
         return call(), None
