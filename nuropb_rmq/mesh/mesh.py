@@ -71,7 +71,7 @@ class Mesh(Calling, Managed):
     dead_letter_requests: keep requests in the dead-letter queue, too, whose requesters got the
         error, or whose time was over (False).
     retry: handle messages again whose handlers fail; None: they go to the dead letters at once.
-        Methods and handlers may have a Retry of their own, see publish_to_mesh and mesh_event.
+        Methods and handlers may have a Retry of their own, see publish_to_mesh.
     outage: when methods fail in a row, handle one message at a time; see Outage.
     key_uses: number of messages to one service that share an encryption key (1000); 1 costs an RSA
         operation for each message.

@@ -71,7 +71,8 @@ class _Owed:
 class Encryptor:
     """Encrypts and decrypts bodies; remembers the keys of calls under way.
 
-    service_name, private_key: those of the service in this process; None where it only calls.
+    service_name: that of the service in this process; None where it only calls.
+    private_key: the RSA key of that service; None where it only calls.
     key_lifetime: seconds for which one key is used for calls to one service.
     key_uses: number of messages to one service that share a key; 1 makes a new key for each
         message, as nuropb does.

@@ -105,8 +105,10 @@ def type_in(command: str, shown: str, folder: Path, env: Mapping[str, str]) -> N
 
 
 def follow(text: str, folder: Path, env: Mapping[str, str]) -> None:
-    """Type all commands of a page's console blocks, as type_in() does."""
+    """Go through the blocks of a page: write its files, type the commands of its console blocks."""
     for block in blocks(text):
-        if block.language == "console":
+        if block.file is not None:
+            (folder / block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "console":
             for command, output in typed(block):
                 type_in(command, output, folder, env)

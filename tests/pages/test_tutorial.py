@@ -120,7 +120,11 @@ async def test_security(reader: Reader) -> None:
 async def test_a_web_front(reader: Reader, unused_tcp_port: int) -> None:
     for name in ("service", "events", "failures"):
         reader.write(name)
-    text = reader.write("web").replace("localhost:8000", f"localhost:{unused_tcp_port}")
+    text = page("tutorial/web.md").replace("localhost:8000", f"localhost:{unused_tcp_port}")
+    tests, heading, front = text.partition("## A web front\n")
+    await reader.follow(tests)
+    before, _, calls = front.partition("```console\n$ curl")
+    write(reader.folder, heading + before)
     await reader.serve("orders:Orders")
     server = await asyncio.create_subprocess_exec(
         "uvicorn", "app:app", "--port", str(unused_tcp_port), "--log-level", "warning",
@@ -128,7 +132,7 @@ async def test_a_web_front(reader: Reader, unused_tcp_port: int) -> None:
     )  # fmt: skip
     try:
         await listening(unused_tcp_port)
-        await reader.follow(text)
+        await reader.follow(f"```console\n$ curl{calls}")
     finally:
         server.terminate()
         assert await server.wait() == -signal.SIGTERM

@@ -211,7 +211,7 @@ or what the given `TransportConfig` says.
 """
 _RETRY: Final = (
     "Which errors of a handler let its message come back, when, and how often: `Mesh(retry=Retry())`, or for one method "
-    "`@publish_to_mesh(retry=Retry())`, for one event handler `@mesh_event(…, retry=Retry())`."
+    "`@publish_to_mesh(retry=Retry())`, and so for one event handler, above its `@mesh_event(…)`."
 )
 _OUTAGE: Final = "When handlers fail one after the other, handle one message at a time until one succeeds: `Mesh(outage=Outage())`."
 _CONFIGURATION: Final = """\
