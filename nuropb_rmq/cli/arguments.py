@@ -45,11 +45,21 @@ def value(argument: str, text: str) -> Any:
 
 
 def duration(text: str) -> float:
-    """Return the seconds of 90s, 10m, 2h or 3d. Raises typer.BadParameter."""
+    """Return the seconds of 90s, 10m, 2h or 3d, for the broker. Raises typer.BadParameter."""
+    return _seconds(text, 49)
+
+
+def age(text: str) -> float:
+    """Return the seconds of such a time, however long ago. Raises typer.BadParameter."""
+    return _seconds(text, 36_500)
+
+
+def _seconds(text: str, most: int) -> float:
     found = _DURATION.fullmatch(text)
     seconds = float(found[1]) * _UNITS[found[2]] if found else math.nan
-    if not seconds > 0:
-        raise typer.BadParameter(f"expected a time like 90s, 10m, 2h or 3d, got {text!r}")
+    if not 0 < seconds <= most * _UNITS["d"]:
+        expected = f"a time like 90s, 10m, 2h or 3d, at most {most}d"
+        raise typer.BadParameter(f"expected {expected}, got {text!r}")
     return seconds
 
 

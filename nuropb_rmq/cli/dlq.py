@@ -13,7 +13,7 @@ import typer
 import nuropb_rmq
 
 from ..nearest import nearest
-from .arguments import duration
+from .arguments import age, duration
 from .conventions import FAILED, CommandError, words
 from .hints import no_dead_letters
 from .verbs import At, ManagementUrl, verb
@@ -53,7 +53,7 @@ def _text(help_: str, *names: str, known: Sequence[str] = ()) -> Any:
 
 
 def _age(help_: str) -> Any:
-    option = typer.Option(metavar="TIME", parser=duration, help=help_, show_default=False)
+    option = typer.Option(metavar="TIME", parser=age, help=help_, show_default=False)
     return Annotated[float | None, option]
 
 

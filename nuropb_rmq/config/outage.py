@@ -8,9 +8,11 @@ from typing import Final
 from ..exceptions import (
     NuropbAuthenticationError,
     NuropbAuthorizationError,
+    NuropbCallAgain,
     NuropbConfigurationError,
     NuropbDeprecatedError,
     NuropbValidationError,
+    RetryLater,
 )
 from ..protocol.constants import MAX_SECONDS
 from ..safe_logging import Blame, blamed
@@ -42,9 +44,10 @@ class Outage:
     and such a message ends as always, in an outage, too: what is refused before the handler runs
     (unknown method, wrong parameters, not authorized, unreadable); errors of authorize_func;
     NuropbValidationError, NuropbAuthorizationError, NuropbAuthenticationError and
-    NuropbDeprecatedError, with which a handler refuses its caller; NuropbCallAgain; an error of a
-    message whose own time is over; and the classes in `but_not`, with their subclasses. A
-    handler_timeout counts. An answer to nuropb_describe sets nothing back.
+    NuropbDeprecatedError, with which a handler refuses its caller; NuropbCallAgain; RetryLater
+    without a cause, with which a handler only waits; an error of a message whose own time is over;
+    and the classes in `but_not`, with their subclasses. A handler_timeout counts, and so does the
+    cause of a RetryLater. An answer to nuropb_describe sets nothing back.
 
     `but_not` has by default what a sender can most easily make a handler raise by odd data. Add
     what your database raises for odd data, such as `(*Outage().but_not,
@@ -92,8 +95,9 @@ def counts(outage: Outage, error: BaseException) -> bool:
     """
     if isinstance(error, BaseExceptionGroup):
         return any(counts(outage, member) for member in error.exceptions)
-    refused = isinstance(error, REFUSALS) or blamed(error) is not Blame.HANDLER
-    return not refused and not isinstance(error, outage.but_not)
+    asked_for = isinstance(error, (*REFUSALS, NuropbCallAgain, RetryLater))
+    failed = not asked_for and blamed(error) is Blame.HANDLER
+    return failed and not isinstance(error, outage.but_not)
 
 
 def check_waits(outage: Outage, *, prefetch_count: int, handler_timeout: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ..exceptions import NuropbConfigurationError, NuropbValidationError
 from ..protocol.constants import MAX_SECONDS
 
+_OLDEST: Final = 100 * 366 * 86_400
 _NUMBERS = (int, float)  # isinstance with `int | float` makes the union anew each time
 
 
@@ -23,6 +24,16 @@ def grace_period(grace: float) -> float:
     return 0.0 if is_zero else seconds("grace", grace)
 
 
+def age(name: str, value: object) -> float:
+    """Check an age in seconds, of any length. Raises NuropbValidationError, naming it `name`."""
+    if isinstance(value, _NUMBERS) and not isinstance(value, bool) and 0 < value <= _OLDEST:
+        return float(value)
+    raise NuropbValidationError(
+        f"{name}: expected a number of seconds above 0, at most {_OLDEST} (100 years), "
+        f"got {_text(value)}"
+    )
+
+
 def from_milliseconds(name: str, value: object) -> float:
     """Convert a time in milliseconds to seconds. Raises NuropbValidationError, naming it `name`."""
     return _time(name, value, "milliseconds", 1000)
@@ -30,16 +41,17 @@ def from_milliseconds(name: str, value: object) -> float:
 
 def _time(name: str, value: object, unit: str, in_a_second: int) -> float:
     longest = MAX_SECONDS * in_a_second
-    if isinstance(value, _NUMBERS) and not isinstance(value, bool):
-        if 0 < value <= longest:
-            return value / in_a_second
-        is_long = isinstance(value, int) and value > 2**64
-        text = "a longer one" if is_long else repr(value)  # repr() raises from 4300 digits on
-    else:
-        text = repr(value)
+    if isinstance(value, _NUMBERS) and not isinstance(value, bool) and 0 < value <= longest:
+        return value / in_a_second
     raise NuropbValidationError(
-        f"{name}: expected a number of {unit} above 0, at most {longest} (49 days), got {text}"
+        f"{name}: expected a number of {unit} above 0, at most {longest} (49 days), "
+        f"got {_text(value)}"
     )
+
+
+def _text(value: object) -> str:
+    # repr() raises from 4300 digits on.
+    return "a longer one" if isinstance(value, int) and value > 2**64 else repr(value)
 
 
 MOST_DELAYS: Final = 12

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ..config.address import typed
-from ..config.times import seconds
+from ..config.times import age
 from ..exceptions import NuropbConfigurationError
 from ..protocol.constants import MessageType
 from ..service.topics import matcher, matches
@@ -47,8 +47,8 @@ class DeadLetterFilter:
         if self.own is not None:
             typed("own", self.own, bool, "True, False or None")
         for name in ("older_than", "younger_than"):
-            if (age := getattr(self, name)) is not None:
-                object.__setattr__(self, name, seconds(name, age))
+            if (since := getattr(self, name)) is not None:
+                object.__setattr__(self, name, age(name, since))
         if self.type is not None:
             try:
                 object.__setattr__(self, "type", MessageType(self.type))
@@ -70,8 +70,8 @@ class DeadLetterFilter:
             return True
         if letter.failed_at is None:
             return False
-        age = (now - letter.failed_at) / timedelta(seconds=1)
-        return (youngest is None or age >= youngest) and (oldest is None or age <= oldest)
+        since = (now - letter.failed_at) / timedelta(seconds=1)
+        return (youngest is None or since >= youngest) and (oldest is None or since <= oldest)
 
     def _is_named(self, letter: DeadLetter) -> bool:
         """Compare method and topic, for which the body may have to be decoded: last of all."""

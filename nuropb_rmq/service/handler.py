@@ -132,7 +132,7 @@ class Serving:
         payload = message.payload
         of_its_own: list[Retry | None] = []
         if message.kind is MessageType.EVENT:
-            of_its_own = [handler.marks.retry for handler in self._handlers(payload["topic"])]
+            of_its_own = [handler.marks.retry for handler in self._handlers_of(payload["topic"])]
         elif (method := self._methods.get(payload["method"])) is not None:
             of_its_own = [method.marks.retry]
         return next((retry for retry in of_its_own if retry is not ABSENT), self._retry)
@@ -203,7 +203,7 @@ class Serving:
     async def _event(self, message: IncomingMessage) -> Any:
         """Call every handler of the event's topic, then raise their errors."""
         topic = message.payload["topic"]
-        handlers = self._handlers(topic) or self._published.fallback()
+        handlers = self._handlers_of(topic)
         if not handlers:
             unknown = NuropbHandlingError(
                 f"no handler for events on {shorten(topic, _LONGEST_NAME)!r}: mark one with "
@@ -220,11 +220,12 @@ class Serving:
                 if handled.given_up():
                     raise
                 failed.append(e)
-        if len(failed) > 1:
-            raise BaseExceptionGroup(f"{len(failed)} of {len(handlers)} handlers failed", failed)
         if failed:
-            raise failed[0]
+            raise _one_of(failed, len(handlers))
         return Completion(Outcome.DONE, to_publish)
+
+    def _handlers_of(self, topic: str) -> Sequence[EventHandler]:
+        return self._handlers(topic) or self._published.fallback()
 
     async def _call_handler(
         self, handler: EventHandler, message: IncomingMessage
@@ -367,6 +368,20 @@ def _checked(
 def _added(ctx: Any) -> Sequence[Mapping[str, Any]]:
     """Return the events that a method has added to its context."""
     return () if ctx is None or isinstance(ctx, Mapping) else ctx.events
+
+
+def _one_of(failed: Sequence[BaseException], handlers: int) -> BaseException:
+    """Return the error of an event, from those of its handlers; one that asks for it later wins."""
+    if len(failed) == 1:
+        return failed[0]
+    text = f"{len(failed)} of {handlers} handlers failed"
+    later = next((error for error in failed if isinstance(error, RetryLater)), None)
+    if later is None:
+        return BaseExceptionGroup(text, failed)
+    causes = [error.__cause__ if isinstance(error, RetryLater) else error for error in failed]
+    if known := [cause for cause in causes if cause is not None]:
+        later.__cause__ = BaseExceptionGroup(text, known)
+    return later
 
 
 def _success(error: Exception) -> NuropbSuccess:

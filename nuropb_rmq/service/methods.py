@@ -145,7 +145,7 @@ class Published:
     def retries(self) -> tuple[Retry, ...]:
         """The Retrys of its methods and handlers."""
         marks = [method.marks for method in self.methods.values()]
-        marks += [handler.marks for handler in self._handlers]
+        marks += [handler.marks for handler in (*self._handlers, *self.fallback())]
         return tuple(each.retry for each in marks if isinstance(each.retry, Retry))
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ..config.outage import REFUSALS
 from ..config.times import delays
-from ..exceptions import NuropbConfigurationError
+from ..exceptions import NuropbCallAgain, NuropbConfigurationError
 from ..safe_logging import Blame, blamed
 
 _MOST: Final = 1_000_000
@@ -31,8 +31,8 @@ class Retry:
 
     What callers cause (wrong parameters, an unknown method) is never retried. A message that would
     come back after its expiration does not; its time in the service queue behind a delay is not
-    counted, for nobody knows it. An event comes back to all of its handlers here. Raises
-    NuropbConfigurationError.
+    counted, for nobody knows it. An event comes back to all of its handlers here, by the Retry of
+    the first of them that has one. Raises NuropbConfigurationError.
     """
 
     attempts: int = 5
@@ -71,6 +71,8 @@ class Retry:
         if isinstance(error, BaseExceptionGroup):
             return all(map(self.covers, error.exceptions))
         if not isinstance(error, Exception) or blamed(error) is not Blame.HANDLER:
+            return False
+        if isinstance(error, NuropbCallAgain):  # at once and once only, whatever a Retry says
             return False
         if self.only:
             return isinstance(error, self.only) and not isinstance(error, self.but_not)

@@ -165,12 +165,11 @@ class _Installed:
         transport = self._transport()
         if transport is None or not self._ends:
             return
-        try:
-            self._trace(transport)
-            self._measure(transport)
-        except Exception as e:  # noqa: BLE001 - a provider's own
-            self.guard.failed("instrument", e)
-            return
+        for begin in (self._trace, self._measure):
+            try:
+                begin(transport)
+            except Exception as e:  # noqa: BLE001 - a provider's own
+                self.guard.failed("instrument", e)
         if (self._traces and self._measures) or transport.state.over:
             return
         try:

@@ -26,7 +26,7 @@ from .. import blocking
 from .._version import __version__
 from ..broker.state import State
 from ..config.times import seconds
-from ..exceptions import NuropbException, NuropbTransportError
+from ..exceptions import NuropbException, NuropbTransportError, TopicRefusedError
 from ..safe_logging import report as report_error
 from ..transport.stats import Stats
 from ..transport.transport import Transport
@@ -45,7 +45,8 @@ _EMPTY: Final = Distribution((0,) * (len(BOUNDS) + 1), 0.0)
 def report(mesh: AnyMesh, *, every: float = EVERY) -> Callable[[], None]:
     """Publish a report of a mesh every so many seconds while it is up; return what ends it.
 
-    Reports wait for nothing: one that the broker does not take is dropped. Raises
+    Reports wait for nothing: one that the broker does not take is dropped. The first that it
+    refuses ends them, with a WARNING: the user may not publish this topic. Raises
     NuropbValidationError.
     """
     every = seconds("every", every)
@@ -63,6 +64,7 @@ class _Reporter:
         self._every = every
         self._recorder, leave = recording_of(transport)
         self._timer: asyncio.TimerHandle | None = None
+        self._refused = False
         # Of the last report, to tell what has come since.
         self._handled = self._requested = _EMPTY
         self._at = monotonic()
@@ -80,7 +82,7 @@ class _Reporter:
         self._stop()
 
     def _state_changed(self, state: State, _: NuropbTransportError | None) -> None:
-        if state.over:
+        if state.over or self._refused:
             self._stop()
         elif self._timer is None:
             self._at = monotonic()
@@ -118,7 +120,18 @@ class _Reporter:
             },
             timeout=self._every,
         )
-        published.add_done_callback(_ignore)
+        published.add_done_callback(self._published)
+
+    def _published(self, published: asyncio.Future[None]) -> None:
+        """Take the error of a report that was not delivered: the next one says more."""
+        if published.cancelled():
+            return
+        error = published.exception()
+        # Each refusal costs the channel, and what it has not yet confirmed.
+        if isinstance(error, TopicRefusedError) and not self._refused:
+            self._refused = True
+            self._stop()
+            logger.warning("reports of %s end: %s", self._transport.config.service_name, error)
 
     def _figures(self, stats: Stats) -> dict[str, Any]:
         now = monotonic()
@@ -157,12 +170,6 @@ class _Reporter:
             "handler_seconds": _durations(lately[0]),
             "request_seconds": _durations(lately[1]),
         }
-
-
-def _ignore(published: asyncio.Future[None]) -> None:
-    """Retrieve the error of a report that was not delivered: the next one says more."""
-    if not published.cancelled():
-        published.exception()
 
 
 def _topic(stats: Stats) -> str:

@@ -151,6 +151,7 @@ class RabbitMQNode:
             # A thread cannot be cancelled: make it give up, and wait for that.
             self._abandoned = True
             await asyncio.wait([starting])
+            self._abandoned = False
             if not starting.cancelled() and starting.exception() is None:
                 await self.astop()
             raise

@@ -33,6 +33,7 @@ from nuropb_rmq import (
     mesh_event,
     publish_to_mesh,
 )
+from nuropb_rmq.telemetry.reports import report
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import SECRET, Tap, private_key, response, tapping
@@ -262,6 +263,19 @@ async def test_a_publish_that_is_refused_is_told_and_the_channel_comes_back(
         await shop.publish_event("orders.forged", 1)
     await shop.wait_for(State.READY, timeout=10)
     await shop.publish_event("shop.opened", 1)
+
+
+async def test_reports_that_are_refused_end(
+    urls: dict[str, str], meshes: Meshes, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = await meshes.client(amqp_url=urls["shop"], service_name="shop", configure=False)
+    report(shop, every=0.05)
+    await eventually(lambda: "reports of shop end: " in caplog.text)
+    await shop.wait_for(State.READY, timeout=10)
+    sent = shop.stats().sent
+    await shop.publish_event("shop.opened", 1)
+    assert sum(shop.stats().sent.values()) == sum(sent.values()) + 1
+    assert caplog.text.count("reports of shop end: ") == 1
 
 
 async def test_a_service_may_listen_to_another_ones_calls(

@@ -232,6 +232,17 @@ async def test_looking_for_a_provider_keeps_no_context(
     assert seen == ["nobody"]
 
 
+async def test_a_provider_that_fails_keeps_the_other_part(
+    in_memory: Traced, recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_memory.instruments = False
+    mesh = await in_memory.serve(Stock())
+    instrument(mesh, tracer_provider=FailingProvider(), meter_provider=recorded.meter_provider)
+    await mesh.request("stock", "count", {"number": 1})
+    assert "rpc.client.call.duration" in recorded.metrics
+    assert caplog.text.count("telemetry failed in instrument") == 1
+
+
 async def test_without_a_provider_nothing_is_done(in_memory: Traced) -> None:
     in_memory.instruments = False
     mesh = in_memory.mesh(Stock())

@@ -145,6 +145,8 @@ async def test_a_cancelled_start_leaves_nothing() -> None:
     assert not node.running
     assert not folder.exists()
     assert [session_members(leader) for leader in leaders] == [[], []]
+    await asyncio.to_thread(node.start)
+    await node.astop()
 
 
 @needs_broker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from nuropb_rmq.cli.arguments import duration, mapping, value
+from nuropb_rmq.cli.arguments import age, duration, mapping, value
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,13 @@ def test_durations(text: str, seconds: float) -> None:
 def test_no_durations(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         duration(text)
+
+
+def test_long_ones() -> None:
+    assert age("60d") == 60 * 86_400
+    for call, text, most in ((duration, "60d", "49d"), (age, "36501d", "36500d")):
+        with pytest.raises(typer.BadParameter, match=f"at most {most}, got '{text}'"):
+            call(text)
 
 
 def test_values() -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from nuropb_rmq import (
+    NuropbCallAgain,
     NuropbConfigurationError,
     NuropbHandlingError,
     NuropbRemoteError,
     NuropbTimeoutError,
     NuropbValidationError,
     Outage,
+    RetryLater,
     TransportConfig,
 )
 from nuropb_rmq.config.outage import counts
@@ -91,6 +93,8 @@ class RefusedThereError(NuropbValidationError, NuropbRemoteError):
         (RuntimeError(), True),
         (OddRowError(), True),
         (KeyError(), False),
+        (RetryLater(), False),
+        (NuropbCallAgain(), False),
         (UnicodeDecodeError("utf-8", b"", 0, 1, ""), False),
         (ZeroDivisionError(), False),
         (RefusedThereError("no"), False),

@@ -9,6 +9,7 @@ import pytest
 from nuropb_rmq import (
     Mesh,
     NuropbAuthorizationError,
+    NuropbCallAgain,
     NuropbConfigurationError,
     NuropbValidationError,
     Retry,
@@ -40,6 +41,7 @@ def test_the_delays_of_its_attempts() -> None:
         (Retry(only=(OSError,)), LookupError(), False),
         (Retry(only=(OSError,), but_not=(ConnectionError,)), ConnectionError(), False),
         (Retry(but_not=(LookupError,)), KeyError(), False),
+        (Retry(only=(Exception,)), NuropbCallAgain(), False),
         (Retry(), blame(LookupError(), Blame.SENDER), False),
         (Retry(), blame(LookupError(), Blame.AUTHORIZER), False),
         (Retry(but_not=(KeyError,)), ExceptionGroup("", [OSError(), LookupError()]), True),
