@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from .conventions import NEWER, words
-from .verbs import ended, log_to_stderr
+from .verbs import Json, ended, log_to_stderr
 
 _HIGHEST_PORT: Final = 65_535
 
@@ -31,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("broker")(broker)
 
 
-def broker(*, port: Port = None, version: Version = None) -> None:
+def broker(*, port: Port = None, version: Version = None, json: Json = False) -> None:
     """Run a RabbitMQ of your own in the foreground, until Ctrl-C; then nothing of it is left.
 
     It listens on 127.0.0.1 only, with the user guest, and keeps nothing. It needs RabbitMQ to be
@@ -40,4 +40,4 @@ def broker(*, port: Port = None, version: Version = None) -> None:
     from . import foreground  # noqa: PLC0415 - the help loads no event loop
 
     log_to_stderr("warning")
-    raise typer.Exit(ended(lambda: foreground.run(port, version)))
+    raise typer.Exit(ended(lambda: foreground.run(port, version, json=json)))

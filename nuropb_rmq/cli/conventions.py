@@ -50,6 +50,8 @@ class Serve:
     report: float | None
     """Seconds between the events that `top` shows; None: there are none."""
     log_level: str
+    log_config: str | None
+    """A file for logging.config; None: lines of text on standard error."""
     worker: bool
     """True in a process that a parent has started: its standard input is a socket to the parent."""
 

@@ -28,7 +28,10 @@ Limit = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="At most N.", show_default=False)
 ]
 Payload = Annotated[
-    bool, typer.Option("--payload", help="With payloads, which may be secret, and headers.")
+    bool,
+    typer.Option(
+        "--payload", help="With payloads, which may be secret; `show` and --json: headers, too."
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count, and do nothing.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask; for scripts.")]
@@ -291,6 +294,7 @@ async def purge(
     service: Service,
     matching: DeadLetterFilter,
     *,
+    limit: Limit = None,
     foreign: Foreign = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -307,9 +311,10 @@ async def purge(
 
     async with _letters(at, service, management_url, allow_delivery_limit) as found:
         work = Work(at, service, found, verb="purge", done="dropped")
+        drop = partial(found.purge, matching, foreign=foreign)
         return await work.run(
-            lambda: found.purge(matching, foreign=foreign, dry_run=True),
-            lambda most: found.purge(matching, foreign=foreign, limit=most),
+            lambda: drop(dry_run=True, limit=limit),
+            lambda most: drop(limit=limit if most is None else most),
             dry_run=dry_run,
             yes=yes,
         )

@@ -12,13 +12,12 @@ from .conventions import FAILED, MANAGEMENT_VARIABLE, NEWER, URL_VARIABLE, Comma
 from .output import Output
 
 
-def run(port: int | None, version: str | None) -> int:
+def run(port: int | None, version: str | None, *, json: bool) -> int:
     """Run it until a signal; return the exit status. Raises CommandError."""
-    return asyncio.run(_run(port, version))
+    return asyncio.run(_run(port, version, Output(json=json)))
 
 
-async def _run(port: int | None, version: str | None) -> int:
-    out = Output(json=False)
+async def _run(port: int | None, version: str | None, out: Output) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -37,15 +36,23 @@ async def _run(port: int | None, version: str | None) -> int:
         stopping.cancel()
         raise CommandError(str(e), FAILED) from e
     try:
-        out.line(f"RabbitMQ {node.version}; Ctrl-C ends it. In another terminal:")
-        out.line()
-        out.line(f"export {URL_VARIABLE}={node.amqp_url}")
-        out.line(f"export {MANAGEMENT_VARIABLE}={node.management_url}")
-        out.line("nuropb-rmq configure")
+        _print(out, node)
         await stopping
     finally:
         await asyncio.to_thread(node.stop)
     return 0
+
+
+def _print(out: Output, node: RabbitMQNode) -> None:
+    if out.json:
+        urls = {"url": node.amqp_url, "management_url": node.management_url}
+        out.data({"version": node.version, **urls, "pid": node.pid})
+        return
+    out.line(f"RabbitMQ {node.version}; Ctrl-C ends it. In another terminal:")
+    out.line()
+    out.line(f"export {URL_VARIABLE}={node.amqp_url}")
+    out.line(f"export {MANAGEMENT_VARIABLE}={node.management_url}")
+    out.line("nuropb-rmq configure")
 
 
 def _root(version: str | None) -> Path | None:

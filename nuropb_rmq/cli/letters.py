@@ -50,6 +50,7 @@ class Shown:
             "error": letter.error,
             "error_text": letter.error_text,
             "failed_at": _iso(letter.failed_at),
+            "first_failed_at": _iso(letter.first_failed_at),
             "attempts": letter.attempts,
             "replay_count": letter.replay_count,
             "failure_id": letter.failure_id,

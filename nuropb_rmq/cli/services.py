@@ -8,7 +8,7 @@ import typer
 
 from .. import health_probe
 from .conventions import Serve
-from .verbs import At, LogLevel, Timeout, Url, ended, log_to_stderr, verb
+from .verbs import At, LogLevel, Timeout, Url, ended, log_as_configured, log_to_stderr, verb
 
 _EXIT: Final = (
     "Exit status: 0 stopped by a signal; 1 the broker is not there, or refuses; 2 wrong "
@@ -85,6 +85,14 @@ def serve(
         ),
     ] = None,
     log_level: LogLevel = "info",
+    log_config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Set up logging by this file, for logging.config.dictConfig(): JSON lines, say. "
+            "Then --log-level sets nothing.",
+        ),
+    ] = None,
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:
     """Serve an object until SIGTERM or SIGINT.
@@ -93,6 +101,8 @@ def serve(
     status 0. A second Ctrl-C exits at once.
     """
     log_to_stderr(log_level)
+    if log_config is not None:
+        log_as_configured(log_config)
     options = Serve(
         target=target,
         url=url or None,
@@ -106,6 +116,7 @@ def serve(
         metrics=None if metrics is None else _address(metrics),
         report=report,
         log_level=log_level,
+        log_config=log_config,
         worker=worker,
     )
     raise typer.Exit(ended(lambda: _serve(options)))

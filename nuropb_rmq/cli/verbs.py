@@ -196,3 +196,16 @@ def log_to_stderr(level: str) -> None:
         level=level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s %(process)d: %(message)s",
     )
+
+
+def log_as_configured(path: str) -> None:
+    """Set up logging by a file for dictConfig(). Raises typer.BadParameter."""
+    import json  # noqa: PLC0415 - the help needs none of these
+    import logging.config  # noqa: PLC0415
+
+    try:
+        with open(path, "rb") as file:
+            logging.config.dictConfig({"disable_existing_loggers": False, **json.load(file)})
+    except (OSError, ValueError, TypeError, AttributeError, ImportError) as e:
+        cause = f" ({e.__cause__})" if e.__cause__ else ""
+        raise typer.BadParameter(f"{path}: {e}{cause}", param_hint="--log-config") from e

@@ -203,6 +203,7 @@ def _arguments(options: Serve, number: int) -> list[str]:
         ("--instance-id", options.instance_id),
         ("--start-timeout", options.start_timeout),
         ("--report", options.report),
+        ("--log-config", options.log_config),
     ):
         if value is not None:
             arguments += [name, str(value)]

@@ -29,6 +29,7 @@ from ..protocol.dead_letter import (
     HEADER_FAILED_INSTANCE,
     HEADER_FAILED_METHOD,
     HEADER_FAILURE_ID,
+    HEADER_FIRST_FAILED_AT,
     HEADER_MESSAGE_ID,
     HEADER_ORIGINAL_EXCHANGE,
     HEADER_ORIGINAL_ROUTING_KEY,
@@ -70,6 +71,8 @@ class DeadLetter:
     """Id of the failure; two letters of one failure have the same."""
     failed_at: datetime | None
     """In UTC; by the clock of the service, or of the broker."""
+    first_failed_at: datetime | None
+    """The first attempt's, in UTC; of a message that came back by a Retry."""
     error: str | None
     """Name of the exception's class."""
     error_text: str | None = field(repr=False)
@@ -175,6 +178,7 @@ def read_letter(content: Content, service_queue: str) -> DeadLetter:
         trace_id=_text(headers, HEADER_TRACE_ID),
         failure_id=_text(told, HEADER_FAILURE_ID),
         failed_at=_time(told.get(HEADER_FAILED_AT)) or _time(death.get("time")),
+        first_failed_at=_time(told.get(HEADER_FIRST_FAILED_AT)),
         error=_text(told, HEADER_ERROR),
         error_text=_text(told, HEADER_ERROR_TEXT),
         traceback=_text(told, HEADER_TRACEBACK),

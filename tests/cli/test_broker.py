@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -36,6 +37,15 @@ async def test_a_signal_ends_it_while_it_starts(folder: Path) -> None:
         await command.printed("starting")
         command.signal(signal.SIGTERM)
         assert await command.ended(60) == 0
+
+
+async def test_as_json(folder: Path) -> None:
+    async with running(folder, "broker", "--json") as command:
+        said = json.loads(await command.printed("amqp://", within=90))
+        assert set(said) == {"version", "url", "management_url", "pid"}
+        async with Mesh(said["url"]):
+            command.signal(signal.SIGINT)
+            assert await command.ended(60) == 0
 
 
 async def test_a_version_that_is_not_known() -> None:

@@ -164,8 +164,12 @@ async def test_a_replay_in_a_script(yard: Yard) -> None:
 async def test_a_purge_in_a_script(yard: Yard) -> None:
     await fill(yard)
     assert (await read(yard, "purge", "orders", "--error", "ValueError", "--dry-run"))["done"] == 6
+    some = ("purge", "orders", "--error", "ValueError", "--limit", "2")
+    assert (await read(yard, *some, "--dry-run"))["done"] == 2
+    status, out, _ = await dlq(yard, *some, "--yes")
+    assert (status, out) == (0, "orders: 2 dead letters dropped\n")
     status, out, _ = await dlq(yard, "purge", "orders", "--error", "ValueError", "--yes")
-    assert (status, out) == (0, "orders: 6 dead letters dropped\n")
+    assert (status, out) == (0, "orders: 4 dead letters dropped\n")
     status, out, err = await dlq(yard, "purge", "orders", "--yes")
     assert (status, out) == (3, "orders: 2 dead letters dropped\n")
     assert err == "1 dead letter stays: of another service (--foreign)\n"

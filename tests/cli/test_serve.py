@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -114,6 +115,34 @@ async def pids(client: Mesh, count: int) -> set[int]:
         calls = [client.request("orders", "pid") for _ in range(64)]
         found.update(await asyncio.gather(*calls))
     return found
+
+
+LOG_CONFIG = """{"version": 1,
+"formatters": {"json": {"()": "pythonjsonlogger.json.JsonFormatter"}},
+"handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+"root": {"level": "INFO", "handlers": ["stderr"]}}"""
+
+
+async def test_logs_as_a_file_says_and_so_of_workers(folder: Path, mesh_url: str) -> None:
+    (folder / "log.json").write_text(LOG_CONFIG, encoding="utf-8")
+    arguments = ("serve", "shop:Orders", "--workers", "2", "--log-config", "log.json")
+    async with running(folder, *arguments, url=mesh_url) as command:
+        await command.printed(SERVING, times=2)
+        command.signal(signal.SIGTERM)
+        assert await command.ended() == 0
+    records = [json.loads(line) for line in command.lines]
+    serving = [each for each in records if SERVING in each["message"]]
+    assert len({each["nuropb_instance_id"] for each in serving}) == 2
+
+
+async def test_a_handler_for_logs_that_does_not_exist(folder: Path) -> None:
+    wrong = {"version": 1, "handlers": {"stderr": {"class": "no.Such"}}}
+    (folder / "log.json").write_text(json.dumps(wrong), encoding="utf-8")
+    arguments = ("serve", "shop:Orders", "--log-config", "log.json")
+    async with running(folder, *arguments, url="memory://shop") as command:
+        assert await command.ended() == 2
+    (line,) = command.lines
+    assert "log.json: Unable to configure handler 'stderr' (Cannot resolve 'no.Such'" in line
 
 
 async def test_workers_are_started_again_and_ended(folder: Path, mesh_url: str) -> None:

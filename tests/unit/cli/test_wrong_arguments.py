@@ -10,6 +10,7 @@ import pytest
 
 from nuropb_rmq.cli import main
 
+SERVE = ["serve", "shop:Orders", "--url", "memory://shop", "--log-config"]
 REQUEST = ("request", "orders", "x", "-p")
 NEEDS = ["--url", "memory://nobody"]
 
@@ -45,6 +46,10 @@ NEEDS = ["--url", "memory://nobody"]
         (["dlq", "orders", "more"], "(more). See nuropb-rmq dlq groups --help"),
         (["dlq", "replay", "orders", "--expiration", "1e9d"], "expected a time like"),
         (["dlq", "replay", "orders", "--yes", "--url", "http://x"], "amqp_url: http:// is not"),
+        ([*SERVE, "none.json"], "--log-config: none.json: [Errno 2] No such file"),
+        ([*SERVE, "half.json"], "--log-config: half.json: Unterminated string"),
+        ([*SERVE, "list.json"], "--log-config: list.json: "),
+        ([*SERVE, "empty.json"], "--log-config: empty.json: Expecting value"),
         (["dlq", "replay", ""], "service_name: must be 1 to 255 bytes"),
     ],
 )

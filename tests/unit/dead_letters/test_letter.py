@@ -51,6 +51,7 @@ def test_it_never_raises(table: tuple[bytes, dict[str, Any]], properties: dict[s
 )  # fmt: skip
 def test_the_time_of_a_failure(value: object, expected: datetime | None) -> None:
     assert letter({**COPY, "nuropb_failed_at": value}).failed_at == expected
+    assert letter({**COPY, "nuropb_first_failed_at": value}).first_failed_at == expected
 
 
 @pytest.mark.parametrize(
