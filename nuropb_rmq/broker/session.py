@@ -141,7 +141,6 @@ class Session:
             if self._role is not Role.CONSUMING:
                 await self._open_publishing()
             if self._role is Role.CONSUMING and self._service is not None:
-                await self._complete()
                 await self._consume_service_queue()
         if self._role is not Role.PUBLISHING:  # publishing itself reveals what is missing
             self._watch()
@@ -256,7 +255,9 @@ class Session:
     async def _consume_service_queue(self) -> None:
         queue = self._topology.service_queue
         assert queue is not None  # noqa: S101 - a consuming role has one, by its topology
+        # First of all: what comes back to a classic queue that is missing is lost.
         channel = await self._declare_service_queue(queue)
+        await self._complete()
         for retry_queue in self._topology.retry_queues:  # what waits in one comes to the other
             self._declaring = retry_queue.name
             with translated(f"queue {retry_queue.name!r} (retry_delays)"):

@@ -158,7 +158,8 @@ async def _make(
 
 def _tell(at: At, plan: Plan | None, unbound: list[str], dry_run: bool) -> None:
     if at.json:
-        told = {"missing": None, "removed": None} if plan is None else dataclasses.asdict(plan)
+        unknown = dict.fromkeys(("missing", "removed", "unused"))
+        told = unknown if plan is None else dataclasses.asdict(plan)
         at.out.data({"made": not dry_run, **told, "unbound": unbound})
         return
     missing, removed = ((), ()) if plan is None else (plan.missing, plan.removed)
@@ -169,6 +170,8 @@ def _tell(at: At, plan: Plan | None, unbound: list[str], dry_run: bool) -> None:
         at.out.line(f"{taken} {each}")
     for binding in unbound:
         at.out.line(f"{taken} binding {binding}")
+    for each in () if plan is None else plan.unused:
+        at.out.line(f"{each} is for a delay that the service does not have: delete it when empty")
     if plan is None:
         at.out.line("all that is needed is there now")
     elif not (missing or removed or unbound):

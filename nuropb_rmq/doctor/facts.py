@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -182,6 +183,12 @@ class Facts:
         """Return a list of the management API."""
         found: Sequence[Json] = self._fact(name)
         return found
+
+    def retry_queues(self) -> list[Json]:
+        """Return queues of the service's retries that are there, used or not."""
+        service = re.escape(self.config.service_name)
+        pattern = re.compile(f"nuropb-{service}-retry-[0-9]+(-quorum)?")
+        return [each for name, each in self.named("queues").items() if pattern.fullmatch(name)]
 
     def named(self, name: str) -> dict[str, Json]:
         """Return a list of the management API by the names in it."""

@@ -30,10 +30,12 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Parts that are missing, in the order of making them; and bindings that are taken out."""
+    """The parts that are missing, in the order of making them; those taken out; those unused."""
 
     missing: tuple[Thing, ...]
     removed: tuple[Thing, ...]
+    unused: tuple[Thing, ...] = ()
+    """Queues of delays that the service no longer has; they stay, for messages may be in them."""
 
 
 @quietly
@@ -59,7 +61,8 @@ async def plan(subject: Subject, *, with_queue: bool) -> Plan:
     await ask(facts, _PARTS)
     if facts.unseen:
         raise Unseen(next(iter(facts.unseen.values())))
-    return Plan(tuple(_missing(facts, with_queue)), tuple(_removed(facts)))
+    unused = _unused(facts) if with_queue else ()
+    return Plan(tuple(_missing(facts, with_queue)), tuple(_removed(facts)), tuple(unused))
 
 
 def _missing(facts: Facts, with_queue: bool) -> Iterator[Thing]:
@@ -92,6 +95,13 @@ def _removed(facts: Facts) -> Iterator[Thing]:
     for each in () if letters is None else letters.former:
         if _key(each) in there:
             yield _thing(each)
+
+
+def _unused(facts: Facts) -> Iterator[Thing]:
+    used = {each.name for each in facts.subject.topology.retry_queues}
+    if used or facts.subject.declared:  # else nobody has told the delays
+        names = [each["name"] for each in facts.retry_queues()]
+        yield from (Thing("queue", name) for name in names if name not in used)
 
 
 def _unbound(facts: Facts, bindings: Iterable[Binding]) -> Iterator[Thing]:

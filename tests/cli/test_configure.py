@@ -122,6 +122,17 @@ async def test_the_dead_letters_of_all_services_no_longer_come(
     assert await run(PROGRAM) == ["nothing is missing"]
 
 
+async def test_queues_of_delays_that_nobody_uses_are_named(deployed: Deployment, run: Run) -> None:
+    name = "nuropb-orders-retry-7000"
+    await deployed.api("PUT", f"queues/{{vhost}}/{name}", {"durable": True})
+    said = f"queue {name} is for a delay that the service does not have: delete it when empty"
+    assert await run(PROGRAM) == [said, "nothing is missing"]
+    (line,) = await run(PROGRAM, "--dry-run", "--json")
+    assert json.loads(line)["unused"] == [{"kind": "queue", "name": name}]
+    assert name in str(await things(deployed))
+    assert await run("orders") == ["nothing is missing"]  # it does not know the delays
+
+
 async def test_json(deployment: Deployment, run: Run) -> None:
     (line,) = await run("--json")
     told = json.loads(line)

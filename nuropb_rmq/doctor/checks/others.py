@@ -100,9 +100,7 @@ def _retry_queues(facts: Facts) -> list[Json]:
     """Return queues of retries that are there. Raises DoesNotApply for a client."""
     if not facts.subject.serves:
         raise DoesNotApply("service")
-    service = re.escape(facts.config.service_name)
-    pattern = re.compile(f"nuropb-{service}-retry-[0-9]+(-quorum)?")
-    return [each for name, each in facts.named("queues").items() if pattern.fullmatch(name)]
+    return facts.retry_queues()
 
 
 def _response_queues(facts: Facts) -> list[Json]:
