@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from pathlib import Path
+
+import pytest
 
 from nuropb_rmq import Mesh
 from nuropb_rmq.telemetry.reports import report
@@ -13,6 +16,10 @@ from nuropb_rmq.testing import RabbitMQNode
 
 from ..support import eventually
 from .command import Command, ran, running
+from .terminal import on_terminal
+
+ESCAPED = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""A sequence that moves the cursor, or colours."""
 
 
 class Orders:
@@ -78,6 +85,40 @@ async def test_an_interrupt_ends_it(folder: Path, mesh_url: str) -> None:
         command.signal(signal.SIGINT)
         assert await command.ended() == 130
     assert not any("Traceback" in line for line in command.lines)
+
+
+SCREEN_ON, SCREEN_OFF = "\x1b[?1049h", "\x1b[?1049l"
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (60, "service state in/s p99 wait dead"),
+        (80, "service inst state in/s p50 p99 run wait dead"),
+        (
+            140,
+            "service inst state in/s fail/s retry/s redel/s p50 p99 run hand outbox wait dead",
+        ),
+    ],
+)
+async def test_on_a_terminal(
+    mesh_url: str, rabbitmq_node: RabbitMQNode, width: int, columns: str
+) -> None:
+    arguments = ("top", "--every", "0.5", "--management-url", rabbitmq_node.management_url)
+    async with Mesh(mesh_url, service=Orders()) as mesh:
+        report(mesh, every=0.2)
+        async with on_terminal(*arguments, url=mesh_url, width=width) as terminal:
+            await terminal.shows("READY")
+            terminal.type("\x03")
+            assert await terminal.ended() == 130
+            await terminal.shows(SCREEN_OFF)
+    before, _, screen = terminal.text.partition(SCREEN_ON)
+    screen, _, after = screen.partition(SCREEN_OFF)
+    lines = ESCAPED.sub("", screen.replace("\x1b[H", "\n")).splitlines()
+    assert columns in [" ".join(line.split()) for line in lines]
+    assert max(len(line.removesuffix("^C")) for line in lines) <= width
+    assert "Traceback" not in before + after
+    assert ESCAPED.sub("", after).strip() in {"", "^C"}
 
 
 async def test_no_broker() -> None:
