@@ -18,6 +18,7 @@ from .peers import (
     MESH_THREAD,
     NATS,
     NUROPB,
+    OTEL,
     OTHERS,
     SPEED,
     TRANSIENT,
@@ -249,6 +250,9 @@ FIGURES: Final[tuple[Figure, ...]] = (
         " µs",
     ),
     _cpu("Mesh with Prometheus, RPC 32: CPU without", 1.05, "prometheus", MESH_PROMETHEUS, MESH),
+    _cpu("OpenTelemetry without a provider: CPU without", 1.01, "telemetry", OTEL[0], MESH),
+    _cpu("OpenTelemetry, 1 % sampled: CPU without", 1.3, "telemetry", OTEL[1], MESH),
+    _cpu("OpenTelemetry's metrics: CPU without", 1.6, "telemetry", OTEL[2], MESH),
 )
 
 UNBOUNDED: Final[tuple[tuple[str, Callable[[Results], float]], ...]] = (

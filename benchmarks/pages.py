@@ -20,13 +20,16 @@ from .figures import ONCE_32, ONCE_256, Results
 from .peers import (
     ADAPTER,
     AIO_PIKA,
+    ELSEWHERE,
     FASTSTREAM,
     MESH,
     NUROPB,
     NUROPB_RMQ,
+    OTEL,
     POSTED,
     ROOT,
     SPEED,
+    TRACED,
     TRANSIENT,
     TRANSPORT,
     Peer,
@@ -35,7 +38,12 @@ from .report import files, machine, markdown
 from .units import Units
 
 RESULTS: Final = ROOT / "benchmarks" / "results"
-PAGES: Final = ("README.md", "docs/performance.md", "docs/operations/scale.md")
+PAGES: Final = (
+    "README.md",
+    "docs/performance.md",
+    "docs/operations/scale.md",
+    "docs/guides/telemetry.md",
+)
 
 _BLOCK: Final = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -57,6 +65,21 @@ _COMPARED: Final = (
 )
 
 _PEERS: Final = (MESH, TRANSPORT, NUROPB, NUROPB_RMQ, AIO_PIKA, FASTSTREAM)
+
+_KEPT: Final = {
+    MESH: "waits in a queue",
+    **dict.fromkeys(ELSEWHERE, "fails at once"),
+}
+"""A call while no instance of its service runs."""
+
+_TELEMETRY: Final = (
+    ("installed, without a provider", OTEL[0], MESH),
+    ("one trace in 100 recorded", OTEL[1], MESH),
+    ("metrics", OTEL[2], MESH),
+    ("every trace recorded: six spans for a call", OTEL[3], MESH),
+    ("aio-pika's RPC by its contrib instrumentation, all recorded", TRACED[1], TRACED[0]),
+    ("FastStream's request by its middleware, all recorded", TRACED[3], TRACED[2]),
+)
 
 _COSTS: Final[tuple[tuple[str, str, Peer | str], ...]] = (
     ("a call, one at a time", "rpc[1]", TRANSPORT),
@@ -120,6 +143,31 @@ def _peers(results: Results) -> str:
     return markdown(heads, rows)
 
 
+def _elsewhere(results: Results) -> str:
+    """Ours and what is not RabbitMQ, with what becomes of a call that nobody can take."""
+    rows = []
+    for peer, kept in _KEPT.items():
+        cells = [peer.label if peer is not MESH else f"**{peer.label}**"]
+        for name in ("elsewhere[1]", "elsewhere[32]", "elsewhere[256]"):
+            calls = results.scenarios[name]
+            cpu = median(calls.each(peer.label, "cpu")) * 1e6
+            cells += [f"{median(calls.rates(peer.label)):,.0f}", f"{cpu:,.0f}"]
+        rows.append([*cells, "yes" if peer is MESH else "no", kept])
+    heads = [f"{each}, {many}" for many in ("1", "32", "256") for each in ("calls/s", "µs CPU")]
+    return markdown(["", *heads, "confirmed", "without the service"], rows)
+
+
+def _telemetry(results: Results) -> str:
+    """The CPU of a call with OpenTelemetry, ours and that of others, over a call without it."""
+    rows = []
+    for text, peer, without in _TELEMETRY:
+        kept = results.scenarios["telemetry"]
+        cpu = median(kept.each(peer.label, "cpu")) * 1e6
+        ratio = results.cpu("telemetry", peer, without)
+        rows.append([text, f"{ratio:.2f}", f"{cpu:,.0f}"])
+    return markdown(["", "times the CPU without", "µs CPU"], rows)
+
+
 def _costs(results: Results) -> str:
     """Absolute figures of ours."""
     rows = []
@@ -151,6 +199,8 @@ def blocks(results: Results, units: Units) -> Mapping[str, Callable[[], str]]:
         "machine": partial(_machine, results),
         "compared": partial(_compared, results),
         "peers": partial(_peers, results),
+        "elsewhere": partial(_elsewhere, results),
+        "telemetry": partial(_telemetry, results),
         "costs": partial(_costs, results),
         "start": partial(_start, results),
         "scale-units": partial(scale.units_table, units),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from statistics import median
 
-from . import peers, run
+from . import peers, run, targets
 from .chart import THEMES, Bar, Panel, draw
 from .figures import FIGURES, ONCE_32, UNBOUNDED, Results, Scenario
 
@@ -33,6 +33,7 @@ TITLES = {
     "thread": "RPC, 32 concurrent, a synchronous method in a thread",
     "hops": "RPC over three services, 32 concurrent",
     "prometheus": "RPC, 32 concurrent, with and without Prometheus's metrics",
+    "telemetry": "RPC, 32 concurrent, with and without OpenTelemetry",
     "published": "Events published, 1,000 outstanding, into a durable queue",
     "awaited[1]": "Events published, each awaited singly",
     "awaited[10]": "Events published, 10 awaited together",
@@ -50,6 +51,7 @@ TITLES = {
 OURS = {each.label for each in (peers.TRANSPORT, peers.SPEED, peers.TRANSIENT, peers.POSTED)}
 OURS |= {each.label for each in (peers.MESH, peers.MESH_SPEED, peers.ADAPTER)}
 OURS |= {peers.MESH_PROMETHEUS.label, peers.MESH_THREAD.label}
+OURS |= {each.label for each in peers.OTEL}
 OURS |= {each.label for each in (*peers.BESIDE_KEYS, *peers.BESIDE_BODIES)}
 FLOORS = {each.label for each in peers.FLOORS}
 
@@ -200,6 +202,8 @@ def _panel(kept: Scenario, title: str, values: Callable[[str], list[float]]) -> 
 def files(results: Results) -> Iterator[tuple[str, str]]:
     """Yield name and text of each file that is made of a run alone."""
     yield "figures.md", "\n".join(pages(results))
+    if not results.quick:
+        yield "targets.md", targets.page(results)
     for name, title, panels in pictures(results):
         for theme in THEMES:
             yield f"{name}-{theme.name}.svg", draw(title, panels, theme)
