@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.pages import written
+from benchmarks import run, targets
+from benchmarks.figures import Results
+from benchmarks.pages import RESULTS, written
 from benchmarks.peers import ROOT
 
 
@@ -13,3 +15,8 @@ def test_pages_and_pictures_are_made_of_the_committed_runs() -> None:
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
     assert not differ, "run: .venv/bin/python -m benchmarks.pages"
+
+
+def test_each_target_that_is_missed_has_a_reason() -> None:
+    missed = {figure.text for figure, _ in targets.missed(Results(run.read(RESULTS / "run.json")))}
+    assert missed <= set(targets.WHY)
