@@ -60,7 +60,9 @@ WHY: Final[Mapping[str, str]] = {
         "no dearer than those in the middle."
     ),
     "import of Mesh: CPU": (
-        "0.20 s on the machine for which the target was set; this one is 1.5 times slower."
+        "0.30 and 0.32 s on the machines of the last two runs, 0.23 s on a faster one. All "
+        "packages that it brings are needed; cryptography and httpx, loaded when they are first "
+        "used, would change it, and make the first call pay."
     ),
     "RMQTransport, RPC 32: CPU of Transport's": (
         "Its callbacks get messages of nuropb's shape, which are made of each of ours. To make "
