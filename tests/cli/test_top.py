@@ -50,6 +50,8 @@ async def test_what_it_shows(rabbitmq_node: RabbitMQNode, mesh_url: str, folder:
         assert columns in [line.split() for line in command.lines]
         assert shown(command)[-1].split()[1:3] == ["1", "READY"]
         assert max(len(line) for line in command.lines) <= 80
+        status, _, err = await ran(*pictures, "--count", "2", url=mesh_url)
+        assert (status, err) == (0, "")
         status, out, _ = await ran("top", "--json", "--count", "1", *management, url=mesh_url)
         (service,) = json.loads(out)["services"]
         assert json.loads(out)["problem"] is None
