@@ -57,7 +57,8 @@ async def test_many_lengths_in_use_are_kept() -> None:
     for length in lengths:
         deadlines.add(length, length)
     await eventually(lambda: len(expired) == 500)
-    assert expired == lengths
+    # Each length has its own timer: two that are due within a loop's turn may change places.
+    assert sorted(expired) == lengths
 
 
 async def test_what_expires_may_clear_all() -> None:
