@@ -20,6 +20,9 @@ from nuropb_rmq.transport.ignorable import Ignorable
 
 from .support import Transports, eventually
 
+NODES = frozenset({"rabbitmq_node", "mesh_url", "mortal_node", "cluster"})
+"""The fixtures that start a node."""
+
 EAGER = os.environ.get("NUROPB_RMQ_EAGER") == "1"
 """Every async test runs with tasks that begin at once (Python 3.12 or later)."""
 
@@ -73,9 +76,7 @@ def _forget_log_records(caplog: pytest.LogCaptureFixture) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every async test is followed by a search for what it left behind."""
     for item in items:
-        if {"rabbitmq_node", "mesh_url", "mortal_node", "cluster"} & set(
-            getattr(item, "fixturenames", ())
-        ):
+        if NODES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("broker")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "nothing_left_behind")
@@ -89,7 +90,7 @@ async def nothing_left_behind(
 
     What asyncio would only log ("exception was never retrieved") fails the test as well.
     """
-    for node in {"mesh_url", "mortal_node", "cluster"}.intersection(request.fixturenames):
+    for node in NODES.intersection(request.fixturenames):
         request.getfixturevalue(node)  # a node that is started for one test stays for others
     loop = asyncio.get_running_loop()
     if EAGER:

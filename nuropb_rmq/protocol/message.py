@@ -14,7 +14,7 @@ from .acknowledgement import Outcome
 from .constants import MessageType
 from .handled import named_in
 from .reader import Head
-from .remote_errors import MAX_NAME
+from .remote_errors import MAX_NAME, base_of
 
 MAX_DESCRIPTION = 8192
 """Characters of an error's text in a response."""
@@ -151,23 +151,26 @@ def _described(error: BaseException) -> dict[str, Any]:
         return {"error": _name_of(error), "description": text}
     fields = error.to_dict()
     text = shorten(str(fields["description"]), MAX_DESCRIPTION)
-    fields = {**fields, "error": str(fields["error"])[:MAX_NAME], "description": text}
+    told = {"error": str(fields["error"])[:MAX_NAME], "description": text}
+    base = base_of(error)
+    if base not in {None, told["error"]}:
+        told["base"] = base
+    fields = {**fields, **told}
     body = serialization.encode(fields)
     if len(body) > MAX_ERROR:
-        return {key: fields[key] for key in ("error", "description")}
+        return told
     # Values that JSON lacks are sent as text, even by a strict encoder: every request is answered.
     return cast(dict[str, Any], json.loads(body))
 
 
 def _text_of(error: BaseException) -> str:
-    """Return the text of an error, with the name of its class where the text needs it."""
+    """Return the text of an error; of one without a text, the name of its class."""
     if isinstance(error, BaseExceptionGroup):
         return f"{error.message}: {'; '.join(_leaves(error))}"
     text = str(error)
     if not text:
         return f"{_name_of(error)} without a text"
-    # The text of a KeyError is only the key.
-    return f"KeyError: {text}" if isinstance(error, KeyError) else text
+    return text
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[str]:

@@ -16,6 +16,7 @@ from ..exceptions import (
     NuropbAuthorizationError,
     NuropbCallAgainReject,
     NuropbDeprecatedError,
+    NuropbException,
     NuropbHandlingError,
     NuropbRemoteError,
     NuropbSerializationError,
@@ -62,26 +63,34 @@ class RemoteValidationError(NuropbRemoteError, NuropbValidationError):
 MAX_NAME: Final = 256
 """Characters of an error's class name; longer ones are cut."""
 
-_BY_NAME: Final[Mapping[str, type[NuropbRemoteError]]] = {
-    "EncryptionRequiredError": RemoteEncryptionRequiredError,
-    "MessageTooLargeError": RemoteMessageTooLargeError,
-    "NuropbAuthenticationError": RemoteAuthenticationError,
-    "NuropbAuthorizationError": RemoteAuthorizationError,
-    "NuropbCallAgainReject": RemoteCallAgainRejectError,
-    "NuropbDeprecatedError": RemoteDeprecatedError,
-    "NuropbHandlingError": RemoteHandlingError,
-    "NuropbSerializationError": RemoteSerializationError,
-    "NuropbValidationError": RemoteValidationError,
+_REMOTE: Final[Mapping[type[NuropbException], type[NuropbRemoteError]]] = {
+    EncryptionRequiredError: RemoteEncryptionRequiredError,
+    MessageTooLargeError: RemoteMessageTooLargeError,
+    NuropbAuthenticationError: RemoteAuthenticationError,
+    NuropbAuthorizationError: RemoteAuthorizationError,
+    NuropbCallAgainReject: RemoteCallAgainRejectError,
+    NuropbDeprecatedError: RemoteDeprecatedError,
+    NuropbHandlingError: RemoteHandlingError,
+    NuropbSerializationError: RemoteSerializationError,
+    NuropbValidationError: RemoteValidationError,
 }
+_BY_NAME: Final = {raised.__name__: remote for raised, remote in _REMOTE.items()}
+
+
+def base_of(error: BaseException) -> str | None:
+    """Return the name of the class that callers know an error by; None when there is none."""
+    return next((each.__name__ for each in type(error).__mro__ if each in _REMOTE), None)
 
 
 def remote_error(response: Mapping[str, Any]) -> NuropbRemoteError:
-    """Make the exception for the error in this response."""
+    """Make the exception for the error in this response.
+
+    `base` names the class of ours that the service's own class is derived from.
+    """
     fields: Mapping[str, Any] = response["error"] or {}
     name = str(fields.get("error") or "unknown error")[:MAX_NAME]
     description = fields.get("description")
-    error = _BY_NAME.get(name, NuropbRemoteError)(
-        "" if description is None else str(description), payload=response
-    )
+    kind = _BY_NAME.get(name) or _BY_NAME.get(str(fields.get("base")), NuropbRemoteError)
+    error = kind("" if description is None else str(description), payload=response)
     error.error = name
     return error

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -296,6 +297,7 @@ class RabbitMQNode:
             auth=("guest", "guest"),
             timeout=timeout,
             trust_env=False,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # else 38 ms for the system's
         )
         answer.raise_for_status()
         return answer.json() if answer.content else None

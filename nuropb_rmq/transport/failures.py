@@ -1,8 +1,8 @@
 """Log records of handlers that fail and of messages that are refused.
 
 A handler's failure is an ERROR with its traceback. A sender's mistake (unknown method, wrong
-parameters, not authorized, unreadable) is one WARNING line, and equal ones are summed up, so that
-no sender can fill a service's log.
+parameters, not authorized, unreadable) is one WARNING line, whether the library or the handler
+refuses it, and equal ones are summed up, so that no sender can fill a service's log.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import logging
 import traceback
 from typing import Final, Protocol
 
+from ..config.outage import REFUSALS
+from ..exceptions import NuropbRemoteError
 from ..printable import printable
 from ..protocol.constants import MessageType
 from ..protocol.handled import IncomingMessage
@@ -46,7 +48,9 @@ class Failures:
     def failed(self, message: Failed, error: BaseException) -> None:
         """Log that handling the message ended with this error."""
         blame = blamed(error)
-        if blame is not Blame.HANDLER:
+        # Another service's refusal is this handler's failure: it sent the wrong parameters.
+        by_handler = isinstance(error, REFUSALS) and not isinstance(error, NuropbRemoteError)
+        if blame is not Blame.HANDLER or by_handler:
             self._refused(message, error, blame)
             return
         text = (

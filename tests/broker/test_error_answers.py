@@ -6,10 +6,15 @@ from typing import Any, NoReturn
 
 import pytest
 
-from nuropb_rmq import Message, NuropbException, NuropbHandlingError
+from nuropb_rmq import Message, NuropbException, NuropbHandlingError, NuropbValidationError
 from nuropb_rmq.protocol.message import MAX_DESCRIPTION
+from nuropb_rmq.protocol.remote_errors import remote_error
 
 from ..support import Transports, request
+
+
+class NotInStockError(NuropbValidationError):
+    """A service's own."""
 
 
 class UnprintableError(Exception):
@@ -37,7 +42,19 @@ RAISED: dict[str, tuple[BaseException, dict[str, Any]]] = {
         TimeoutError(),
         {"error": "TimeoutError", "description": "TimeoutError without a text"},
     ),
-    "a key": (KeyError("id"), {"error": "KeyError", "description": "KeyError: 'id'"}),
+    "a key": (KeyError("id"), {"error": "KeyError", "description": "'id'"}),
+    "a class of the service's own": (
+        NotInStockError("two are left"),
+        {
+            "error": "NotInStockError",
+            "description": "two are left",
+            "base": "NuropbValidationError",
+        },
+    ),
+    "another service's refusal of that class": (
+        remote_error({"error": {"error": "Own", "base": "NuropbDeprecatedError"}}),
+        {"error": "Own", "description": "", "base": "NuropbDeprecatedError"},
+    ),
     "a group": (
         ExceptionGroup("two", [ExceptionGroup("inner", [LookupError("a")]), ValueError()]),
         {"error": "ExceptionGroup", "description": "two: LookupError: a; ValueError"},

@@ -37,6 +37,10 @@ class OwnError(Exception):
     """A class that the client does not know."""
 
 
+class NotInStockError(NuropbValidationError):
+    """A refusal of the service's own: the client knows the class that it is derived from."""
+
+
 class Orders:
     def __init__(self) -> None:
         self.runs: Counter[str] = Counter()
@@ -47,6 +51,8 @@ class Orders:
         self.runs["fail"] += 1
         if kind == "OwnError":
             raise OwnError("of my own")
+        if kind == "NotInStockError":
+            raise NotInStockError("two are left")
         if kind == "group":
             raise ExceptionGroup("two", [ValueError("a"), KeyError("b")])
         found = getattr(nuropb_rmq, kind, None) or __builtins__[kind]  # type: ignore[index]
@@ -97,6 +103,7 @@ ERRORS = {
     "LookupError": NuropbRemoteError,
     "KeyError": NuropbRemoteError,
     "OwnError": NuropbRemoteError,
+    "NotInStockError": NuropbValidationError,
     "group": NuropbRemoteError,
     "NuropbException": NuropbRemoteError,
     "NuropbHandlingError": nuropb_rmq.NuropbHandlingError,

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from nuropb_rmq import NuropbException, NuropbRemoteError, mesh_event, publish_to_mesh
+from nuropb_rmq import (
+    Mesh,
+    NuropbException,
+    NuropbRemoteError,
+    NuropbValidationError,
+    mesh_event,
+    publish_to_mesh,
+)
 from nuropb_rmq.transport.repeats import SHOWN
 
 from ..encrypting import private_key
@@ -23,8 +30,14 @@ def deny(token: str) -> None:
         raise LookupError(SECRET)
 
 
+class NotInStockError(NuropbValidationError):
+    """A refusal of the service's own."""
+
+
 class Orders:
     _service_name = "orders"
+
+    mesh: Mesh
 
     def __init__(self, key: rsa.RSAPrivateKey | None = None) -> None:
         self._private_key = key
@@ -39,6 +52,11 @@ class Orders:
 
     async def number(self, n: int) -> int:
         return n
+
+    async def refuse(self, by: str = "") -> None:
+        if by:
+            raise NotInStockError("two are left")
+        await self.mesh.request("orders", "number", {"n": "x"})
 
     @publish_to_mesh(authorize_func=deny)
     async def guarded(self) -> None:
@@ -135,6 +153,21 @@ async def test_the_sender_s_mistakes_are_a_line_each(meshes: Meshes, log: Log) -
     )
     assert told[4].startswith("guarded refused: LookupError, raised by authorize_func at ")
     assert SECRET not in "".join(texts)
+
+
+async def test_a_handler_s_refusal_is_a_line_each(meshes: Meshes, log: Log) -> None:
+    service = Orders()
+    await meshes.serve(service)
+    service.mesh = client = await meshes.client()
+    await fails(client.request("orders", "refuse", {"by": "me"}))
+    (own,) = log.texts()
+    assert own.startswith("WARNING orders.refuse refused: NotInStockError: two are left (request ")
+    assert own.count("\n") == 0
+    await fails(client.request("orders", "refuse"))
+    _, cause, passed_on = log.texts()
+    assert cause.startswith("WARNING orders.number refused: NuropbValidationError: params.n: ")
+    assert passed_on.startswith("ERROR orders.refuse failed with RemoteValidationError (request ")
+    assert "in refuse" in passed_on
 
 
 async def test_many_alike_are_summed_up(meshes: Meshes, log: Log) -> None:

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from nuropb_rmq import exceptions
-from nuropb_rmq.exceptions import NuropbMessageError, NuropbRemoteError
+from nuropb_rmq.exceptions import (
+    NuropbAuthorizationError,
+    NuropbMessageError,
+    NuropbRemoteError,
+    NuropbValidationError,
+)
 from nuropb_rmq.protocol.remote_errors import remote_error
 
 KNOWN = [
@@ -72,6 +77,24 @@ def test_an_error_that_is_none_of_nuropbs_making(
     made = raised(error, description)
     assert (made.error, made.description) == (name, text)
     assert remote_error({"error": {}}).error == "unknown error"
+
+
+@pytest.mark.parametrize("base", [None, 7, "", "KeyError", "NuropbRemoteError", ["x"], {"a": 1}])
+def test_a_base_that_is_none_of_ours(base: Any) -> None:
+    made = remote_error({"error": {"error": "Own", "description": "why", "base": base}})
+    assert type(made) is NuropbRemoteError
+    assert str(made) == "Own: why"
+
+
+def test_a_class_of_the_service_s_own_is_known_by_its_base() -> None:
+    made = remote_error({"error": {"error": "Own", "base": "NuropbAuthorizationError"}})
+    assert isinstance(made, NuropbAuthorizationError)
+    assert made.error == "Own"
+
+
+def test_a_name_of_ours_goes_before_a_base() -> None:
+    fields = {"error": "NuropbAuthorizationError", "base": "NuropbValidationError"}
+    assert not isinstance(remote_error({"error": fields}), NuropbValidationError)
 
 
 def test_a_remote_error_can_be_pickled() -> None:
