@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from types import FunctionType
@@ -25,6 +26,8 @@ from .conventions import FAILED, INTERRUPTED, CommandError, Serve, needed
 logger = logging.getLogger("nuropb_rmq.cli")
 
 _PACKAGE: Final = str(Path(__file__).parents[1])
+_IDLE_ENDS: Final = 0.5
+"""Seconds in which a thread without a call ends, once its pool is closed; mostly microseconds."""
 
 
 def serve(options: Serve) -> int:
@@ -98,8 +101,12 @@ def _leave_threads(status: int) -> None:
         for thread in threading.enumerate()
         if thread is not threading.current_thread() and not thread.daemon
     ]
-    if left:
-        logger.warning("%d methods still run in threads: they end with this process", len(left))
+    deadline = time.monotonic() + _IDLE_ENDS
+    for thread in left:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    running = sum(thread.is_alive() for thread in left)
+    if running:
+        logger.warning("methods still run in threads, %d: they end with this process", running)
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

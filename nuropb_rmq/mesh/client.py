@@ -31,7 +31,8 @@ class Calls(Enum):
 
     def takes(self, function: Any) -> bool:
         """Return whether a method of an interface is declared so that it is called like this."""
-        return inspect.iscoroutinefunction(function) is (self is Calls.AWAITED)
+        declared = inspect.unwrap(function)  # nuropb_context wraps it in a plain function
+        return inspect.iscoroutinefunction(declared) is (self is Calls.AWAITED)
 
 
 class Request(Protocol):

@@ -15,10 +15,14 @@ import pytest
 from nuropb_rmq import (
     Mesh,
     NuropbConfigurationError,
+    NuropbContextManager,
     NuropbRemoteError,
     NuropbTimeoutError,
     UnexpectedResultError,
+    nuropb_context,
+    publish_to_mesh,
 )
+from nuropb_rmq.testing import MemoryMesh
 
 
 @dataclass
@@ -55,6 +59,19 @@ class Orders:
     def recount(self, day: str) -> int:
         """Synchronous."""
         return len(day)
+
+
+class Sharing:
+    _service_name = "sharing"
+
+    @nuropb_context
+    async def share(self, ctx: NuropbContextManager, of: int) -> str:
+        return f"{ctx.context['user']}: {of}"
+
+    @publish_to_mesh(max_concurrency=1)
+    @nuropb_context
+    async def also(self, ctx: NuropbContextManager, *, of: int = 2) -> str:
+        return f"{ctx.context['user']}, {of}"
 
 
 class OrdersAPI(Protocol):
@@ -108,6 +125,15 @@ async def test_the_class_of_the_service(mesh: Mesh) -> None:
     assert await orders.order(7) == EXPECTED
     with pytest.raises(TypeError, match=r"orders\.recount is not async: declare it with"):
         orders.recount  # noqa: B018
+
+
+async def test_the_class_of_a_service_with_contexts(memory_mesh: MemoryMesh) -> None:
+    mesh = await memory_mesh(Sharing())
+    client: Any = mesh.client(Sharing, context={"user": "u1"})
+    assert await client.share(1) == "u1: 1"
+    assert await client.also(of=3) == "u1, 3"
+    with pytest.raises(TypeError, match="ctx"):
+        await client.share(ctx=1, of=1)
 
 
 async def test_without_types(mesh: Mesh) -> None:

@@ -100,7 +100,9 @@ _REMOTE: Final = """\
 A service's error arrives as a `NuropbRemoteError`. When the service raised one of these, the caller's is of that class, too:
 `NuropbAuthenticationError`, `NuropbAuthorizationError`, `NuropbValidationError`, `NuropbDeprecatedError`, `NuropbHandlingError`,
 `NuropbCallAgainReject`, `EncryptionRequiredError`, `NuropbSerializationError`, `MessageTooLargeError`. So a handler's
-`raise NuropbAuthorizationError("not yours")` is caught by `except NuropbAuthorizationError` in the program that calls.
+`raise NuropbAuthorizationError("not yours")` is caught by `except NuropbAuthorizationError` in the program that calls. So is
+an error of a class that the service derives from one of these; `error` has its name then. In logs and in `repr()` these errors
+are called `RemoteAuthorizationError`, `RemoteValidationError` and so on.
 
 In an ASGI application `exception_handlers()` answers them: the service's refusals with 401, 403 or 422, its other errors
 with 502, `NuropbNotDeliveredError` and `NuropbTransportError` with 503, `NuropbTimeoutError` and `NuropbOutcomeUnknownError`
@@ -186,7 +188,8 @@ _WHEN: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "NuropbAuthenticationError": ("the service: `authorize_func`, or a handler", "log in anew"),
     "NuropbHandlingError": (
-        "the service: the method failed with an error that is none of these, or is unknown",
+        "the service, for a method that it does not have, and when `handler_timeout` is over; a handler. "
+        "Any other error of a method is a plain `NuropbRemoteError`",
         "look at the service's log and at its dead letters",
     ),
     "NuropbDeprecatedError": ("a handler", "use what replaces the method"),
