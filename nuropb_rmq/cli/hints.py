@@ -32,7 +32,7 @@ async def no_dead_letters(
         return await no_service(config, service, management_url)
     return CommandError(
         f"there is no queue {config.dl_queue_name!r} at {config.broker}: nuropb-rmq "
-        f"configure {service}, or a start of the service, makes it ({hint})",
+        f"configure {service}, or the start of a Mesh, makes it ({hint})",
         FAILED,
     )
 

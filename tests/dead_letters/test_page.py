@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from nuropb_rmq import Mesh
+from nuropb_rmq import Mesh, NuropbRemoteError, NuropbValidationError
+from nuropb_rmq.testing import MemoryMesh
 
 from ..cli.command import ran
 from ..support import eventually
@@ -71,6 +72,19 @@ async def prepared(modules: dict[str, ModuleType], mesh_url: str) -> AsyncIterat
         carrier.away = False
         yield carrier, mesh_url
         await eventually(lambda: sorted(carrier.shipped) == ["A-0", "A-1", "A-2"])
+
+
+async def test_an_error_that_callers_expect(
+    modules: dict[str, ModuleType], memory_mesh: MemoryMesh
+) -> None:
+    mesh = await memory_mesh(modules["stock"].Stock())
+    assert await mesh.request("stock", "take", {"item": "lamp", "count": 1}) == 1
+    with pytest.raises(NuropbValidationError, match="1 are left") as refused:
+        await mesh.request("stock", "take", {"item": "lamp", "count": 2})
+    assert getattr(refused.value, "error", None) == "SoldOutError"
+    with pytest.raises(NuropbRemoteError) as failed:
+        await mesh.request("stock", "take", {"item": "bed", "count": 1})
+    assert type(failed.value) is NuropbRemoteError
 
 
 async def test_the_runbook(prepared: Prepared) -> None:
