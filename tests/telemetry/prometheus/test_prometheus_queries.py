@@ -12,6 +12,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard
 from prometheus_client import CollectorRegistry
 
 from nuropb_rmq import Mesh, NuropbException, Retry
@@ -179,6 +182,28 @@ def test_queries_name_metrics_that_there_are() -> None:
     } - {"nuropb_service", "nuropb_instance"}
     assert names - known == set()
     assert {name for name in known if name not in asked} == set()
+
+
+def test_every_field_of_the_dashboard_is_known_to_grafana() -> None:
+    """By Grafana's own classes, made from its schema: what they do not know they leave out."""
+    plugins.register_default_plugins()
+    known = JSONEncoder(sort_keys=True).encode(dashboard.Dashboard.from_json(DASHBOARD))
+    assert list(_left_out(DASHBOARD, json.loads(known))) == []
+
+
+def _left_out(ours: Any, known: Any, path: str = "") -> Iterator[str]:
+    if type(ours) is not type(known):
+        yield f"{path}: {ours!r} became {known!r}"
+    elif isinstance(ours, dict):
+        for name in ours:
+            yield from _left_out(ours[name], known.get(name), f"{path}/{name}")
+    elif isinstance(ours, list):
+        if len(ours) != len(known):
+            yield f"{path}: {len(ours)} became {len(known)}"
+        for number, (one, other) in enumerate(zip(ours, known, strict=False)):
+            yield from _left_out(one, other, f"{path}/{number}")
+    elif ours != known:
+        yield f"{path}: {ours!r} became {known!r}"
 
 
 def test_the_compose_profile_has_the_files_that_it_names() -> None:
