@@ -9,7 +9,7 @@ import pytest
 from .reading import URL, reader
 from .support import blocks, is_as_shown, page
 
-IN_MEMORY = ["reference/wire.md", "reference/values.md"]
+IN_MEMORY = ["index.md", "reference/wire.md", "reference/values.md"]
 ON_A_BROKER = ["getting-started.md"]
 
 
