@@ -69,5 +69,5 @@ async def test_thousands_are_cancelled_last_first_in_no_time() -> None:
     began = time.process_time()
     for each in reversed(waiting):
         publisher.discard(each, NuropbTimeoutError("nobody waits for it"))
-    assert time.process_time() - began < 0.3
+    assert time.process_time() - began < 1
     assert publisher.waiting == 0

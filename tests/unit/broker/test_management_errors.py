@@ -134,7 +134,7 @@ async def test_no_answer_in_time(answer: Answer) -> None:
         before = time.monotonic()
         with pytest.raises(BrokerUnreachableError, match=r"within 0\.2 s"):
             await api.overview()
-        assert time.monotonic() - before < 2
+        assert time.monotonic() - before < 5
 
 
 async def test_nobody_listens() -> None:
