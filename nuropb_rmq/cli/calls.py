@@ -11,7 +11,7 @@ import nuropb_rmq
 
 from .arguments import duration, mapping, value
 from .conventions import FAILED, CommandError
-from .hints import check_method, no_service
+from .hints import check_method, no_service, quoted
 from .verbs import At, BrokerTimeout, ManagementUrl, Timeout, verb
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Its name.", show_default=False)]
@@ -109,7 +109,7 @@ def _of_quotes(error: nuropb_rmq.NuropbRemoteError, params: dict[str, Any]) -> s
     value = params.get(found[1]) if found else None
     if isinstance(value, str) or value is None or found is None:
         return ""
-    return f"""; text is written with quotes: -p '{found[1]}="…"'"""
+    return quoted(found[1])
 
 
 async def command(
@@ -128,13 +128,14 @@ async def command(
 
     nuropb-rmq command orders ship -p order_id=A-1 --ttl 2h
 
-    A method that the service does not describe is refused, but with --plain nothing is asked.
+    A method that the service does not describe is refused, and a parameter whose type does not fit
+    its description; with --plain nothing is asked.
     """
     params, about = mapping("--param", param), mapping("--context", context)
     async with at.mesh(timeout) as mesh:
         try:
             if encrypted is not False:
-                await check_method(mesh, service, method, timeout)
+                await check_method(mesh, service, method, timeout, params)
             await mesh.command(
                 *(service, method, params),
                 context=about,
