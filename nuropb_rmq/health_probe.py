@@ -184,10 +184,11 @@ def _chosen(names: list[str], values: dict[str, str]) -> list[str]:
 
 
 def _nobody(folder: str, values: dict[str, str], dead: int) -> str:
-    which = "".join(
-        f" {name[2:]} {values[name]!r}" for name in ("--service", "--instance") if name in values
-    )
-    text = f"no service{' of' if which else ''}{which} is there, in {folder}"
+    of = f" of service {values['--service']!r}" if "--service" in values else ""
+    if "--instance" in values:
+        text = f"instance {values['--instance']!r}{of} is not there, in {folder}"
+    else:
+        text = f"no {f'instance{of}' if of else 'service'} is there, in {folder}"
     if dead:
         return f"{text}: the process has ended ({dead} sockets are left)"
     return f"{text}: start it with Mesh(health=True), or serve --health"

@@ -51,6 +51,10 @@ _OF_A_TOPIC = "access to topic"
 """In its text when one topic may not be published to; others may be permitted."""
 _NO_EXCHANGE = re.compile("no exchange '([^']*)'")
 _QUEUE_TYPE = re.compile(r"inequivalent arg 'x-queue-type' .* but current is '(\w+)'")
+_NOT_PERMITTED = re.compile(
+    r"(?:(\w+) )?access to (\w+) '(.*)' in vhost '.*' refused for user '(.*)'"
+)
+"""Right, kind, name and user in its text; RabbitMQ 3.10 leaves out the right."""
 _IN_EXCLUSIVE_USE = "in exclusive use"
 """In its text for a queue with an exclusive consumer; the code is that of a refused permission."""
 _AT_A_LIMIT = "is reached"
@@ -82,8 +86,8 @@ def failure(broker: Broker, timeout: float, error: BaseException | None) -> Nuro
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Translate the errors of aiormq while setting up `what`."""
+def translated(what: str, right: str = "") -> Iterator[None]:
+    """Translate the errors of aiormq while setting up `what`, which needs the `right` to it."""
     try:
         yield
     except NuropbTransportError:
@@ -95,7 +99,7 @@ def translated(what: str) -> Iterator[None]:
         # aiormq cancels its waiters when a connection ends: nobody has cancelled us.
         raise ConnectionLostError(f"{what}: the connection was lost during setup") from e
     except ChannelClosed as e:
-        raise _of_a_step(what, e) from e
+        raise _of_a_step(what, e, right) from e
     except TimeoutError:
         raise
     except Exception as e:
@@ -120,7 +124,7 @@ async def time_limit(seconds: float) -> AsyncIterator[None]:
                 raise asyncio.CancelledError
 
 
-def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
+def _of_a_step(what: str, error: ChannelClosed, right: str) -> NuropbTransportError:
     """Return our error for a Channel.Close about a queue or exchange, or a permission."""
     text = str(error)
     match error:
@@ -148,9 +152,22 @@ def _of_a_step(what: str, error: ChannelClosed) -> NuropbTransportError:
                 error,
             )
         case ChannelAccessRefused():
+            text += _missing(what, right, text)
             return BrokerAuthenticationError(f"{what}: permission refused: {text}", None, error)
         case _:  # a limit, or something unavailable now, for example because its node is down
             return ConnectionLostError(f"{what}: {text or type(error).__name__}")
+
+
+def _missing(what: str, right: str, text: str) -> str:
+    """Return the permission that a user lacks, in words; "" when it is not known."""
+    found = _NOT_PERMITTED.search(text)
+    if found is None:
+        return ""
+    told, kind, name, user = found.groups()
+    if told is None and what != f"{kind} {name!r}":
+        return ""  # something else that the step needs
+    right = told or right
+    return f"; user {user!r} may not {right} {kind} {name!r}" if right else ""
 
 
 def standing_type(error: NuropbTransportError) -> str | None:

@@ -265,7 +265,10 @@ def _advised(advice: str = "permit this user to configure it") -> Iterator[None]
     try:
         yield
     except BrokerAuthenticationError as refused:
-        text = f"{refused}; {advice}, or let another one configure()"
+        text = (
+            f"{refused}; {advice}, or run nuropb-rmq configure as a user who may, and start with "
+            "configure=False (serve --no-configure)"
+        )
         raise BrokerAuthenticationError(text, None, refused.exception) from refused
 
 

@@ -296,8 +296,11 @@ class Session:
         return channel
 
     async def _declare(self, step: str, channel: ControlChannel, queue: Queue) -> None:
+        # A queue with dead letters needs to be read, too, and RabbitMQ 3.10 does not say which.
+        right = "" if "x-dead-letter-exchange" in queue.arguments else "configure"
+
         async def run() -> None:
-            with translated(f"queue {queue.name!r}"):
+            with translated(f"queue {queue.name!r}", right):
                 await channel.declare_queue(queue)
 
         self._declaring = queue.name
@@ -315,7 +318,7 @@ class Session:
         consumer = Consumer(queue.name, receiver, self._end, self._log, acks=acks)
         consumer.start(self._register(channel, consumer))
         self._consumers.append(consumer)
-        with translated(f"queue {queue.name!r}"):
+        with translated(f"queue {queue.name!r}", "read"):
             await channel.consume(
                 queue.name, consumer.tag, no_ack=not acks, prefetch=self._config.prefetch_count
             )

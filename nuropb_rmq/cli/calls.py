@@ -11,8 +11,8 @@ import nuropb_rmq
 
 from .arguments import duration, mapping, value
 from .conventions import FAILED, CommandError
-from .hints import check_method, no_service
-from .verbs import At, BrokerTimeout, ManagementUrl, Timeout, verb
+from .hints import check_method, no_service, quoted
+from .verbs import At, BrokerTimeout, ManagementUrl, Name, Timeout, verb
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Its name.", show_default=False)]
 Method = Annotated[str, typer.Argument(metavar="METHOD", help="The method.", show_default=False)]
@@ -66,6 +66,7 @@ async def request(
     *,
     param: Params = None,
     context: Context = None,
+    name: Name = "client",
     timeout: Timeout = 30.0,
     encrypted: Encrypted = None,
     management_url: ManagementUrl = None,
@@ -75,7 +76,7 @@ async def request(
     nuropb-rmq request orders get_total -p order_id=A-1
     """
     params, about = mapping("--param", param), mapping("--context", context)
-    async with at.mesh(timeout) as mesh:
+    async with at.mesh(timeout, name) as mesh:
         try:
             result = await mesh.request(
                 service, method, params, context=about, timeout=timeout, encrypted=encrypted
@@ -109,7 +110,7 @@ def _of_quotes(error: nuropb_rmq.NuropbRemoteError, params: dict[str, Any]) -> s
     value = params.get(found[1]) if found else None
     if isinstance(value, str) or value is None or found is None:
         return ""
-    return f"""; text is written with quotes: -p '{found[1]}="…"'"""
+    return quoted(found[1])
 
 
 async def command(
@@ -120,6 +121,7 @@ async def command(
     param: Params = None,
     context: Context = None,
     ttl: Ttl = None,
+    name: Name = "client",
     timeout: BrokerTimeout = 30.0,
     encrypted: Encrypted = None,
     management_url: ManagementUrl = None,
@@ -128,13 +130,14 @@ async def command(
 
     nuropb-rmq command orders ship -p order_id=A-1 --ttl 2h
 
-    A method that the service does not describe is refused, but with --plain nothing is asked.
+    A method that the service does not describe is refused, and a parameter whose type does not fit
+    its description; with --plain nothing is asked.
     """
     params, about = mapping("--param", param), mapping("--context", context)
-    async with at.mesh(timeout) as mesh:
+    async with at.mesh(timeout, name) as mesh:
         try:
             if encrypted is not False:
-                await check_method(mesh, service, method, timeout)
+                await check_method(mesh, service, method, timeout, params)
             await mesh.command(
                 *(service, method, params),
                 context=about,
@@ -161,6 +164,7 @@ async def publish(
     *,
     context: Context = None,
     ttl: Ttl = None,
+    name: Name = "client",
     timeout: BrokerTimeout = 30.0,
 ) -> None:
     """Publish an event; return when the broker has it. Nobody has to listen.
@@ -168,7 +172,7 @@ async def publish(
     nuropb-rmq publish orders.created '{"order_id": "A-1"}'
     """
     body, about = value("VALUE", event), mapping("--context", context)
-    async with at.mesh(timeout) as mesh:
+    async with at.mesh(timeout, name) as mesh:
         await mesh.publish_event(topic, body, context=about, ttl=ttl, timeout=timeout)
     _sent(at, {"topic": topic}, f"{topic}: the broker has it")
 

@@ -42,6 +42,8 @@ class Serve:
     instance_id: str | None
     workers: int
     reload: bool
+    configure: bool
+    """False: as configure=False of a Mesh."""
     start_timeout: float | None
     grace: float
     health: bool

@@ -12,7 +12,7 @@ import nuropb_rmq
 
 from .conventions import FAILED, CommandError
 from .hints import no_service
-from .verbs import At, ManagementUrl, Timeout, verb
+from .verbs import At, ManagementUrl, Name, Timeout, verb
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,6 +58,7 @@ async def describe(
     asyncapi: Annotated[
         bool, typer.Option("--asyncapi", help="Print an AsyncAPI 3.0 document, which is JSON.")
     ] = False,
+    name: Name = "client",
     timeout: Timeout = 10.0,
     management_url: ManagementUrl = None,
 ) -> None:
@@ -69,7 +70,7 @@ async def describe(
     """
     from . import who  # noqa: PLC0415 - it loads an HTTP client
 
-    async with at.mesh(timeout) as mesh:
+    async with at.mesh(timeout, name) as mesh:
         config = mesh.transport.config
         try:
             described = await mesh.describe_service(service, timeout=timeout)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 from pathlib import Path
+from typing import Final
 
 from nuropb_rmq.testing import BrokerError, RabbitMQNode
 
 from .conventions import FAILED, MANAGEMENT_VARIABLE, NEWER, URL_VARIABLE, CommandError
 from .output import Output
+
+_CONTROL: Final = "rabbitmqctl"
+"""The script in the node's folder, which the node has made."""
 
 
 def run(port: int | None, version: str | None, *, json: bool) -> int:
@@ -46,13 +51,19 @@ async def _run(port: int | None, version: str | None, out: Output) -> int:
 def _print(out: Output, node: RabbitMQNode) -> None:
     if out.json:
         urls = {"url": node.amqp_url, "management_url": node.management_url}
-        out.data({"version": node.version, **urls, "pid": node.pid})
+        command = str(node.data_dir / _CONTROL)
+        out.data({"version": node.version, **urls, "rabbitmqctl": command, "pid": node.pid})
         return
     out.line(f"RabbitMQ {node.version}; Ctrl-C ends it. In another terminal:")
     out.line()
     out.line(f"export {URL_VARIABLE}={node.amqp_url}")
     out.line(f"export {MANAGEMENT_VARIABLE}={node.management_url}")
-    out.line("nuropb-rmq configure")
+    out.line(f"alias rabbitmqctl={_for_alias(node)}")
+
+
+def _for_alias(node: RabbitMQNode) -> str:
+    """Return the node's rabbitmqctl, quoted twice: a shell reads the value of an alias again."""
+    return shlex.quote(shlex.quote(str(node.data_dir / _CONTROL)))
 
 
 def _root(version: str | None) -> Path | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import nuropb_rmq
 
@@ -18,8 +19,12 @@ _LISTED = 10
 async def no_service(
     config: TransportConfig, service: str, management_url: str | None
 ) -> CommandError:
-    """Return the error for a service that has no queue."""
-    hint = await _hint(config, service, management_url)
+    """Return the error for a service that gets no calls: it has no queue, or none that is bound."""
+    known = await _known(config, management_url)
+    if known is not None and service in known:
+        text = f"service {service!r} at {config.broker} has a queue that is not bound, so that no "
+        return CommandError(f"{text}call reaches it: run nuropb-rmq doctor {service}", FAILED)
+    hint = _hint(service, known)
     return CommandError(f"there is no service {service!r} at {config.broker}: {hint}", FAILED)
 
 
@@ -27,7 +32,7 @@ async def no_dead_letters(
     config: TransportConfig, service: str, management_url: str | None
 ) -> CommandError:
     """Return the error for a service that has no dead-letter queue."""
-    hint = await _hint(config, service, management_url)
+    hint = _hint(service, await _known(config, management_url))
     if hint.startswith("did you mean"):
         return await no_service(config, service, management_url)
     return CommandError(
@@ -37,12 +42,18 @@ async def no_dead_letters(
     )
 
 
-async def _hint(config: TransportConfig, service: str, management_url: str | None) -> str:
+async def _known(config: TransportConfig, management_url: str | None) -> list[str] | None:
+    """Return the services that have queues; None when nobody tells."""
     from .who import names  # noqa: PLC0415 - it loads an HTTP client
 
     try:
-        known = await names(config, management_url)
+        return await names(config, management_url)
     except nuropb_rmq.NuropbException:
+        return None
+
+
+def _hint(service: str, known: list[str] | None) -> str:
+    if known is None:
         return "is its name right?"
     meant = nearest(service, known)
     if meant and meant != service:
@@ -51,11 +62,21 @@ async def _hint(config: TransportConfig, service: str, management_url: str | Non
     return f"the services here: {listed}" if known else "there is no service at all"
 
 
-async def check_method(mesh: Mesh, service: str, method: str, timeout: float) -> None:
-    """Raise CommandError when a service describes itself, and without this method.
+def quoted(name: str) -> str:
+    """Return how to write a parameter that is text, and looks like JSON."""
+    return f"""; text is written with quotes: -p '{name}="…"'"""
+
+
+async def check_method(
+    mesh: Mesh, service: str, method: str, timeout: float, params: Mapping[str, Any] | None = None
+) -> None:
+    """Raise CommandError when a service describes itself, and not this method with these params.
 
     Raises NuropbNotDeliveredError when there is no such service.
     """
+    from ..mesh.compatibility import misfit  # noqa: PLC0415 - a mesh has loaded it
+    from ..mesh.described import methods_of  # noqa: PLC0415 - as above
+
     try:
         described = await mesh.describe_service(service, timeout=timeout)
     except nuropb_rmq.NuropbNotDeliveredError:
@@ -68,3 +89,10 @@ async def check_method(mesh: Mesh, service: str, method: str, timeout: float) ->
         known = f"it has {', '.join(sorted(methods))}" if methods else "it has none"
         hint = f"did you mean {meant}?" if meant else known
         raise CommandError(f"{service} has no method {method!r}: {hint}", FAILED)
+    found = misfit(params or {}, methods_of(described).get(method, {}))
+    if found is not None:
+        name, why = found
+        advice = quoted(name) if "a string is expected" in why else ""
+        raise CommandError(
+            f"{service}.{method} is not sent: parameter {name}: got {why}{advice}", FAILED
+        )

@@ -21,7 +21,7 @@ from ..mesh.mesh import Mesh
 from ..nearest import nearest
 from ..safe_logging import ServiceLog
 from ..telemetry.reports import report
-from .conventions import FAILED, INTERRUPTED, CommandError, Serve, needed
+from .conventions import FAILED, INTERRUPTED, CommandError, Serve, configured_by, needed
 
 logger = logging.getLogger("nuropb_rmq.cli")
 
@@ -42,7 +42,7 @@ def serve(options: Serve) -> int:
         asyncio.run(_run(mesh, options.grace, parent))
         status = 0
     except NuropbTransportError as e:
-        raise CommandError(str(e), FAILED) from e
+        raise CommandError(configured_by(str(e)), FAILED) from e
     except NuropbConfigurationError as e:
         raise CommandError(str(e)) from e
     except KeyboardInterrupt:
@@ -71,8 +71,13 @@ def _parent(options: Serve) -> socket.socket:
 
 
 async def _run(mesh: Mesh, grace: float, parent: socket.socket | None) -> None:
+    before = State.STOPPED
+
     def log_ready(state: State, _: NuropbTransportError | None) -> None:
-        if state is State.READY:
+        nonlocal before
+        # It goes on serving under an alarm: its end, which is logged, is no start.
+        is_start, before = state is State.READY and before is not State.BLOCKED, state
+        if is_start:
             names = (mesh.service_name, mesh.instance_id)
             broker = mesh.transport.config.broker
             ServiceLog(logger, *names).info("serving %s at %s", mesh.service_name, broker)
@@ -117,10 +122,10 @@ def _mesh(options: Serve) -> Mesh:
     target = made(load(options.target), options.target)
     if isinstance(target, Mesh):
         given = (options.url, options.name, options.instance_id, options.health)
-        if any(given) or options.start_timeout is not None:
+        if any(given) or options.start_timeout is not None or not options.configure:
             raise CommandError(
                 f"{options.target} is a Mesh, which has its settings: leave out --url, --name, "
-                "--instance-id, --start-timeout and --health"
+                "--instance-id, --no-configure, --start-timeout and --health"
             )
         mesh = target
     else:
@@ -137,6 +142,7 @@ def _served(target: object, options: Serve) -> Mesh:
             service=target,
             service_name=options.name,
             instance_id=options.instance_id,
+            configure=options.configure,
             start_timeout=options.start_timeout,
             health=options.health,
         )

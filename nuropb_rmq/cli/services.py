@@ -8,7 +8,7 @@ import typer
 
 from .. import health_probe
 from .conventions import Serve
-from .verbs import At, LogLevel, Timeout, Url, ended, log_as_configured, log_to_stderr, verb
+from .verbs import At, LogLevel, Name, Timeout, Url, ended, log_as_configured, log_to_stderr, verb
 
 _EXIT: Final = (
     "Exit status: 0 stopped by a signal; 1 the broker is not there, or refuses; 2 wrong "
@@ -47,6 +47,14 @@ def serve(
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that serve it.")] = 1,
     reload: Annotated[
         bool, typer.Option("--reload", help="Start again when a file of this folder changes.")
+    ] = False,
+    no_configure: Annotated[
+        bool,
+        typer.Option(
+            "--no-configure",
+            help="Make no exchanges and no dead-letter queue: `nuropb-rmq configure` has made "
+            "them. As configure=False of a Mesh.",
+        ),
     ] = False,
     start_timeout: Annotated[
         float | None,
@@ -110,6 +118,7 @@ def serve(
         instance_id=instance_id,
         workers=workers,
         reload=reload,
+        configure=not no_configure,
         start_timeout=start_timeout,
         grace=grace,
         health=health,
@@ -160,6 +169,7 @@ async def stubs(
     service: Annotated[
         str, typer.Argument(metavar="SERVICE", help="The service's name.", show_default=False)
     ],
+    *,
     class_name: Annotated[
         str | None,
         typer.Option(
@@ -170,6 +180,7 @@ async def stubs(
         bool,
         typer.Option("--blocking", help="For nuropb_rmq.blocking: `def`, not `async def`."),
     ] = False,
+    name: Name = "client",
     timeout: Timeout = 10.0,
 ) -> None:
     """Write the source of a Protocol with the methods of a running service.
@@ -181,4 +192,4 @@ async def stubs(
     """
     from .stubs import write_stubs  # noqa: PLC0415
 
-    await write_stubs(at, service, class_name, blocking=blocking, timeout=timeout)
+    await write_stubs(at, service, class_name, blocking=blocking, name=name, timeout=timeout)

@@ -63,12 +63,14 @@ class StubSource:
     def _method(self, name: str, described: Mapping[str, Any]) -> str:
         if not is_name(name) or name.startswith("_"):
             return f"    # {_safe(name)} cannot be called from Python by this name\n"
+        params = params_of(described)
+        for each in params.fields():
+            if not is_name(each) or each == "self":
+                what = f"{_safe(each)!r} cannot be the name of a parameter in Python"
+                return f"    # {name}: {what}\n"
         title = "".join(word.title() for word in name.split("_"))
         result = self._type(result_of(described), f"{title}Result")
-        try:
-            parameters = self._parameters(params_of(described), title)
-        except ValueError as e:
-            return f"    # {name}: {e}\n"
+        parameters = self._parameters(params, title)
         doc = _docstring(described.get("description"), "        ")
         if described.get("requires_encryption"):
             doc += "        # Encrypted: the service requires it.\n"
@@ -82,8 +84,6 @@ class StubSource:
         needed, written = params.listed("required"), ["self"]
         left_out = by_name = False
         for name, part in params.fields().items():
-            if not is_name(name) or name == "self":
-                raise ValueError(f"{_safe(name)!r} cannot be the name of a parameter in Python")
             kind = self._type(part, f"{title}{name.title()}", sent=True)
             if name in needed:
                 if left_out and not by_name:
@@ -188,7 +188,8 @@ class StubSource:
 
     def _union(self, members: Iterable[str]) -> str:
         kinds = list(dict.fromkeys(members))
-        return self._any() if self._any() in kinds else " | ".join(kinds)
+        anything = self._unhidden("Any")  # imported by the member that is it
+        return anything if anything in kinds else " | ".join(kinds)
 
     def _literals(self, values: list[Any]) -> str:
         if not all(isinstance(value, str | int | None) for value in values):
@@ -201,9 +202,12 @@ class StubSource:
         return self._from_typing("Any")
 
     def _from_typing(self, name: str) -> str:
-        hidden = name in self._methods
-        self._typing.add(f"{name} as {name}_" if hidden else name)
-        return f"{name}_" if hidden else name
+        known = self._unhidden(name)
+        self._typing.add(name if known == name else f"{name} as {known}")
+        return known
+
+    def _unhidden(self, name: str) -> str:
+        return f"{name}_" if name in self._methods else name
 
     def _builtin(self, name: str) -> str:
         if name not in self._methods:

@@ -12,20 +12,20 @@ from .verbs import At
 
 
 async def write_stubs(
-    at: At, service: str, class_name: str | None, *, blocking: bool, timeout: float
+    at: At, service: str, class_name: str | None, *, blocking: bool, name: str, timeout: float
 ) -> None:
     """Write the source to standard output. Raises CommandError."""
-    name = class_name or _class_name(service)
-    if not is_name(name):
-        raise CommandError(f"--class: expected a name of Python, got {name!r}")
-    async with at.mesh(timeout) as mesh:
+    title = class_name or _class_name(service)
+    if not is_name(title):
+        raise CommandError(f"--class: expected a name of Python, got {title!r}")
+    async with at.mesh(timeout, name) as mesh:
         try:
             described = await mesh.describe_service(service, timeout=timeout)
         except NuropbNotDeliveredError as e:
             broker = mesh.transport.config.broker
             text = f"there is no service {service!r} at {broker}: is its name right?"
             raise CommandError(text, FAILED) from e
-    sys.stdout.write(StubSource(service, described, blocking=blocking).text(name))
+    sys.stdout.write(StubSource(service, described, blocking=blocking).text(title))
 
 
 def _class_name(service: str) -> str:

@@ -10,7 +10,8 @@ import dataclasses
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, get_type_hints
 
@@ -67,6 +68,14 @@ ManagementUrl = Annotated[
 Timeout = Annotated[
     float, typer.Option(metavar="SECONDS", min=0.01, max=86_400, help="Time for the answer.")
 ]
+Name = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="The name of this program on the mesh. Its queue for answers, nuropb-NAME-…-rq, has "
+        "to fit the permissions of the user.",
+    ),
+]
 BrokerTimeout = Annotated[
     float, typer.Option(metavar="SECONDS", min=0.01, max=86_400, help="Time for the broker.")
 ]
@@ -100,16 +109,25 @@ class At:
         """The broker's URL. Raises CommandError when there is none."""
         return needed(self.url)
 
-    def mesh(self, within: float) -> Mesh:
-        """Return a mesh that only calls, and makes nothing on the broker.
+    @asynccontextmanager
+    async def mesh(self, within: float, name: str) -> AsyncIterator[Mesh]:
+        """Open a mesh that only calls, and makes nothing on the broker but its queue for answers.
 
         within: seconds that the whole is to take; a broker that hangs gets no more to let us in.
+        name: its service_name. Raises CommandError when that queue is not permitted.
         """
         config = nuropb_rmq.TransportConfig(
-            amqp_url=self.broker, service_name="client", client_only=True
+            amqp_url=self.broker, service_name=name, client_only=True
         )
         most = min(config.connect_timeout, max(within, _LEAST_TO_CONNECT))
-        return nuropb_rmq.Mesh(dataclasses.replace(config, connect_timeout=most), configure=False)
+        config = dataclasses.replace(config, connect_timeout=most)
+        try:
+            async with nuropb_rmq.Mesh(config, configure=False) as mesh:
+                yield mesh
+        except nuropb_rmq.BrokerAuthenticationError as e:
+            if f"queue 'nuropb-{name}-" not in str(e):
+                raise
+            raise CommandError(f"{e}; or is it permitted by another name (--name)?", FAILED) from e
 
 
 Verb = Callable[Concatenate[At, P], Awaitable[int | None]]

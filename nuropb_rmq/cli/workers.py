@@ -210,6 +210,8 @@ def _arguments(options: Serve, number: int) -> list[str]:
     if options.metrics is not None:
         host, port = options.metrics
         arguments += ["--metrics", f"{host}:{port + number if port else 0}"]
+    if not options.configure:
+        arguments.append("--no-configure")
     if options.health:
         arguments.append("--health")
     return arguments

@@ -79,6 +79,23 @@ async def check(
         raise error
 
 
+def misfit(params: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the first parameter whose type a method's description does not admit, and why.
+
+    Only params_schema counts: nuropb's services take values of any type.
+    """
+    if not isinstance(method.get("params_schema"), dict):
+        return None
+    wanted = params_of(method).fields()
+    found = (
+        problem
+        for name, value in params.items()
+        if name in wanted
+        for problem in _misfits(Part({"const": value}), wanted[name], name)
+    )
+    return next(found, None)
+
+
 def _of_names(ours: Part, theirs: Part) -> Iterator[str]:
     """Yield why the service refuses a call, by the names of its parameters."""
     given, known = ours.fields(), theirs.fields()

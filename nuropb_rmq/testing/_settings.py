@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ._install import Installation
+from ._install import RABBITMQCTL, Installation
 
 LOOPBACK = "127.0.0.1"
 MANAGEMENT = "rabbitmq_management"
+CONTROL = "rabbitmqctl"
+"""A script in the node's folder: rabbitmqctl for this node, to be run in a shell."""
 
 # Two schedulers: several nodes and the tests share a machine. They spin for a moment before they
 # sleep: a node that loads its code hands thousands of small reads from one thread to another, and
@@ -98,6 +101,9 @@ class Settings:
                 _write_private(folder / "tls/key.pem", Path(self.tls.keyfile).read_bytes())
         lines = self._configuration(self.install.inside(folder), ports)
         (folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+        control = folder / CONTROL
+        control.write_text(self._control(folder, ports))
+        control.chmod(0o700)
 
     def _configuration(self, folder: str, ports: Ports) -> list[str]:
         lines = [
@@ -137,6 +143,12 @@ class Settings:
         else:
             lines += [f"{key} = {value}" for key, value in self.extra_config.items()]
         return lines
+
+    def _control(self, folder: Path, ports: Ports) -> str:
+        """Return a script: name, epmd and cookie of the node are known to nothing else."""
+        values = [f"{name}={value}" for name, value in self.environment(folder, ports).items()]
+        command = shlex.join(["env", "-i", *values, *self.install.command(RABBITMQCTL)])
+        return f'#!/bin/sh\ncd / && exec {command} "$@"\n'
 
     def environment(self, folder: Path, ports: Ports) -> dict[str, str]:
         """Return all environment variables of the node's programs; of ours, only PATH."""

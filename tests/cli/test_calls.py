@@ -22,6 +22,7 @@ from nuropb_rmq import (
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..encrypting import private_key
+from ..faults.console import vhost_of
 from ..support import eventually
 from .command import environment, ran
 from .terminal import on_terminal
@@ -149,6 +150,38 @@ async def test_a_name_that_was_meant(mesh_url: str, rabbitmq_node: RabbitMQNode)
     for verb in ("request", "command"):
         _, _, err = await ran(verb, "ordres", "ship", *api, url=mesh_url)
         assert err.endswith("did you mean orders?\n")
+
+
+async def test_a_queue_that_is_not_bound(
+    orders: Orders, mesh_url: str, rabbitmq_node: RabbitMQNode
+) -> None:
+    """It is there, and so is its instance; no call comes to it."""
+    path = f"/api/bindings/{vhost_of(mesh_url)}/e/nuropb-rpc-exchange/q/nuropb-orders-sq/orders"
+    await asyncio.to_thread(rabbitmq_node.api, "DELETE", path)
+    api = ("--management-url", rabbitmq_node.management_url)
+    for verb in ("request", "command"):
+        status, out, err = await ran(verb, "orders", "ship", *api, url=mesh_url)
+        (line,) = err.splitlines()
+        assert (status, out) == (1, "")
+        assert line.startswith("nuropb-rmq: service 'orders' at amqp://guest:***@")
+        assert "has a queue that is not bound" in line
+        assert line.endswith("run nuropb-rmq doctor orders")
+    assert orders.seen == []
+
+
+async def test_a_parameter_of_another_type_is_not_sent(orders: Orders, mesh_url: str) -> None:
+    """A command has no answer to say so: it would be a dead letter."""
+    ship = ("command", "orders", "ship", "-p")
+    status, out, err = await ran(*ship, "order_id=1", url=mesh_url)
+    problem = (
+        "orders.ship is not sent: parameter order_id: got an integer, and a string is expected"
+    )
+    advice = """text is written with quotes: -p 'order_id="…"'"""
+    assert (status, out, err) == (1, "", f"nuropb-rmq: {problem}; {advice}\n")
+    assert (await ran(*ship, 'order_id="1"', url=mesh_url))[0] == 0
+    await eventually(lambda: orders.seen == ["1"])
+    status, _, _ = await ran(*ship, "order_id=1", "--plain", url=mesh_url)
+    assert status == 0
 
 
 async def test_one_interrupt_ends_what_reads_the_terminal(mesh_url: str) -> None:

@@ -17,6 +17,7 @@ from nuropb_rmq import Mesh, NuropbNotDeliveredError
 from nuropb_rmq.cli import main
 from nuropb_rmq.testing import RabbitMQNode
 
+from ..faults.console import alarm
 from ..support import Transports
 from .command import SERVICE, running
 
@@ -253,6 +254,23 @@ async def test_it_waits_no_longer_than_it_was_asked(folder: Path) -> None:
     async with running(folder, "serve", "shop:Orders", "--start-timeout", "1", url=url) as command:
         assert await command.ended() == 1
         assert "connection refused" in command.lines[-1]
+
+
+async def test_an_alarm_that_ends_looks_like_no_start(
+    folder: Path, mesh_url: str, rabbitmq_node: RabbitMQNode
+) -> None:
+    async with running(folder, "serve", "shop:Orders", url=mesh_url) as command:
+        await command.printed(SERVING)
+        async with Mesh(mesh_url) as client:
+            call = asyncio.create_task(client.request("orders", "slow", {"seconds": 5}))
+            await command.printed("begun")
+            async with alarm(rabbitmq_node):
+                await command.printed("blocked by the broker")  # the answer is written
+            await command.printed("no longer blocked")
+            assert await call == "done"
+        command.signal(signal.SIGTERM)
+        assert await command.ended() == 0
+    assert len([line for line in command.lines if SERVING in line]) == 1
 
 
 async def test_a_signal_ends_the_waiting(folder: Path) -> None:

@@ -170,13 +170,14 @@ async def test_several_instances(meshes: Meshes) -> None:
 
 async def test_nobody(folder: str, meshes: Meshes) -> None:
     for arguments, which in (
-        ((), ""),
-        (("--service", "x"), " of service 'x'"),
-        (("--service=x", "--instance=1"), " of service 'x' instance '1'"),
+        ((), "no service is there"),
+        (("--service", "x"), "no instance of service 'x' is there"),
+        (("--instance", "1"), "instance '1' is not there"),
+        (("--service=x", "--instance=1"), "instance '1' of service 'x' is not there"),
     ):
         status, text = await probe(*arguments)
         assert status == 2
-        assert text.startswith(f"nuropb-rmq health: no service{which} is there, in {folder}: ")
+        assert text.startswith(f"nuropb-rmq health: {which}, in {folder}: ")
     mesh = await meshes.serve(Orders(), health=True)
     await mesh.stop()
     assert (await probe())[0] == 2

@@ -24,6 +24,8 @@ from nuropb_rmq import (
     configure,
     nuropb_context,
 )
+from nuropb_rmq.mesh.compatibility import misfit
+from nuropb_rmq.service.methods import Published
 
 URL = "memory://check"
 
@@ -91,6 +93,29 @@ async def problems(interface: type, service: object = None) -> tuple[str, ...]:
 @pytest.mark.parametrize("interface", [Fits, Orders])
 async def test_what_fits(interface: type) -> None:
     assert await problems(interface) == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"order_id": 1}, ("order_id", "an integer, and a string is expected")),
+        ({"order_id": "1", "price": 1}, None),
+        ({"price": [1]}, ("price", "a list, and a number is expected")),
+        ({"day": None, "unknown": 1, "lines": [{}]}, None),
+        ({"lines": {}}, ("lines", "an object, and a list is expected")),
+        ({"day": True}, ("day", "true or false, and a string or null is expected")),
+    ],
+)
+def test_values_and_a_description(given: dict[str, Any], problem: tuple[str, str] | None) -> None:
+    class Shop:
+        async def put(
+            self, order_id: str, price: float, lines: list[str], day: datetime.date | None = None
+        ) -> None: ...
+
+    described = Published(Shop(), "shop").describe()["methods"]["put"]
+    assert misfit(given, described) == problem
+    # nuropb's own form: its services take whatever comes.
+    assert misfit(given, {"parameters": described["parameters"]}) is None
 
 
 class Methods(Protocol):

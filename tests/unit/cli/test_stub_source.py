@@ -129,6 +129,9 @@ def described(service: object) -> dict[str, Any]:
     return found
 
 
+DAY = {"type": "string", "format": "date"}
+
+
 def run(source: str) -> dict[str, Any]:
     """The names that a source defines, as a module."""
     module = sys.modules["stubs"] = ModuleType("stubs")
@@ -150,6 +153,24 @@ def test_without_await() -> None:
     source = StubSource("orders", described(Orders()), blocking=True).text("Orders")
     assert "    def place(" in source
     assert "async" not in source
+
+
+class Plain:
+    async def get(self, key: str | None, kind: int | str = 0) -> float | None: ...
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        described(Plain()),
+        {"methods": {"get": {"params_schema": {"properties": {"from": {}, "day": DAY}}}}},
+    ],
+)
+def test_only_what_is_used_is_imported(description: dict[str, Any]) -> None:
+    source = StubSource("orders", description, blocking=False).text("Orders")
+    imports = [line for line in source.splitlines() if line.startswith(("import", "from typing"))]
+    used = ["ClassVar", "Protocol"] + (["Any"] if ": Any" in source or "> Any" in source else [])
+    assert imports == [f"from typing import {', '.join(sorted(used))}"]
 
 
 class Hiding:
