@@ -12,7 +12,6 @@ import logging
 import ssl
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
@@ -29,6 +28,7 @@ from ..exceptions import (
     TransportClosedError,
 )
 from ..printable import shorten
+from .management_address import segment, split_credentials
 from .token_source import SHARE, TokenSource
 
 logger = logging.getLogger("nuropb_rmq.broker.management")
@@ -38,6 +38,7 @@ ANSWER_MAX: Final = 32 * 2**20
 _REASON_MAX: Final = 300  # characters of the broker's reason in an error
 _NO_SUCH_USER: Final = "vhost_or_user_not_found"  # reason of a 400 for permissions, 3.x and 4.x
 _MISSING: Final = 404
+_UNHEALTHY: Final = 503
 
 
 class ManagementAPI:
@@ -77,7 +78,7 @@ class ManagementAPI:
         timeout: float = 10.0,
         proxy: str | None = None,
     ) -> None:
-        self._base_url, found = _split_credentials(base_url)
+        self._base_url, found = split_credentials(base_url)
         if username is not None and password is None and token_provider is not None:
             password = ""
         if (username is None) != (password is None):
@@ -125,12 +126,27 @@ class ManagementAPI:
 
     async def get(self, *path: str, query: str = "") -> Any:
         """Return what is at /api/PATH, for what has no method here; None when it is missing."""
-        *before, last = (_segment("path", each) for each in path)
+        *before, last = (segment("path", each) for each in path)
         return await self._get(*before, f"{last}?{query}" if query else last)
 
     async def overview(self) -> dict[str, Any]:
         """Return the broker's overview: `rabbitmq_version`, `cluster_name`, `object_totals`, …"""
         return self._object(await self._call("GET", "overview"))
+
+    async def alarms(self) -> list[dict[str, Any]]:
+        """Return the alarms in effect, of all nodes: each has a `node` and a `resource`.
+
+        The resource is `memory` or `disk space`. They are of now. Where the broker does not tell,
+        there are none.
+        """
+        path = ("health", "checks", "alarms")
+        response = await self._send("GET", path)
+        if response.status_code == _MISSING:
+            return []
+        if response.status_code != _UNHEALTHY:
+            self._check("GET", path, response)
+        found = self._object(self._decode(response)).get("alarms", [])
+        return self._objects(found, "alarms")
 
     async def vhosts(self) -> list[dict[str, Any]]:
         """Return the virtual hosts that the user may see."""
@@ -138,7 +154,7 @@ class ManagementAPI:
 
     async def vhost_exists(self, name: str) -> bool:
         """Return whether the virtual host exists. The user needs the tag `administrator`."""
-        return await self._get("vhosts", _segment("name", name)) is not None
+        return await self._get("vhosts", segment("name", name)) is not None
 
     async def create_vhost(self, name: str) -> None:
         """Make the virtual host if it is missing, and let this user configure, write and read all.
@@ -147,7 +163,7 @@ class ManagementAPI:
         backend (LDAP, OAuth 2) gets none: that backend decides. The user needs the tag
         `administrator`.
         """
-        vhost, user = _segment("name", name), _segment("username", self._username)
+        vhost, user = segment("name", name), segment("username", self._username)
         if await self._get("vhosts", vhost) is None:
             await self._call("PUT", "vhosts", vhost, body={})
             logger.info("virtual host %r created", name)
@@ -159,7 +175,7 @@ class ManagementAPI:
 
         The user needs the tag `administrator`.
         """
-        if await self._delete("vhosts", _segment("name", name)):
+        if await self._delete("vhosts", segment("name", name)):
             logger.info("virtual host %r deleted", name)
 
     async def queue(
@@ -170,8 +186,8 @@ class ManagementAPI:
         Counts such as `messages` are the broker's statistics: up to 5 seconds old, and so is all
         else with them. Without `statistics` it is of now; policies are there from 4.0 on only.
         """
-        last = _segment("name", name) + ("" if statistics else "?disable_stats=true")
-        found = await self._get("queues", _segment("vhost", vhost), last)
+        last = segment("name", name) + ("" if statistics else "?disable_stats=true")
+        found = await self._get("queues", segment("vhost", vhost), last)
         return None if found is None else self._object(found)
 
     async def queues(self, vhost: str, *columns: str) -> list[dict[str, Any]]:
@@ -181,7 +197,7 @@ class ManagementAPI:
         ServiceNotConfigured when the virtual host is missing.
         """
         query = f"?columns={','.join(columns)}" if columns else ""
-        found = await self._call("GET", "queues", _segment("vhost", vhost) + query)
+        found = await self._call("GET", "queues", segment("vhost", vhost) + query)
         return self._objects(found, "queues")
 
     async def bindings(self, vhost: str, queue: str) -> list[dict[str, Any]]:
@@ -189,12 +205,12 @@ class ManagementAPI:
 
         Raises ServiceNotConfigured when the queue or the virtual host is missing.
         """
-        path = ("queues", _segment("vhost", vhost), _segment("name", queue), "bindings")
+        path = ("queues", segment("vhost", vhost), segment("name", queue), "bindings")
         return self._objects(await self._call("GET", *path), "bindings")
 
     async def delete_queue(self, vhost: str, name: str) -> None:
         """Delete the queue with its messages; do nothing if it is missing."""
-        if await self._delete("queues", _segment("vhost", vhost), _segment("name", name)):
+        if await self._delete("queues", segment("vhost", vhost), segment("name", name)):
             logger.info("queue %r of virtual host %r deleted", name, vhost)
 
     async def _grant(self, name: str, vhost: str, user: str) -> None:
@@ -346,34 +362,6 @@ def _context_for(base_url: str) -> ssl.SSLContext:
     # For plain http one that trusts nobody: to read the system's certificates takes 38 ms.
     https = base_url.startswith("https:")
     return TLSConfig().context() if https else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _split_credentials(base_url: str) -> tuple[str, tuple[str, str] | None]:
-    """Return the URL without credentials and /api; and user and password if it has both."""
-    try:
-        parts = urlsplit(base_url)
-        host = parts.netloc.rpartition("@")[2]
-        path = parts.path.rstrip("/").removesuffix("/api")
-        url = f"{parts.scheme}://{host}{path}"
-        sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-        if not sound or parts.query or parts.fragment or "@" in path:
-            raise ValueError(base_url)
-        httpx.URL(url)
-    except (ValueError, httpx.InvalidURL):
-        raise NuropbConfigurationError(
-            "base_url",
-            "must be http(s)://host:port; percent-encode special characters in user and password",
-        ) from None
-    if parts.username is None or parts.password is None:
-        return url, None
-    return url, (unquote(parts.username), unquote(parts.password))
-
-
-def _segment(field: str, name: str) -> str:
-    """Return `name` as one segment of a path; empty, `.` and `..` would mean another path."""
-    if name in {"", ".", ".."}:
-        raise NuropbConfigurationError(field, f"{name!r} cannot be addressed over HTTP")
-    return quote(utf8(field, name), safe="")
 
 
 def _tls_failed(error: BaseException | None) -> bool:

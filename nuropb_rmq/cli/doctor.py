@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 FOUND: Final = 3
 """Exit status when an error or a warning was found."""
+_LINES: Final = 3
+"""Facts that are not seen and get a line each."""
+_NAMES: Final = 5
+"""Checks that are named in one line."""
 _STYLES: Final = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
@@ -43,7 +47,8 @@ async def doctor(
     nuropb-rmq doctor orders
 
     Best with the URL that the service uses, for its permissions are looked at, and with the
-    management API's of a user who may see all (--management-url; tags monitoring and policymaker).
+    management API's of a user who may see all (--management-url; tags monitoring and policymaker,
+    permissions '^$' '^$' '^$').
     """
     from ..doctor.checklist import examine  # noqa: PLC0415 - loads the library
     from ..doctor.facts import Subject  # noqa: PLC0415
@@ -80,6 +85,7 @@ def _document(report: Report, broker: str) -> dict[str, Any]:
         ],
         "done": list(report.done),
         "left_out": dict(report.left_out),
+        "unseen": dict(report.unseen),
         "first": None if first is None else first.check,
     }
 
@@ -96,6 +102,8 @@ def show(out: Output, report: Report, *, url_given: bool = False) -> None:
         fix.startswith("nuropb-rmq") for each in report.findings for fix in each.finding.fix
     ):
         out.line(f"The commands above take the broker from {URL_VARIABLE}.", "dim")
+    for line in _left_out(report):
+        out.line(_whole(line), "dim")
     # Not wrapped by us, as the commands.
     out.console.print(_whole(_ending(report)), style="bold", soft_wrap=True)
 
@@ -119,16 +127,44 @@ def _ending(report: Report) -> str:
     left = f", {counted(len(report.left_out), 'check')} left out" if report.left_out else ""
     first = report.first
     if first is None:
-        return f"Nothing is wrong: {counted(len(report.done), 'check')}{left}."
+        told = "Nothing was found in what could be seen" if left else "Nothing is wrong"
+        return f"{told}: {counted(len(report.done), 'check')}{left}."
     counts = [(report.count(level), level.value) for level in (Level.ERROR, Level.WARNING)]
     told = ", ".join(counted(n, name) for n, name in counts if n)
     return f"{told}{left}. First: {_first_step(first)}"
 
 
+def _left_out(report: Report) -> list[str]:
+    """Return the checks that were left out, and the reason: a line for each fact, or one for all.
+
+    Where many facts are not seen, the findings say why.
+    """
+    from ..doctor.facts import label  # noqa: PLC0415 - loads the library
+
+    by_fact: dict[str, list[str]] = {}
+    for check, fact in report.left_out.items():
+        by_fact.setdefault(fact, []).append(check)
+    if len(by_fact) > _LINES:
+        facts = ", ".join(map(label, by_fact))
+        return [f"Left out: {_some([*report.left_out])}; not seen: {facts}."]
+    why = {fact: f" ({told})" for fact, told in report.unseen.items()}
+    return [
+        f"Left out: {_some(checks)}; not seen: {label(fact)}{why.get(fact, '')}."
+        for fact, checks in by_fact.items()
+    ]
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMES
+    return ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _first_step(first: Found) -> str:
-    """Return the command to begin with, or the finding that says what must be known before."""
-    fix = first.finding.fix
-    return fix[0] if fix and " set_permissions " not in fix[0] else first.check
+    """Return the command to begin with, or in words what to do, or to know before it is run."""
+    found = first.finding
+    return (
+        found.fix[0] if found.fix and not found.do else f"{first.check}: {found.do or found.text}"
+    )
 
 
 def _whole(command: str) -> str:

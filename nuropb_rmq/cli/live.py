@@ -19,7 +19,7 @@ from ..printable import printable
 from .board import Board, Row
 from .conventions import PARTLY, CommandError, counted
 from .verbs import At
-from .who import services
+from .who import seen
 
 REPORTS: Final = "nuropb.stats.#"
 _COLUMNS: Final = (
@@ -75,11 +75,17 @@ async def show(
                     task.result()  # raises what has ended it
             rows = board.rows(time.monotonic(), each=each)
             if at.json:
-                at.out.data({"services": [_dict(row) for row in rows], "problem": looking.problem})
+                at.out.data(
+                    {
+                        "services": [_dict(row) for row in rows],
+                        "alarms": looking.alarms,
+                        "problem": looking.problem,
+                    }
+                )
             elif draw is not None:
-                draw.update(_picture(rows, looking.problem, at.out.console.width), refresh=True)
+                draw.update(_picture(rows, looking, at.out.console.width), refresh=True)
             else:
-                at.out.console.print(_picture(rows, looking.problem, at.out.console.width))
+                at.out.console.print(_picture(rows, looking, at.out.console.width))
             left -= 1
             if left:
                 await asyncio.sleep(every)
@@ -98,6 +104,8 @@ class _Looking:
         self._queues: str | None = None
         self._reports: str | None = None
         self.looked = asyncio.Event()
+        self.alarms: tuple[str, ...] | None = None
+        """Those of the broker, in words; None: not known."""
 
     @property
     def problem(self) -> str | None:
@@ -118,10 +126,11 @@ class _Looking:
 
         while True:
             try:
-                self._board.take_queues(await services(self._config, self._management_url))
-                self._queues = None
+                found = await seen(self._config, self._management_url)
+                self._board.take_queues(found.services)
+                self.alarms, self._queues = found.alarms, None
             except CommandError as e:
-                self._queues = f"no queues: {e}"
+                self.alarms, self._queues = None, f"no queues: {e}"
             self.looked.set()
             await asyncio.sleep(max(every, _AT_LEAST))
 
@@ -145,11 +154,13 @@ def _live(at: At) -> Any:
     return Live(console=at.out.console, screen=True, auto_refresh=False)
 
 
-def _picture(rows: list[Row], problem: str | None, width: int) -> Any:
+def _picture(rows: list[Row], looking: _Looking, width: int) -> Any:
     head = Text(f"{time.strftime('%H:%M:%S')}  {_summary(rows)}", style="bold")
-    parts: list[Any] = [head, _table(rows, width)]
-    if problem:
-        parts.append(Text(printable(problem, 300), style="yellow"))
+    # Above the states: under an alarm services cannot report, and look silent.
+    alarms = [Text(printable(each, 300), style="bold red") for each in looking.alarms or ()]
+    parts: list[Any] = [head, *alarms, _table(rows, width)]
+    if looking.problem:
+        parts.append(Text(printable(looking.problem, 300), style="yellow"))
     return Group(*parts)
 
 

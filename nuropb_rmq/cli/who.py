@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,6 +46,15 @@ class Known:
     """Of its queue: classic or quorum."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the management API says of a virtual host, and of the broker."""
+
+    services: list[Known]
+    alarms: tuple[str, ...] | None
+    """A sentence for each alarm in effect; None: they are not told."""
+
+
 async def names(config: TransportConfig, management_url: str | None) -> list[str]:
     """Return the names of all services, for a hint. Raises a NuropbException."""
     async with _api(config, management_url, _HINT_WITHIN) as api:
@@ -54,13 +64,27 @@ async def names(config: TransportConfig, management_url: str | None) -> list[str
 
 async def services(config: TransportConfig, management_url: str | None) -> list[Known]:
     """Return all services, by name. Raises CommandError when the management API is not there."""
+    return (await seen(config, management_url)).services
+
+
+async def seen(config: TransportConfig, management_url: str | None) -> Seen:
+    """Return all services, and alarms. Raises CommandError when the management API is not there."""
     try:
         async with _api(config, management_url, _ANSWERED_WITHIN) as api:
             queues = await api.queues(config.broker.vhost, *_COLUMNS)
+            alarms: tuple[str, ...] | None = None
+            # Whoever sees queues sees alarms, unless a proxy is between: then the queues count.
+            with suppress(NuropbTransportError):
+                alarms = tuple(map(_alarm, await api.alarms()))
     except NuropbTransportError as e:
         raise unmanaged(e) from e
     by_name = {str(queue.get("name")): queue for queue in queues}
-    return [_known(found[1], queue, by_name) for queue in queues if (found := _service(queue))]
+    known = [_known(found[1], queue, by_name) for queue in queues if (found := _service(queue))]
+    return Seen(known, alarms)
+
+
+def _alarm(alarm: Mapping[str, Any]) -> str:
+    return f"{alarm.get('resource')} alarm on {alarm.get('node')}: publishers are blocked"
 
 
 async def topics(config: TransportConfig, service: str, management_url: str | None) -> list[str]:

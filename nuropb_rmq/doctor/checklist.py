@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .checks import broker, exchanges, instances, letters, others, queue, way
+from .checks import broker, exchanges, instances, letters, others, queue, sight, way
 from .facts import DoesNotApply, Facts, Subject, Unseen
 from .finding import Area, Check, Finding, Level
 from .looking import look
 
 CHECKS: Final[Mapping[Area, Sequence[Check]]] = {
-    Area.WAY: way.CHECKS,
+    Area.WAY: (*way.CHECKS, *sight.CHECKS),
     Area.BROKER: broker.CHECKS,
     Area.EXCHANGES: exchanges.CHECKS,
     Area.QUEUE: queue.CHECKS,
@@ -41,6 +41,8 @@ class Report:
     """Checks that saw all they look at."""
     left_out: Mapping[str, str]
     """Checks that did not, and the fact that cannot be seen."""
+    unseen: Mapping[str, str]
+    """Why these facts cannot be seen, as far as it is known."""
 
     @property
     def first(self) -> Found | None:
@@ -79,4 +81,6 @@ def judge(facts: Facts) -> Report:
                 done.append(check.name)
     order = {area: place for place, area in enumerate(CHECKS)}
     findings.sort(key=lambda each: (order[each.area], _WORST_FIRST.index(each.finding.level)))
-    return Report(findings=tuple(findings), done=tuple(done), left_out=left_out)
+    return Report(
+        findings=tuple(findings), done=tuple(done), left_out=left_out, unseen=facts.unseen
+    )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from ..broker.permissions import Permission
@@ -17,6 +17,19 @@ from ..exceptions import NuropbException
 
 Json = Mapping[str, Any]
 """An object of the management API."""
+
+
+_LABELS: Final = {"letters": "dead letters", "vhost": "defaults of the virtual host"}
+OF_VHOST: Final = (
+    "queues", "exchanges", "bindings", "consumers", "connections", "policies",
+    "operator_policies", "limits",
+)  # fmt: skip
+"""Facts that only those see who may enter the virtual host."""
+
+
+def label(fact: str) -> str:
+    """Return a fact's name for people."""
+    return _LABELS.get(fact, fact.replace("_", " "))
 
 
 class Unseen(Exception):  # noqa: N818 - no error: a check is left out
@@ -47,6 +60,11 @@ class Subject:
         """The user of the management API."""
         own = urlsplit(self.api_url).username if self.api_url else None
         return self.config.broker.username if own is None else unquote(own)
+
+    @property
+    def asks_as_itself(self) -> bool:
+        """True when the management API gets the credentials of the login."""
+        return "@" not in (self.api_url or "")
 
     @property
     def serves(self) -> bool:
@@ -141,6 +159,8 @@ class Facts:
     """Facts by their names; those of the management API as they came."""
     unseen: dict[str, str] = field(default_factory=dict)
     """Why facts are not there."""
+    refused: set[str] = field(default_factory=set)
+    """Those of them that the management API does not show to this user."""
 
     @property
     def config(self) -> TransportConfig:
@@ -151,6 +171,14 @@ class Facts:
     def vhost(self) -> str:
         """The virtual host."""
         return self.subject.config.broker.vhost
+
+    @property
+    def closed(self) -> bool:
+        """True when the user of the management API has no permission in the virtual host.
+
+        Any tag is enough for seeing queues, if the user may enter.
+        """
+        return "queues" in self.refused
 
     @property
     def user(self) -> str:

@@ -35,11 +35,16 @@ class Area(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `fix`: commands for a shell that repair it, if there are any."""
+    """One thing that is wrong. `fix`: commands for a shell that repair it, if there are any.
+
+    `do`: the end of `text`, where it says what to do in place of the first command, or what to
+    know before that is run.
+    """
 
     level: Level
     text: str
     fix: tuple[str, ...] = ()
+    do: str = ""
 
 
 Look = Callable[[Facts], Iterator[Finding]]
@@ -55,14 +60,14 @@ class Check:
     look: Look
 
 
-def error(text: str, *fix: str) -> Finding:
-    """Return a finding of this level, with the commands that repair it."""
-    return Finding(Level.ERROR, text, fix)
+def error(text: str, *fix: str, do: str = "") -> Finding:
+    """Return a finding of this level, with what to do, and the commands that repair it."""
+    return Finding(Level.ERROR, f"{text} {do}".rstrip(), fix, do)
 
 
-def warning(text: str, *fix: str) -> Finding:
-    """Return a finding of this level, with the commands that repair it."""
-    return Finding(Level.WARNING, text, fix)
+def warning(text: str, *fix: str, do: str = "") -> Finding:
+    """Return a finding of this level, with what to do, and the commands that repair it."""
+    return Finding(Level.WARNING, f"{text} {do}".rstrip(), fix, do)
 
 
 def note(text: str, *fix: str) -> Finding:

@@ -18,6 +18,7 @@ from ..broker.quiet import quietly
 from ..config.settings import TransportConfig
 from ..dead_letters.dead_letters import DeadLetters
 from ..exceptions import (
+    BrokerAuthenticationError,
     BrokerUnreachableError,
     NuropbException,
     NuropbTransportError,
@@ -132,6 +133,8 @@ async def ask(facts: Facts, wanted: Iterable[str] = PATHS) -> None:
                 answer = await api.get(*path, query=_OF_NOW if fact == "queues" else "")
             except NuropbException as e:
                 facts.unseen[fact] = str(e)
+                if isinstance(e, BrokerAuthenticationError):
+                    facts.refused.add(fact)
                 # Nothing more will be told then.
                 if isinstance(e, BrokerUnreachableError) or fact == "whoami":
                     facts.api_error = e
@@ -143,6 +146,18 @@ async def ask(facts: Facts, wanted: Iterable[str] = PATHS) -> None:
                     facts.api_error = NuropbTransportError(facts.unseen[fact])
                     break
         facts.clock_ahead = _ahead(api)
+    _forget_what_is_empty(facts)
+
+
+def _forget_what_is_empty(facts: Facts) -> None:
+    """Take out the answers that are empty, or a part, where RabbitMQ should refuse them."""
+    hidden: tuple[str, ...] = ("consumers", "limits") if facts.closed else ()
+    if "nodes" in facts.refused:  # the user has no tag `monitoring`
+        hidden += ("connections",)
+    for fact in hidden:
+        if facts.found.pop(fact, None) is not None:
+            facts.unseen[fact] = f"user {facts.subject.api_user!r} does not see those of others"
+            facts.refused.add(fact)
 
 
 def _keep(facts: Facts, fact: str, answer: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Permissions that services and clients need, as SECURITY.md has them."""
+"""Permissions that services and clients need, as docs/operations/permissions.md has them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .facts import Facts, Subject
 from .finding import ctl
 
 REPLACES: Final = (
-    "The command replaces all permissions that this user has there by those of SECURITY.md for "
-    "configure=False: is the user this program's alone?"
+    "The command replaces all permissions that this user has there by those of "
+    "docs/operations/permissions.md, for configure=False: is the user this program's alone?"
 )
 _INSTANCE = "0" * 32
 

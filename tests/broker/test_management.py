@@ -43,6 +43,17 @@ async def test_overview(rabbitmq_node: RabbitMQNode) -> None:
         assert (await api.overview())["rabbitmq_version"] == rabbitmq_node.version
 
 
+async def test_alarms(mortal_node: RabbitMQNode) -> None:
+    async with guest(mortal_node) as api:
+        assert await api.alarms() == []
+        mortal_node.rabbitmqctl("set_disk_free_limit", "90000GB")
+        (alarm,) = await api.alarms()
+        mortal_node.rabbitmqctl("set_disk_free_limit", "50MB")
+        (node,) = mortal_node.api("GET", "/api/nodes")
+        assert alarm == {"node": node["name"], "resource": "disk space"}
+        assert await api.alarms() == []
+
+
 async def test_virtual_host_and_queue_round_trip(
     rabbitmq_node: RabbitMQNode, awkward_vhost: str
 ) -> None:

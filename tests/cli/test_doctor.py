@@ -18,7 +18,11 @@ NARROW = """\
 Way to the broker
   error reach: 127.0.0.1:1 accepts no connection (connection
   refused): does RabbitMQ run there, on this port?
-1 error, 46 checks left out. First: reach
+Left out: permissions-client, permissions-service, version, erlang, cluster and 41 more; \
+not seen: login, overview, nodes, limits, defaults of the virtual host, feature flags, \
+deprecated, exchanges, policies, queues, consumers, connections, bindings, dead letters.
+1 error, 46 checks left out. First: reach: 127.0.0.1:1 accepts no connection (connection \
+refused): does RabbitMQ run there, on this port?
 """
 NO_EXCHANGES = """\
 Exchanges

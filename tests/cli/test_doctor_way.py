@@ -316,12 +316,27 @@ async def test_something_else_answers(deployed: Deployment, answer: str, text: s
 
 
 async def test_a_user_without_tags(deployed: Deployment) -> None:
-    """It is told nothing; then what is its own; then all but what administrators may see."""
+    """A service has none: another user is proposed, not tags for it."""
     name = f"orders-{deployed.vhost}"
     await deployed.user(name, SECRET)
     subject = of_user(deployed.subject(api_url=deployed.node.management_url), deployed.url, name)
     report = await examine(subject)
     assert {"queue-missing", "alarm-memory"} <= set(report.left_out)
+    found = found_by(report, "management")
+    assert (found.finding.level, found.finding.fix) == (Level.WARNING, ())
+    assert "--management-url https://USER:PASSWORD@HOST:PORT" in found.finding.do
+    await deployed.user(name, SECRET, "management")
+    found = await deployed.sees("tags", subject, text="may not see nodes, connections")
+    assert found.finding.fix == ()
+    assert "Users of services and clients need no tag." in found.finding.text
+    await deployed.api("DELETE", f"users/{name}")
+
+
+async def test_a_user_without_tags_of_the_management_api(deployed: Deployment) -> None:
+    """It is told nothing; then what is its own; then all but what administrators may see."""
+    name = f"watch-{deployed.vhost}"
+    await deployed.user(name, SECRET)
+    subject = deployed.subject(api_url=with_credentials(deployed.node.management_url, name, SECRET))
     await deployed.broken("management", Level.WARNING, subject, repaired_by="set_user_tags")
     assert {"queue-missing", "alarm-memory", "queue-lifetime"} <= set((await examine(subject)).done)
     await deployed.user(name, SECRET, "management")

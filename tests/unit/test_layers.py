@@ -76,7 +76,7 @@ IMPURE = {
 ONLY_IN = {
     "aio_pika": frozenset({"broker"}),
     "aiormq": frozenset({"broker"}),
-    "httpx": frozenset({"broker.management", BESIDE}),
+    "httpx": frozenset({"broker.management", "broker.management_address", BESIDE}),
     "starlette": frozenset({"asgi"}),  # an extra brings it, and the next ones
     "prometheus_client": frozenset({"telemetry.prometheus", "asgi"}),  # asgi: for its types
     "opentelemetry": frozenset({"telemetry"}),

@@ -66,7 +66,8 @@ def cluster(facts: Facts) -> Iterator[Finding]:
             others = ", ".join(map(str, apart))
             yield error(
                 f"Node {node.get('name')} is cut off from {others}: they hold different queues "
-                "now. Choose the side that counts, and restart the other nodes."
+                "now.",
+                do="Choose the side that counts, and restart the other nodes.",
             )
 
 
@@ -77,8 +78,9 @@ def memory_alarm(facts: Facts) -> Iterator[Finding]:
             used, limit = size(node.get("mem_used")), size(node.get("mem_limit"))
             yield error(
                 f"Memory alarm on {node.get('name')} ({used} used, limit {limit}): nobody can "
-                "publish. Free memory: start more instances, so that the longest queues get "
-                "shorter, and close connections that nobody needs; or give the machine more."
+                "publish.",
+                do="Free memory: start more instances, so that the longest queues get shorter, "
+                "and close connections that nobody needs; or give the machine more.",
             )
 
 
@@ -89,8 +91,9 @@ def disk_alarm(facts: Facts) -> Iterator[Finding]:
             free, limit = size(node.get("disk_free")), size(node.get("disk_free_limit"))
             yield error(
                 f"Disk alarm on {node.get('name')} ({free} free, limit {limit}): nobody can "
-                "publish. Make room on the disk of RabbitMQ's data: old log files, dumps, queues "
-                "that nobody consumes. A limit above the size of the disk is too high."
+                "publish.",
+                do="Make room on the disk of RabbitMQ's data: old log files, dumps, queues that "
+                "nobody consumes. A limit above the size of the disk is too high.",
             )
 
 

@@ -26,11 +26,14 @@ def served(facts: Facts) -> Iterator[Finding]:
     if len(consumers(facts)) if told is None else told:
         return
     subject, waiting = facts.subject, count(queue, "messages_ready")
+    # Without the program's name there is no command that could be pasted.
     fix = (shell("nuropb-rmq", "serve", subject.target),) if subject.declared else ()
+    do = "" if fix else "Start an instance: nuropb-rmq serve MODULE:CLASS."
     yield error(
         f"Nobody serves {facts.config.service_name!r}: queue {queue.get('name')!r} has no "
         f"consumer, and {waiting:,} messages wait.",
         *fix,
+        do=do,
     )
 
 

@@ -39,7 +39,8 @@ def missing(facts: Facts) -> Iterator[Finding]:
     if facts.subject.declared:
         yield error(f"{text}, and events are not kept.", configure(facts))
     else:
-        yield error(f"{text}. Is the name right? Start the service once: it makes the queue.")
+        do = "Is the name right? Start the service once: it makes the queue."
+        yield error(f"{text}.", do=do)
 
 
 def kind(facts: Facts) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The way to the broker: address, network, TLS, login, permissions, the management API."""
+"""The way to the broker: address, network, TLS, login, permissions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Final
 from ...broker.permissions import Permission
 from ...exceptions import (
     BrokerAuthenticationError,
-    BrokerUnreachableError,
     ConnectionLostError,
     ServiceNotConfigured,
 )
@@ -24,22 +23,10 @@ DAYS_LEFT: Final = 30
 """A certificate that ends sooner is a warning."""
 _NEW_TLS: Final = "TLSv1.3"
 _NOT_ALLOWED: Final = 530
-_FORBIDDEN: Final = ": 403 "
-_WITHOUT_TAG: Final = "Not management user"
 _MAX_CONNECTIONS: Final = "max-connections"
 _OF_USER: Final = "user connection limit"
 _OF_NODE: Final = "node connection limit"
 _OF_VHOST: Final = re.compile("access to vhost .*: connection limit")
-_ADMINISTRATOR: Final = "administrator"
-_TAGS: Final = {
-    "nodes": "monitoring",
-    "connections": "monitoring",
-    "policies": "policymaker",
-    "operator_policies": "policymaker",
-    "feature_flags": _ADMINISTRATOR,
-    "deprecated": _ADMINISTRATOR,
-}
-"""The tags that a user needs one of, or a higher one, for all that the management API shows."""
 
 
 def plain_text(facts: Facts) -> Iterator[Finding]:
@@ -47,7 +34,8 @@ def plain_text(facts: Facts) -> Iterator[Finding]:
     remote = _remote(facts)
     if facts.config.broker.tls is None and remote:
         yield warning(
-            f"Password and messages go to {remote} in plain: use amqps:// and the port for TLS."
+            f"Password and messages go to {remote} in plain.",
+            do="Use amqps:// and the port for TLS.",
         )
 
 
@@ -57,8 +45,8 @@ def guest(facts: Facts) -> Iterator[Finding]:
     if facts.user == "guest" and remote:
         yield warning(
             f"User guest, whose password everybody knows, is used at {remote}; RabbitMQ refuses "
-            "it from other machines, unless loopback_users is empty. Make a user for each "
-            "service (rabbitmqctl add_user)."
+            "it from other machines, unless loopback_users is empty.",
+            do="Make a user for each service (rabbitmqctl add_user).",
         )
 
 
@@ -68,7 +56,8 @@ def unverified(facts: Facts) -> Iterator[Finding]:
     if tls is not None and not tls.verify:
         yield warning(
             "The broker's certificate is not verified (verify=false): anybody on the way can "
-            "read the password. Name its authority with cafile in place of it."
+            "read the password.",
+            do="Name its authority with cafile in place of it.",
         )
 
 
@@ -150,9 +139,10 @@ def vhost_access(facts: Facts) -> Iterator[Finding]:
     if _closed_to_us(facts):
         text = f"User {facts.user!r} may not enter {facts.vhost!r}."
         if facts.subject.target:
-            yield error(f"{text} {REPLACES}", recipe(facts))
+            yield error(text, recipe(facts), do=REPLACES)
         else:
-            yield error(f"{text} Name the service or the client, for the command that permits it.")
+            do = "Name the service or the client, for the command that permits it."
+            yield error(text, do=do)
 
 
 def connection_limit(facts: Facts) -> Iterator[Finding]:
@@ -166,11 +156,12 @@ def connection_limit(facts: Facts) -> Iterator[Finding]:
         yield error(f"{text} The command takes this limit of the user off.", fix)
     elif _OF_NODE in told:
         yield error(
-            f"{text} Close connections that nobody needs, or raise connection_max in the node's "
-            "rabbitmq.conf."
+            text,
+            do="Close connections that nobody needs, or raise connection_max in the node's "
+            "rabbitmq.conf.",
         )
     elif not _OF_VHOST.search(told):
-        yield error(f"{text} Close connections that nobody needs.")
+        yield error(text, do="Close connections that nobody needs.")
     elif "limits" in facts.found and _MAX_CONNECTIONS in limits_of(facts):
         yield error(
             f"{text} The command takes this limit off (-1); any number sets another.",
@@ -189,42 +180,6 @@ def client_permissions(facts: Facts) -> Iterator[Finding]:
 def service_permissions(facts: Facts) -> Iterator[Finding]:
     """Find what a service may not do."""
     yield from _denied(facts, facts.login.denied_service, "to serve")
-
-
-def management(facts: Facts) -> Iterator[Finding]:
-    """Find a management API that tells nothing."""
-    failed = facts.api_error
-    if failed is None:
-        return
-    if isinstance(failed, BrokerUnreachableError):
-        yield warning(
-            f"{failed}. Without it queues, bindings and nodes cannot be looked at. Enable the "
-            "plugin, or give its address with --management-url.",
-            "rabbitmq-plugins enable rabbitmq_management",
-        )
-    elif isinstance(failed, BrokerAuthenticationError):
-        yield _told_nothing(facts, str(failed))
-    else:
-        yield warning(f"{failed}.")
-
-
-def tags(facts: Facts) -> Iterator[Finding]:
-    """Find tags that the user lacks for seeing everything."""
-    hidden = [fact for fact in _TAGS if fact in facts.unseen]
-    if facts.api_error is not None or not hidden or "whoami" not in facts.found:
-        return
-    told = facts.one("whoami")
-    # A tag that lets its bearer change everything is nobody's to propose.
-    wanted = [tag for fact in hidden if (tag := _TAGS[fact]) != _ADMINISTRATOR]
-    has = told.get("tags")
-    given = dict.fromkeys([*map(str, has if isinstance(has, list) else []), *wanted])
-    fix = (shell("rabbitmqctl", "set_user_tags", told.get("name"), *given),) if wanted else ()
-    needed = ", ".join(dict.fromkeys(_TAGS[fact] for fact in hidden))
-    yield note(
-        f"User {told.get('name')!r} may not see {', '.join(hidden).replace('_', ' ')} (tags: "
-        f"{needed}). Give the address of one who may with --management-url, or tags to this one.",
-        *fix,
-    )
 
 
 def _remote(facts: Facts) -> str:
@@ -271,35 +226,14 @@ def _at_a_limit(facts: Facts) -> bool:
     return lost is not None and lost.code == _NOT_ALLOWED and "is reached" in lost.text
 
 
-def _told_nothing(facts: Facts, why: str) -> Finding:
-    """Return the finding for a user who lacks a tag, or whose password is wrong.
-
-    RabbitMQ answers 401 to both, with a reason; the password of the login is known to be right.
-    """
-    user = facts.subject.api_user
-    as_logged_in = "login" in facts.found and "@" not in (facts.subject.api_url or "")
-    text = (
-        f"The management API tells user {user!r} nothing: queues, bindings and nodes cannot be "
-        "looked at."
-    )
-    if not (as_logged_in or _WITHOUT_TAG in why or _FORBIDDEN in why):
-        return warning(
-            f"{text} The user or the password of its address (--management-url) is wrong."
-        )
-    return warning(
-        f"{text} Give the address of one who may see them with --management-url, or tags to this "
-        "one: the command replaces those that it has.",
-        shell("rabbitmqctl", "set_user_tags", user, "monitoring", "policymaker"),
-    )
-
-
 def _denied(facts: Facts, denied: Iterable[Permission], purpose: str) -> Iterator[Finding]:
     missing = [str(each) for each in denied]
     if missing:
         yield error(
             f"User {facts.user!r} lacks permissions {purpose} in {facts.vhost!r}: "
-            f"{'; '.join(missing)}. {REPLACES}",
+            f"{'; '.join(missing)}.",
             recipe(facts),
+            do=REPLACES,
         )
 
 
@@ -328,8 +262,4 @@ CHECKS: Final = (
         "permissions that the service needs for its queues and the exchanges",
         service_permissions,
     ),
-    Check(
-        "management", "a management API that is not there, or tells this user nothing", management
-    ),
-    Check("tags", "what the management API does not show to this user", tags),
 )

@@ -11,6 +11,7 @@ from nuropb_rmq.broker.permissions import Permission, Right
 from nuropb_rmq.cli.doctor import show
 from nuropb_rmq.cli.output import Output
 from nuropb_rmq.doctor.checklist import judge
+from nuropb_rmq.doctor.facts import Facts
 
 from ..doctor.test_checks import facts_of
 
@@ -35,6 +36,15 @@ def printed(name: str, *, bindings: int = 0) -> str:
     return file.getvalue()
 
 
+def shown(facts: Facts) -> str:
+    """Print what is found, in a wide window."""
+    out = Output(json=False)
+    file = io.StringIO()
+    vars(out)["console"] = Console(file=file, width=500)
+    show(out, judge(facts))
+    return file.getvalue()
+
+
 def test_a_name_cannot_control_the_terminal() -> None:
     told = printed("nuropb-orders-\x1b[31m\nerror-rq")
     assert "\x1b" not in told
@@ -53,12 +63,36 @@ def test_what_replaces_permissions_is_not_the_first_command() -> None:
     facts = facts_of("4.3.6")
     denied = (Permission(Right.WRITE, "exchange", "amq.default"),)
     facts.found["login"] = dataclasses.replace(facts.login, denied_service=denied)
-    report = judge(facts)
-    out = Output(json=False)
-    file = io.StringIO()
-    vars(out)["console"] = Console(file=file, width=500)
-    show(out, report)
-    told = file.getvalue()
+    told = shown(facts)
     assert "replaces all permissions that this user has there" in told
     assert "$ rabbitmqctl set_permissions" in told
-    assert told.endswith("First: permissions-service\n")
+    assert told.rpartition("First: permissions-service: ")[2].startswith("The command replaces")
+
+
+def test_nothing_is_promised_of_what_was_not_seen() -> None:
+    facts = facts_of("4.3.6")
+    del facts.found["feature_flags"]
+    facts.unseen["feature_flags"] = "401 \x1b[31mno"
+    *_, left_out, last = shown(facts).splitlines()
+    reason = "(401 \\x1b[31mno)"
+    assert left_out == f"Left out: feature-flags; not seen: feature flags {reason}."
+    assert last.startswith("Nothing was found in what could be seen: ")
+    assert last.endswith(" checks, 1 check left out.")
+    for fact in ("queues", "exchanges", "nodes"):
+        del facts.found[fact]
+    *_, left_out, last = shown(facts).splitlines()
+    assert left_out.startswith("Left out: cluster, alarm-memory, alarm-disk, descriptors, ")
+    assert left_out.endswith("not seen: nodes, feature flags, exchanges, queues.")
+    assert " more; not" in left_out
+
+
+def test_queues_that_are_not_seen_are_a_warning() -> None:
+    """Whatever the reason is."""
+    facts = facts_of("4.3.6")
+    del facts.found["queues"]
+    facts.unseen["queues"] = "the answer is larger than 7 bytes"
+    last = shown(facts).splitlines()[-1]
+    assert "1 warning, " in last
+    assert last.endswith(
+        "First: unseen: The queues cannot be looked at: the answer is larger than 7 bytes."
+    )
