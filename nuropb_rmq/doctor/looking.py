@@ -25,7 +25,7 @@ from ..exceptions import (
     ServiceNotConfigured,
 )
 from . import network
-from .facts import Facts, Login, Subject
+from .facts import OF_VHOST, Facts, Login, Subject
 from .needed import client_permissions, service_permissions
 
 PURPOSE: Final = "doctor"
@@ -140,13 +140,21 @@ async def ask(facts: Facts, wanted: Iterable[str] = PATHS) -> None:
                     facts.api_error = e
                     break
             else:
-                if not _keep(facts, fact, answer) and not isinstance(
-                    facts.login_error, ServiceNotConfigured
-                ):
+                there = not isinstance(facts.login_error, ServiceNotConfigured)
+                if answer is None and there and _may_not_enter(facts, fact):
+                    facts.unseen[fact] = f"user {subject.api_user!r} may not enter {facts.vhost!r}"
+                    facts.refused.add(fact)
+                elif not _keep(facts, fact, answer) and there:
                     facts.api_error = NuropbTransportError(facts.unseen[fact])
                     break
         facts.clock_ahead = _ahead(api)
     _forget_what_is_empty(facts)
+
+
+def _may_not_enter(facts: Facts, fact: str) -> bool:
+    """Return whether a 404 means so: RabbitMQ 4.x answers it where 3.x has 401."""
+    known = facts.closed or fact not in _MAY_BE_UNKNOWN
+    return known and fact in OF_VHOST and "whoami" in facts.found
 
 
 def _forget_what_is_empty(facts: Facts) -> None:
