@@ -48,6 +48,7 @@ Ttl = Annotated[
     ),
 ]
 _WANTS_TEXT: Final = re.compile(r"params\.(\w+): expected a string")
+_NO_INSTANCE: Final = "does an instance of it run? See nuropb-rmq services"
 _DESCRIBED_WITHIN: Final = 5.0
 """Seconds that a service has to describe itself, when that only makes an error clearer."""
 
@@ -101,7 +102,7 @@ async def request(
 def _why_no_answer(mesh: nuropb_rmq.Mesh) -> str:
     if mesh.state is not nuropb_rmq.State.READY or mesh.stats().reconnects:
         return f"{mesh.error or 'the connection was lost meanwhile'}; it may have been done"
-    return "does an instance of it run? See nuropb-rmq services"
+    return _NO_INSTANCE
 
 
 def _of_quotes(error: nuropb_rmq.NuropbRemoteError, params: dict[str, Any]) -> str:
@@ -147,6 +148,12 @@ async def command(
             )
         except nuropb_rmq.NuropbNotDeliveredError as e:
             raise await no_service(mesh.transport.config, service, management_url) from e
+        except nuropb_rmq.NuropbTimeoutError as e:
+            raise CommandError(
+                f"{service}.{method}: not sent within {timeout:g} s (--timeout): "
+                f"{mesh.error or _NO_INSTANCE}; --plain sends it without asking the service first",
+                FAILED,
+            ) from e
     _sent(at, {"service": service, "method": method}, f"{service}.{method}: the broker has it")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,14 @@ PARTLY: Final = 3
 """Exit status when a part was done, or something was found."""
 INTERRUPTED: Final = 128 + signal.SIGINT
 """Exit status when a second Ctrl-C ended it."""
+
+
+def import_from_here() -> str:
+    """Let Python find modules in the working folder; return the folder."""
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return folder
 
 
 class CommandError(Exception):

@@ -11,7 +11,7 @@ import typer
 import nuropb_rmq
 
 from .conventions import FAILED, CommandError
-from .hints import no_service
+from .hints import no_description, no_service
 from .verbs import At, ManagementUrl, Name, Timeout, verb
 
 
@@ -76,6 +76,8 @@ async def describe(
             described = await mesh.describe_service(service, timeout=timeout)
         except nuropb_rmq.NuropbNotDeliveredError as e:
             raise await no_service(config, service, management_url) from e
+        except nuropb_rmq.NuropbTimeoutError as e:
+            raise no_description(service, timeout) from e
         except nuropb_rmq.NuropbMessageError as e:
             raise CommandError(f"{service} cannot be described: {e}", FAILED) from e
     try:

@@ -28,6 +28,15 @@ async def no_service(
     return CommandError(f"there is no service {service!r} at {config.broker}: {hint}", FAILED)
 
 
+def no_description(service: str, timeout: float) -> CommandError:
+    """Return the error for a service that did not describe itself in time, in seconds."""
+    return CommandError(
+        f"service {service!r} did not describe itself within {timeout:g} s (--timeout): does an "
+        "instance of it run? See nuropb-rmq services",
+        FAILED,
+    )
+
+
 async def no_dead_letters(
     config: TransportConfig, service: str, management_url: str | None
 ) -> CommandError:

@@ -21,7 +21,15 @@ from ..mesh.mesh import Mesh
 from ..nearest import nearest
 from ..safe_logging import ServiceLog
 from ..telemetry.reports import report
-from .conventions import FAILED, INTERRUPTED, CommandError, Serve, configured_by, needed
+from .conventions import (
+    FAILED,
+    INTERRUPTED,
+    CommandError,
+    Serve,
+    configured_by,
+    import_from_here,
+    needed,
+)
 
 logger = logging.getLogger("nuropb_rmq.cli")
 
@@ -158,9 +166,7 @@ def load(target: str) -> Any:
     if module_name.endswith(".py"):
         module_name = module_name.removesuffix(".py").replace(os.sep, ".")
         raise CommandError(f"expected a module, got a file: did you mean {module_name}:{name}?")
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    folder = import_from_here()
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as e:

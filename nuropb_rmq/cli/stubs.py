@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 
-from ..exceptions import NuropbNotDeliveredError
+from ..exceptions import NuropbNotDeliveredError, NuropbTimeoutError
 from .conventions import FAILED, CommandError
+from .hints import no_description
 from .stub_source import StubSource, is_name
 from .verbs import At
 
@@ -25,6 +26,8 @@ async def write_stubs(
             broker = mesh.transport.config.broker
             text = f"there is no service {service!r} at {broker}: is its name right?"
             raise CommandError(text, FAILED) from e
+        except NuropbTimeoutError as e:
+            raise no_description(service, timeout) from e
     sys.stdout.write(StubSource(service, described, blocking=blocking).text(title))
 
 

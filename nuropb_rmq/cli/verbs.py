@@ -29,6 +29,7 @@ from .conventions import (
     WRONG,
     CommandError,
     configured_by,
+    import_from_here,
     needed,
     words,
 )
@@ -191,16 +192,16 @@ def ended(body: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         streams.give_up_output()
         return BROKEN_PIPE
-    except OSError as e:
-        if e.errno not in streams.FULL:
-            raise
-        text, status = streams.full(e), FAILED
     except nuropb_rmq.NuropbConfigurationError as e:
         text, status = str(e), WRONG
     except nuropb_rmq.ServiceNotConfigured as e:
         text, status = configured_by(str(e)), FAILED
-    except nuropb_rmq.NuropbException as e:
+    except nuropb_rmq.NuropbException as e:  # before OSError: a timeout is one, too
         text, status = str(e) or type(e).__name__, FAILED
+    except OSError as e:
+        if e.errno not in streams.FULL:
+            raise
+        text, status = streams.full(e), FAILED
     if text:
         sys.stderr.write(f"nuropb-rmq: {printable(text)}\n")  # a peer may have written it
     return status
@@ -221,6 +222,7 @@ def log_as_configured(path: str) -> None:
     import json  # noqa: PLC0415 - the help needs none of these
     import logging.config  # noqa: PLC0415
 
+    import_from_here()  # a formatter may be one of the program's own
     try:
         with open(path, "rb") as file:
             logging.config.dictConfig({"disable_existing_loggers": False, **json.load(file)})

@@ -169,6 +169,20 @@ async def test_a_queue_that_is_not_bound(
     assert orders.seen == []
 
 
+async def test_no_instance_runs(mesh_url: str) -> None:
+    """Its queue is there, and what is in it waits."""
+    async with Mesh(mesh_url, service=Orders()):
+        pass
+    for verb in (["command", "orders", "ship"], ["describe", "orders"], ["stubs", "orders"]):
+        status, out, err = await ran(*verb, "--timeout", "0.3", url=mesh_url)
+        (line,) = err.splitlines()
+        assert (status, out) == (1, "")
+        assert line.startswith("nuropb-rmq: ")
+        assert "within 0.3 s (--timeout): does an instance of it run? See nuropb-rmq serv" in line
+    plain = ("command", "orders", "ship", "--plain", "-p", "order_id=A-1")
+    assert (await ran(*plain, url=mesh_url))[0] == 0
+
+
 async def test_a_parameter_of_another_type_is_not_sent(orders: Orders, mesh_url: str) -> None:
     """A command has no answer to say so: it would be a dead letter."""
     ship = ("command", "orders", "ship", "-p")

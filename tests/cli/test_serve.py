@@ -136,6 +136,21 @@ async def test_logs_as_a_file_says_and_so_of_workers(folder: Path, mesh_url: str
     assert len({each["nuropb_instance_id"] for each in serving}) == 2
 
 
+async def test_a_formatter_of_the_program_s_own(folder: Path) -> None:
+    (folder / "lines.py").write_text(
+        "import logging\n\nclass Lines(logging.Formatter):\n"
+        "    def format(self, record):\n        return f'mine: {record.getMessage()}'\n",
+        encoding="utf-8",
+    )
+    config = {**json.loads(LOG_CONFIG), "formatters": {"json": {"()": "lines.Lines"}}}
+    (folder / "log.json").write_text(json.dumps(config), encoding="utf-8")
+    arguments = ("serve", "shop:Orders", "--log-config", "log.json")
+    async with running(folder, *arguments, url="memory://shop") as command:
+        await command.printed(f"mine: {SERVING}")
+        command.signal(signal.SIGTERM)
+        assert await command.ended() == 0
+
+
 async def test_a_handler_for_logs_that_does_not_exist(folder: Path) -> None:
     wrong = {"version": 1, "handlers": {"stderr": {"class": "no.Such"}}}
     (folder / "log.json").write_text(json.dumps(wrong), encoding="utf-8")
