@@ -358,6 +358,11 @@ def management_api(
     )
 
 
+def untagged(why: str) -> bool:
+    """Return whether an error's text says that the user lacks a tag; else the login is wrong."""
+    return "Not management user" in why or ": 403 " in why
+
+
 def _context_for(base_url: str) -> ssl.SSLContext:
     # For plain http one that trusts nobody: to read the system's certificates takes 38 ms.
     https = base_url.startswith("https:")

@@ -18,7 +18,7 @@ from nuropb_rmq import (
     TransportConfig,
 )
 
-from ..broker.management import ManagementAPI, management_api
+from ..broker.management import ManagementAPI, management_api, untagged
 from .conventions import FAILED, CommandError
 
 _SERVICE_QUEUE: Final = re.compile(r"nuropb-(.+)-sq")
@@ -98,6 +98,8 @@ async def topics(config: TransportConfig, service: str, management_url: str | No
 def unmanaged(error: NuropbTransportError) -> CommandError:
     """Return an error about the management API that says what to do."""
     match error:
+        case BrokerAuthenticationError() if not untagged(str(error)):
+            fix = "is the password right? --management-url takes another user with a password"
         case BrokerAuthenticationError():
             fix = "give the user the tag `management`: rabbitmqctl set_user_tags USER management"
         case ServiceNotConfigured():

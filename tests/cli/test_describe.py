@@ -103,18 +103,27 @@ async def test_services(orders: Mesh, mesh_url: str, api: tuple[str, str]) -> No
     assert [row.split()[0] for row in rows] == ["billing", "orders"]
 
 
-async def test_no_services_and_no_management_api(mesh_url: str, api: tuple[str, str]) -> None:
+async def test_no_services_and_no_management_api(
+    mesh_url: str, api: tuple[str, str], rabbitmq_node: RabbitMQNode
+) -> None:
     status, out, err = await ran("services", *api, url=mesh_url)
     assert (status, out.startswith("no services at amqp://guest:***@"), err) == (0, True, "")
     away = ("--management-url", "http://127.0.0.1:1")
     status, out, err = await ran("services", *away, url=mesh_url)
     assert (status, out, len(err.splitlines())) == (1, "", 1)
     assert "rabbitmq-plugins enable rabbitmq_management" in err
-    refused = ("--management-url", api[1].replace("://", "://guest:hunter2@"))
-    status, out, err = await ran("services", *refused, url=mesh_url)
-    assert (status, out, len(err.splitlines())) == (1, "", 1)
-    assert "rabbitmqctl set_user_tags USER management" in err
-    assert "hunter2" not in err
+    user = {"password": "hunter2", "tags": ""}
+    await asyncio.to_thread(rabbitmq_node.api, "PUT", "/api/users/untagged", user)
+    for name, fix in (
+        ("guest", "is the password right? --management-url takes another user"),
+        ("untagged", "rabbitmqctl set_user_tags USER management"),
+    ):
+        refused = ("--management-url", api[1].replace("://", f"://{name}:hunter2@"))
+        status, out, err = await ran("services", *refused, url=mesh_url)
+        assert (status, out, len(err.splitlines())) == (1, "", 1)
+        assert fix in err
+        assert "hunter2" not in err
+    await asyncio.to_thread(rabbitmq_node.api, "DELETE", "/api/users/untagged")
 
 
 @pytest.mark.usefixtures("orders")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from ...broker.management import untagged
 from ...exceptions import BrokerAuthenticationError, BrokerUnreachableError, ServiceNotConfigured
 from ..facts import OF_VHOST, Facts, label
 from ..finding import Check, Finding, ctl, note, shell, warning
 
-_FORBIDDEN: Final = ": 403 "
-_WITHOUT_TAG: Final = "Not management user"
 _ADMINISTRATOR: Final = "administrator"
 _TAGS: Final = {
     "nodes": "monitoring",
@@ -105,7 +104,7 @@ def _told_nothing(facts: Facts, why: str) -> Finding:
     )
     if as_itself:
         return warning(text, do=_ANOTHER)
-    if not (_WITHOUT_TAG in why or _FORBIDDEN in why):
+    if not untagged(why):
         do = "The user or the password of its address (--management-url) is wrong."
         return warning(text, do=do)
     return warning(
