@@ -85,9 +85,9 @@ def blocked(facts: Facts) -> Iterator[Finding]:
     held = [each for each in _connections(facts) if each.get("state") in ("blocked", "blocking")]
     if held:
         yield error(
-            f"The broker takes nothing from {len(held)} connections of "
-            f"{facts.config.service_name!r}, {_named(held[0])} for "
-            "one: answers and events wait until its alarm is over."
+            f"The broker takes no messages from {facts.config.service_name!r} until its alarm is "
+            f"over, so that answers and events wait. Connections that it blocks: {len(held)}, for "
+            f"example {_named(held[0])}."
         )
 
 
