@@ -149,9 +149,11 @@ async def command(
         except nuropb_rmq.NuropbNotDeliveredError as e:
             raise await no_service(mesh.transport.config, service, management_url) from e
         except nuropb_rmq.NuropbTimeoutError as e:
+            if mesh.error is not None or encrypted is False:
+                raise CommandError(f"{service}.{method}: {mesh.error or e}", FAILED) from e
             raise CommandError(
-                f"{service}.{method}: not sent within {timeout:g} s (--timeout): "
-                f"{mesh.error or _NO_INSTANCE}; --plain sends it without asking the service first",
+                f"{service}.{method}: not sent within {timeout:g} s (--timeout): {_NO_INSTANCE}; "
+                "--plain sends it without asking the service first",
                 FAILED,
             ) from e
     _sent(at, {"service": service, "method": method}, f"{service}.{method}: the broker has it")

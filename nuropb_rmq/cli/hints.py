@@ -81,14 +81,14 @@ async def check_method(
 ) -> None:
     """Raise CommandError when a service describes itself, and not this method with these params.
 
-    Raises NuropbNotDeliveredError when there is no such service.
+    Raises NuropbNotDeliveredError when there is no such service, and NuropbTimeoutError.
     """
     from ..mesh.compatibility import misfit  # noqa: PLC0415 - a mesh has loaded it
     from ..mesh.described import methods_of  # noqa: PLC0415 - as above
 
     try:
         described = await mesh.describe_service(service, timeout=timeout)
-    except nuropb_rmq.NuropbNotDeliveredError:
+    except (nuropb_rmq.NuropbNotDeliveredError, nuropb_rmq.NuropbTimeoutError):
         raise
     except nuropb_rmq.NuropbException:
         return  # nuropb's services cannot always

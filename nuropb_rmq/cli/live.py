@@ -128,7 +128,8 @@ class _Looking:
             try:
                 found = await seen(self._config, self._management_url)
                 self._board.take_queues(found.services)
-                self.alarms, self._queues = found.alarms, None
+                self.alarms = found.alarms
+                self._queues = "alarms are not told" if found.alarms is None else None
             except CommandError as e:
                 self.alarms, self._queues = None, f"no queues: {e}"
             self.looked.set()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Final
@@ -83,8 +84,7 @@ async def _run(mesh: Mesh, grace: float, parent: socket.socket | None) -> None:
 
     def log_ready(state: State, _: NuropbTransportError | None) -> None:
         nonlocal before
-        # It goes on serving under an alarm: its end, which is logged, is no start.
-        is_start, before = state is State.READY and before is not State.BLOCKED, state
+        is_start, before = state.up and not before.up, state
         if is_start:
             names = (mesh.service_name, mesh.instance_id)
             broker = mesh.transport.config.broker
@@ -115,8 +115,9 @@ def _leave_threads(status: int) -> None:
         if thread is not threading.current_thread() and not thread.daemon
     ]
     deadline = time.monotonic() + _IDLE_ENDS
-    for thread in left:
-        thread.join(max(0.0, deadline - time.monotonic()))
+    with suppress(KeyboardInterrupt):  # which ends the waiting
+        for thread in left:
+            thread.join(max(0.0, deadline - time.monotonic()))
     running = sum(thread.is_alive() for thread in left)
     if running:
         logger.warning("methods still run in threads, %d: they end with this process", running)

@@ -83,8 +83,14 @@ async def seen(config: TransportConfig, management_url: str | None) -> Seen:
     return Seen(known, alarms)
 
 
+_BLOCKING: Final = ("memory", "disk space")
+"""Resources whose alarm stops publishers; that of file descriptors stops new connections."""
+
+
 def _alarm(alarm: Mapping[str, Any]) -> str:
-    return f"{alarm.get('resource')} alarm on {alarm.get('node')}: publishers are blocked"
+    resource = str(alarm.get("resource"))
+    blocks = ": publishers are blocked" if resource in _BLOCKING else ""
+    return f"{resource} alarm on {alarm.get('node')}{blocks}"
 
 
 async def topics(config: TransportConfig, service: str, management_url: str | None) -> list[str]:

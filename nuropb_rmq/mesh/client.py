@@ -31,8 +31,12 @@ class Calls(Enum):
 
     def takes(self, function: Any) -> bool:
         """Return whether a method of an interface is declared so that it is called like this."""
-        declared = inspect.unwrap(function)  # nuropb_context wraps it in a plain function
-        return inspect.iscoroutinefunction(declared) is (self is Calls.AWAITED)
+        plain = not inspect.iscoroutinefunction(function)
+        if self is Calls.BLOCKING or not plain:
+            return plain is (self is Calls.BLOCKING)
+        # nuropb_context wraps a coroutine function in a plain one.
+        has_context = marks_of(function).context_parameter is not None
+        return has_context and inspect.iscoroutinefunction(inspect.unwrap(function))
 
 
 class Request(Protocol):

@@ -79,10 +79,15 @@ async def check(
         raise error
 
 
-def misfit(params: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the first parameter whose type a method's description does not admit, and why.
+_OF_TEXT: Final = {"type", "title", "description", "default"}
+"""Names in the schema of a text that is nothing else: no date, no bytes, no member of an Enum."""
 
-    Only params_schema counts: nuropb's services take values of any type.
+
+def misfit(params: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the first parameter that is no text where a method's description wants text, and why.
+
+    Other types are the service's to check: it may convert what its description does not tell. Only
+    params_schema counts: nuropb's services take values of any type.
     """
     if not isinstance(method.get("params_schema"), dict):
         return None
@@ -90,7 +95,8 @@ def misfit(params: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[str, s
     found = (
         problem
         for name, value in params.items()
-        if name in wanted
+        if name in wanted and not isinstance(value, str)
+        if wanted[name].schema.get("type") == "string" and wanted[name].schema.keys() <= _OF_TEXT
         for problem in _misfits(Part({"const": value}), wanted[name], name)
     )
     return next(found, None)

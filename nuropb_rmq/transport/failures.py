@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from pathlib import Path
 from typing import Final, Protocol
 
 from ..config.outage import REFUSALS
@@ -23,6 +24,7 @@ from .repeats import Repeats
 
 logger = logging.getLogger("nuropb_rmq.transport")
 
+_PACKAGE: Final = str(Path(__file__).parents[1])
 _LONGEST_TEXT: Final = 300
 _LONGEST_NAME: Final = 100
 
@@ -49,8 +51,8 @@ class Failures:
         """Log that handling the message ended with this error."""
         blame = blamed(error)
         # Another service's refusal is this handler's failure: it sent the wrong parameters.
-        by_handler = isinstance(error, REFUSALS) and not isinstance(error, NuropbRemoteError)
-        if blame is not Blame.HANDLER or by_handler:
+        refusal = isinstance(error, REFUSALS) and not isinstance(error, NuropbRemoteError)
+        if blame is not Blame.HANDLER or refusal:
             self._refused(message, error, blame)
             return
         text = (
@@ -85,10 +87,11 @@ class Failures:
     def _refused(self, message: Failed, error: BaseException, blame: Blame) -> None:
         named = f"{self._named(message)} refused: {type(error).__name__}"
         text = named
-        if blame is Blame.AUTHORIZER:
-            text += _where(error)
-        elif self._texts and not message.encrypted:
+        if blame is not Blame.AUTHORIZER and self._texts and not message.encrypted:
             text += f": {printable(str(error), _LONGEST_TEXT)}"
+        if blame is not Blame.SENDER:
+            by = "the handler" if blame is Blame.HANDLER else "authorize_func"
+            text += _where(error, by)
         self._repeats.warning(named, f"{text} ({self._ids(message)})", message)
 
     def _named(self, message: Failed) -> str:
@@ -107,9 +110,11 @@ class Failures:
         )
 
 
-def _where(error: BaseException) -> str:
-    """Return where authorize_func raised; the error's text is left out, it may quote the token."""
+def _where(error: BaseException, by: str) -> str:
+    """Return the last line outside of this library that an error has passed.
+
+    That of authorize_func is told in place of its text, which may quote the token.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    return (
-        f", raised by authorize_func at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    )
+    own = [each for each in frames if not each.filename.startswith(_PACKAGE)] or frames
+    return f", raised by {by} at {own[-1].filename}:{own[-1].lineno}" if own else ""

@@ -47,8 +47,10 @@ async def test_alarms(mortal_node: RabbitMQNode) -> None:
     async with guest(mortal_node) as api:
         assert await api.alarms() == []
         mortal_node.rabbitmqctl("set_disk_free_limit", "90000GB")
-        (alarm,) = await api.alarms()
-        mortal_node.rabbitmqctl("set_disk_free_limit", "50MB")
+        try:
+            (alarm,) = await api.alarms()
+        finally:
+            mortal_node.rabbitmqctl("set_disk_free_limit", "50MB")
         (node,) = mortal_node.api("GET", "/api/nodes")
         assert alarm == {"node": node["name"], "resource": "disk space"}
         assert await api.alarms() == []

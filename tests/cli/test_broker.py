@@ -60,6 +60,7 @@ async def pasted(alias: str, *arguments: str) -> str:
     return out.decode()
 
 
+@pytest.mark.broker  # beside those that wait for 4.3
 @pytest.mark.skipif(not NEWER.is_dir() or os.geteuid() != 0, reason="needs scripts/broker-4.3")
 async def test_of_a_newer_version(folder: Path) -> None:
     """It runs in a chroot, and so does its rabbitmqctl."""

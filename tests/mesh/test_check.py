@@ -100,10 +100,11 @@ async def test_what_fits(interface: type) -> None:
     [
         ({"order_id": 1}, ("order_id", "an integer, and a string is expected")),
         ({"order_id": "1", "price": 1}, None),
-        ({"price": [1]}, ("price", "a list, and a number is expected")),
+        ({"order_id": None}, ("order_id", "null, and a string is expected")),
+        ({"price": [1]}, None),
         ({"day": None, "unknown": 1, "lines": [{}]}, None),
-        ({"lines": {}}, ("lines", "an object, and a list is expected")),
-        ({"day": True}, ("day", "true or false, and a string or null is expected")),
+        ({"lines": {}}, None),
+        ({"day": True}, None),
     ],
 )
 def test_values_and_a_description(given: dict[str, Any], problem: tuple[str, str] | None) -> None:

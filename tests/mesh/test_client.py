@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -134,6 +135,25 @@ async def test_the_class_of_a_service_with_contexts(memory_mesh: MemoryMesh) -> 
     assert await client.also(of=3) == "u1, 3"
     with pytest.raises(TypeError, match="ctx"):
         await client.share(ctx=1, of=1)
+
+
+class Wrapped:
+    _service_name = "wrapped"
+
+    def plain(self) -> str:
+        return "in a thread"
+
+    @functools.wraps(plain)
+    async def wrapped(self) -> str:
+        return "awaited"
+
+
+async def test_the_class_of_a_service_with_a_wrapper_of_its_own(memory_mesh: MemoryMesh) -> None:
+    mesh = await memory_mesh(Wrapped())
+    client: Any = mesh.client(Wrapped)
+    assert await client.wrapped() == "awaited"
+    with pytest.raises(TypeError, match="is not async"):
+        client.plain  # noqa: B018
 
 
 async def test_without_types(mesh: Mesh) -> None:

@@ -161,7 +161,8 @@ async def test_a_handler_s_refusal_is_a_line_each(meshes: Meshes, log: Log) -> N
     service.mesh = client = await meshes.client()
     await fails(client.request("orders", "refuse", {"by": "me"}))
     (own,) = log.texts()
-    assert own.startswith("WARNING orders.refuse refused: NotInStockError: two are left (request ")
+    said = "WARNING orders.refuse refused: NotInStockError: two are left, raised by the handler at "
+    assert own.startswith(f"{said}{__file__}:")
     assert own.count("\n") == 0
     await fails(client.request("orders", "refuse"))
     _, cause, passed_on = log.texts()
