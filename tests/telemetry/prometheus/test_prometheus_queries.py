@@ -100,7 +100,7 @@ def _ask(program: Path, folder: Path, port: int) -> None:
         for title, expression in expressions():
             _has_data(server, title, expression)
         for name in ("service", "instance"):
-            label, selector = f"nuropb_{name}", VARIABLES[name]["definition"]
+            label, selector = f"nuropb_{name}", VARIABLES[name]["query"]["query"]
             assert selector.startswith("label_values(nuropb_info")
             assert selector.endswith(f", {label})")
             assert len(server.get(f"label/{label}/values", **{"match[]": "nuropb_info"})) == 2
