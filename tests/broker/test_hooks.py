@@ -374,7 +374,9 @@ async def test_a_missing_virtual_host_is_an_error_that_says_nothing(mesh_url: st
     plain = Robust(url)
     with pytest.raises(InvalidFrameError) as raised:
         await plain.connect(timeout=30)
-    assert "no-such-vhost" not in str(raised.value), "aiormq tells the broker's reason now: good news"
+    assert "no-such-vhost" not in str(raised.value), (
+        "aiormq tells the broker's reason now: good news"
+    )
     await plain.close()
     ours = broker_connection(url)
     with pytest.raises(ServiceNotConfigured, match="'no-such-vhost' does not exist"):
