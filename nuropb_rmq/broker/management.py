@@ -136,8 +136,8 @@ class ManagementAPI:
     async def alarms(self) -> list[dict[str, Any]]:
         """Return the alarms in effect, of all nodes: each has a `node` and a `resource`.
 
-        The resource is `memory` or `disk space`. They are of now. Where the broker does not tell,
-        there are none.
+        The resource is `memory`, `disk space` or `file descriptors`. They are of now. Where the
+        broker does not tell, there are none.
         """
         path = ("health", "checks", "alarms")
         response = await self._send("GET", path)

@@ -11,7 +11,7 @@ import nuropb_rmq
 
 from .arguments import duration, mapping, value
 from .conventions import FAILED, CommandError
-from .hints import check_method, no_service, quoted
+from .hints import NO_INSTANCE, check_method, no_service, quoted
 from .verbs import At, BrokerTimeout, ManagementUrl, Name, Timeout, verb
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Its name.", show_default=False)]
@@ -48,7 +48,6 @@ Ttl = Annotated[
     ),
 ]
 _WANTS_TEXT: Final = re.compile(r"params\.(\w+): expected a string")
-_NO_INSTANCE: Final = "does an instance of it run? See nuropb-rmq services"
 _DESCRIBED_WITHIN: Final = 5.0
 """Seconds that a service has to describe itself, when that only makes an error clearer."""
 
@@ -102,7 +101,7 @@ async def request(
 def _why_no_answer(mesh: nuropb_rmq.Mesh) -> str:
     if mesh.state is not nuropb_rmq.State.READY or mesh.stats().reconnects:
         return f"{mesh.error or 'the connection was lost meanwhile'}; it may have been done"
-    return _NO_INSTANCE
+    return NO_INSTANCE
 
 
 def _of_quotes(error: nuropb_rmq.NuropbRemoteError, params: dict[str, Any]) -> str:
@@ -131,8 +130,8 @@ async def command(
 
     nuropb-rmq command orders ship -p order_id=A-1 --ttl 2h
 
-    A method that the service does not describe is refused, and a parameter whose type does not fit
-    its description; with --plain nothing is asked.
+    A method that the service does not describe is refused, and so is a parameter that is no text
+    where its description wants text. With --plain nothing is asked.
     """
     params, about = mapping("--param", param), mapping("--context", context)
     async with at.mesh(timeout, name) as mesh:
@@ -152,7 +151,7 @@ async def command(
             if mesh.error is not None or encrypted is False:
                 raise CommandError(f"{service}.{method}: {mesh.error or e}", FAILED) from e
             raise CommandError(
-                f"{service}.{method}: not sent within {timeout:g} s (--timeout): {_NO_INSTANCE}; "
+                f"{service}.{method}: not sent within {timeout:g} s (--timeout): {NO_INSTANCE}; "
                 "--plain sends it without asking the service first",
                 FAILED,
             ) from e

@@ -10,8 +10,7 @@ import typer
 
 import nuropb_rmq
 
-from .conventions import FAILED, CommandError
-from .hints import no_description, no_service
+from .hints import description
 from .verbs import At, ManagementUrl, Name, Timeout, verb
 
 
@@ -72,14 +71,7 @@ async def describe(
 
     async with at.mesh(timeout, name) as mesh:
         config = mesh.transport.config
-        try:
-            described = await mesh.describe_service(service, timeout=timeout)
-        except nuropb_rmq.NuropbNotDeliveredError as e:
-            raise await no_service(config, service, management_url) from e
-        except nuropb_rmq.NuropbTimeoutError as e:
-            raise no_description(service, timeout) from e
-        except nuropb_rmq.NuropbMessageError as e:
-            raise CommandError(f"{service} cannot be described: {e}", FAILED) from e
+        described = await description(mesh, service, timeout, management_url)
     try:
         topics = await who.topics(config, service, management_url)
     except nuropb_rmq.NuropbException as e:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import nuropb_rmq
 
@@ -13,6 +13,7 @@ from .conventions import FAILED, CommandError
 if TYPE_CHECKING:
     from nuropb_rmq import Mesh, TransportConfig
 
+NO_INSTANCE: Final = "does an instance of it run? See nuropb-rmq services"
 _LISTED = 10
 
 
@@ -28,13 +29,20 @@ async def no_service(
     return CommandError(f"there is no service {service!r} at {config.broker}: {hint}", FAILED)
 
 
-def no_description(service: str, timeout: float) -> CommandError:
-    """Return the error for a service that did not describe itself in time, in seconds."""
-    return CommandError(
-        f"service {service!r} did not describe itself within {timeout:g} s (--timeout): does an "
-        "instance of it run? See nuropb-rmq services",
-        FAILED,
-    )
+async def description(
+    mesh: Mesh, service: str, timeout: float, management_url: str | None = None
+) -> Mapping[str, Any]:
+    """Return a service's description. Raises CommandError when it has none within `timeout`."""
+    try:
+        return await mesh.describe_service(service, timeout=timeout)
+    except nuropb_rmq.NuropbNotDeliveredError as e:
+        raise await no_service(mesh.transport.config, service, management_url) from e
+    except nuropb_rmq.NuropbTimeoutError as e:
+        why = mesh.error or NO_INSTANCE
+        text = f"service {service!r} did not describe itself within {timeout:g} s (--timeout): "
+        raise CommandError(f"{text}{why}", FAILED) from e
+    except nuropb_rmq.NuropbMessageError as e:
+        raise CommandError(f"{service} cannot be described: {e}", FAILED) from e
 
 
 async def no_dead_letters(

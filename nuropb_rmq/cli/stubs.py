@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import sys
 
-from ..exceptions import NuropbNotDeliveredError, NuropbTimeoutError
-from .conventions import FAILED, CommandError
-from .hints import no_description
+from .conventions import CommandError
+from .hints import description
 from .stub_source import StubSource, is_name
 from .verbs import At
 
@@ -20,14 +19,7 @@ async def write_stubs(
     if not is_name(title):
         raise CommandError(f"--class: expected a name of Python, got {title!r}")
     async with at.mesh(timeout, name) as mesh:
-        try:
-            described = await mesh.describe_service(service, timeout=timeout)
-        except NuropbNotDeliveredError as e:
-            broker = mesh.transport.config.broker
-            text = f"there is no service {service!r} at {broker}: is its name right?"
-            raise CommandError(text, FAILED) from e
-        except NuropbTimeoutError as e:
-            raise no_description(service, timeout) from e
+        described = await description(mesh, service, timeout)
     sys.stdout.write(StubSource(service, described, blocking=blocking).text(title))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,7 +48,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the management API says of a virtual host, and of the broker."""
+    """Services of a virtual host, and alarms of its broker, by the management API."""
 
     services: list[Known]
     alarms: tuple[str, ...] | None
@@ -64,23 +64,34 @@ async def names(config: TransportConfig, management_url: str | None) -> list[str
 
 async def services(config: TransportConfig, management_url: str | None) -> list[Known]:
     """Return all services, by name. Raises CommandError when the management API is not there."""
-    return (await seen(config, management_url)).services
+    with _managed():
+        async with _api(config, management_url, _ANSWERED_WITHIN) as api:
+            return await _services(api, config)
 
 
 async def seen(config: TransportConfig, management_url: str | None) -> Seen:
     """Return all services, and alarms. Raises CommandError when the management API is not there."""
-    try:
+    with _managed():
         async with _api(config, management_url, _ANSWERED_WITHIN) as api:
-            queues = await api.queues(config.broker.vhost, *_COLUMNS)
-            alarms: tuple[str, ...] | None = None
+            known, alarms = await _services(api, config), None
             # Whoever sees queues sees alarms, unless a proxy is between: then the queues count.
             with suppress(NuropbTransportError):
                 alarms = tuple(map(_alarm, await api.alarms()))
+            return Seen(known, alarms)
+
+
+@contextmanager
+def _managed() -> Iterator[None]:
+    try:
+        yield
     except NuropbTransportError as e:
         raise unmanaged(e) from e
+
+
+async def _services(api: ManagementAPI, config: TransportConfig) -> list[Known]:
+    queues = await api.queues(config.broker.vhost, *_COLUMNS)
     by_name = {str(queue.get("name")): queue for queue in queues}
-    known = [_known(found[1], queue, by_name) for queue in queues if (found := _service(queue))]
-    return Seen(known, alarms)
+    return [_known(found[1], queue, by_name) for queue in queues if (found := _service(queue))]
 
 
 _BLOCKING: Final = ("memory", "disk space")

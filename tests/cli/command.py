@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -159,6 +159,21 @@ async def ran_by_itself(*arguments: str, url: str = "") -> tuple[int, str, str]:
     out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
+
+
+async def typed(lines: str, env: Mapping[str, str], folder: Path | None = None) -> str:
+    """Type lines into a shell; return what they print. The first that fails ends the test."""
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-ec", lines),
+        cwd=folder,
+        env=env,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    return out.decode()
 
 
 async def stubs(folder: Path, service: str, url: str, *options: str) -> ModuleType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ import pytest
 
 from nuropb_rmq import Mesh
 
-from .command import ran_by_itself, running
+from .command import ran_by_itself, running, typed
 
 NEWER = Path.home() / ".cache/nuropb-rmq/broker-4.3"
 
@@ -48,16 +47,7 @@ async def test_what_to_paste_next_works(folder: Path, monkeypatch: pytest.Monkey
 async def pasted(alias: str, *arguments: str) -> str:
     """Paste the line into a shell of which nothing is set, and run rabbitmqctl there."""
     lines = "\n".join(f"rabbitmqctl {each}" for each in arguments)
-    process = await asyncio.create_subprocess_exec(
-        *("bash", "-ec", f"shopt -s expand_aliases\n{alias}\n{lines}"),
-        env={"PATH": "/usr/bin:/bin"},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()
-    return out.decode()
+    return await typed(f"shopt -s expand_aliases\n{alias}\n{lines}", env={"PATH": "/usr/bin:/bin"})
 
 
 @pytest.mark.broker  # beside those that wait for 4.3

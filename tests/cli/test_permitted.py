@@ -1,4 +1,4 @@
-"""What users may do with the permissions of docs/operations/permissions.md, and no more."""
+"""Verbs work with the permissions of docs/operations/permissions.md, and no others."""
 
 from __future__ import annotations
 

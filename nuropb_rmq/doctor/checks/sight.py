@@ -1,4 +1,4 @@
-"""What the management API shows to its user: nothing, all, or all but some."""
+"""Find facts that the management API does not show to its user."""
 
 from __future__ import annotations
 
