@@ -35,7 +35,17 @@ _JOINED_WITHIN: Final = 5.0
 class Call(Generic[T]):
     """A call of a coroutine function in a loop's thread, for which another thread may wait."""
 
-    __slots__ = ("_called", "_error", "_gate", "_loop", "_others", "_task", "_traceback", "_value")
+    __slots__ = (
+        "_begun",
+        "_called",
+        "_error",
+        "_gate",
+        "_loop",
+        "_others",
+        "_task",
+        "_traceback",
+        "_value",
+    )
 
     def __init__(
         self,
@@ -46,6 +56,7 @@ class Call(Generic[T]):
         self._loop = loop
         self._called = called
         self._others = others
+        self._begun = False
         self._task: asyncio.Task[None] | None = None
         self._value: T
         self._error: BaseException | None = None
@@ -54,7 +65,19 @@ class Call(Generic[T]):
         self._gate.acquire()
 
     def begin(self) -> None:
-        """Begin, in the loop's thread, in a copy of the context of the thread that calls."""
+        """Begin it, from any thread. Raises TransportClosedError after the end of the loop."""
+        self._begun = True
+        self._others.add(self)  # first: when the loop closes now, LoopThread._run() finds it
+        try:
+            self._loop.call_soon_threadsafe(self._start)
+        except RuntimeError:
+            self._others.discard(self)
+        else:
+            return
+        raise TransportClosedError(STOPPED)
+
+    def _start(self) -> None:
+        # In the loop's thread, in a copy of the context of the thread that calls.
         if self._others.closing:  # the loop may close before the first step of a new task
             self.end(TransportClosedError(STOPPED))
             return
@@ -77,13 +100,18 @@ class Call(Generic[T]):
         self._gate.release()
 
     def outcome(self, within: float = -1) -> T:
-        """Wait for the call, and return its result or raise its error.
+        """Begin the call unless it has begun, wait for it, and return its result or raise its error.
 
         When this thread is interrupted (Ctrl-C), the call is cancelled in the loop, and not waited
-        for. Raises NuropbTimeoutError after `within` seconds, unless that is -1.
+        for. Raises NuropbTimeoutError after `within` seconds, unless that is -1, and
+        TransportClosedError after the end of the loop.
         """
         try:
+            if not self._begun:
+                self.begin()  # here, so that no interrupt leaves it to run on
             ended = self._gate.acquire(timeout=within)
+        except TransportClosedError:
+            raise
         except BaseException:
             with suppress(RuntimeError):  # the loop was closed
                 self._loop.call_soon_threadsafe(self._cancel)
@@ -153,16 +181,8 @@ class LoopThread:
         self._calls.closing = True
 
     def call(self, called: Callable[[], Coroutine[Any, Any, T]]) -> Call[T]:
-        """Begin a call, from any thread. Raises TransportClosedError after the end of the loop."""
-        call = Call(self.loop, called, self._calls)
-        self._calls.add(call)  # first: when the loop closes now, _run() finds it
-        try:
-            self.loop.call_soon_threadsafe(call.begin)
-        except RuntimeError:
-            self._calls.discard(call)
-        else:
-            return call
-        raise TransportClosedError(STOPPED)
+        """Return a call in this loop, which has not begun."""
+        return Call(self.loop, called, self._calls)
 
     def end(self) -> None:
         """End the loop, in its thread."""
@@ -210,11 +230,16 @@ class Run:
         Raises NuropbTimeoutError when the loop is blocked.
         """
         with suppress(TransportClosedError):  # another thread was faster
-            self.end_soon(grace).outcome(grace + STOPPED_WITHIN + _MARGIN)
+            self._ending(grace).outcome(grace + STOPPED_WITHIN + _MARGIN)
         self._thread.join()
 
     def end_soon(self, grace: float) -> Call[None]:
         """Do what end() does without waiting. Raises TransportClosedError when it has ended."""
+        call = self._ending(grace)
+        call.begin()
+        return call
+
+    def _ending(self, grace: float) -> Call[None]:
         return self._thread.call(lambda: self._end(grace))
 
     async def _end(self, grace: float) -> None:

@@ -21,9 +21,10 @@ class Slow:
 
     _service_name = "slow"
 
-    async def wait(self) -> None:
-        """Wait for what does not come."""
-        say("waiting")
+    async def wait(self, says: str = "") -> None:
+        """Say that it begins, and do not end."""
+        if says:
+            say(says)
         await asyncio.sleep(600)
 
     async def echo(self, n: int) -> int:
@@ -36,7 +37,7 @@ def in_a_call() -> None:
     with blocking.Mesh("memory://slow", service=Slow()) as service:
         with blocking.Mesh("memory://slow") as mesh:
             try:
-                mesh.request("slow", "wait", timeout=600)
+                mesh.request("slow", "wait", {"says": "waiting"}, timeout=600)
             except KeyboardInterrupt:
                 say("interrupted")
             until(lambda: blocking_calls(mesh) == 0)  # it is cancelled
@@ -61,6 +62,8 @@ def in_stop() -> None:
     mesh = blocking.Mesh("memory://slow", service=Slow())
     with mesh:
         mesh.command("slow", "wait")
+        until(lambda: mesh.stats().handlers_active)
+        mesh.on_state_change(lambda *_: say("waiting"))
         try:
             mesh.stop(grace=600)
         except KeyboardInterrupt:
