@@ -10,9 +10,7 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from contextlib import suppress
-from pathlib import Path
 from types import FunctionType
 from typing import Any, Final
 
@@ -22,6 +20,7 @@ from ..mesh.mesh import Mesh
 from ..nearest import nearest
 from ..safe_logging import ServiceLog
 from ..telemetry.reports import report
+from ..transport.stacks import raised_at
 from .conventions import (
     FAILED,
     INTERRUPTED,
@@ -34,7 +33,6 @@ from .conventions import (
 
 logger = logging.getLogger("nuropb_rmq.cli")
 
-_PACKAGE: Final = str(Path(__file__).parents[1])
 _IDLE_ENDS: Final = 0.5
 """Seconds in which a thread without a call ends, once its pool is closed; mostly microseconds."""
 
@@ -201,7 +199,6 @@ def made(found: Any, target: str) -> Any:
 
 def _failed(what: str, error: Exception) -> CommandError:
     """Return an error that shows where the program's own code failed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((_PACKAGE, "<frozen"))]
-    where = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+    place = raised_at(error)
+    where = f" ({place})" if place else ""
     return CommandError(f"{what}: {type(error).__name__}: {error}{where}")

@@ -100,7 +100,7 @@ class Call(Generic[T]):
         self._gate.release()
 
     def outcome(self, within: float = -1) -> T:
-        """Begin the call unless it has begun, wait for it, and return its result or raise its error.
+        """Begin it unless it has begun, wait, and return its result or raise its error.
 
         When this thread is interrupted (Ctrl-C), the call is cancelled in the loop, and not waited
         for. Raises NuropbTimeoutError after `within` seconds, unless that is -1, and

@@ -13,6 +13,7 @@ from ..protocol.message import Completion, context_of, describe
 from .delivery import Delivery
 from .failures import Failures
 from .retries import Retries
+from .stacks import start_at_handler
 
 OnFailure = Callable[[Delivery, BaseException], None]
 """Called with each delivery whose handler has failed, before it is concluded."""
@@ -47,6 +48,7 @@ class Endings:
         if isinstance(ending, NuropbCallAgain):
             return Outcome.CALL_AGAIN, ()
         error = ending.__cause__ or ending
+        start_at_handler(error)
         postponed = work.postponed = self._retries.plan(work, ending, error)
         if postponed is None:
             return self.failed(work, error)
@@ -56,6 +58,7 @@ class Endings:
 
     def failed(self, work: Delivery, error: BaseException) -> Ending:
         """Return the end of a handler that has failed; log it."""
+        start_at_handler(error)
         self._failures.failed(work.message, error)
         self._failed(work, error)
         return Outcome.FAILED, [self.error_response(work, describe(error))]

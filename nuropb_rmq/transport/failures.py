@@ -8,8 +8,6 @@ refuses it, and equal ones are summed up, so that no sender can fill a service's
 from __future__ import annotations
 
 import logging
-import traceback
-from pathlib import Path
 from typing import Final, Protocol
 
 from ..config.outage import REFUSALS
@@ -21,10 +19,10 @@ from ..protocol.message import describe
 from ..protocol.reader import Head
 from ..safe_logging import Blame, Loggable, ServiceLog, blamed, origin
 from .repeats import Repeats
+from .stacks import raised_at
 
 logger = logging.getLogger("nuropb_rmq.transport")
 
-_PACKAGE: Final = str(Path(__file__).parents[1])
 _LONGEST_TEXT: Final = 300
 _LONGEST_NAME: Final = 100
 
@@ -91,7 +89,8 @@ class Failures:
             text += f": {printable(str(error), _LONGEST_TEXT)}"
         if blame is not Blame.SENDER:
             by = "the handler" if blame is Blame.HANDLER else "authorize_func"
-            text += _where(error, by)
+            place = raised_at(error)  # authorize_func's text may quote the token
+            text += f", raised by {by} at {place}" if place else ""
         self._repeats.warning(named, f"{text} ({self._ids(message)})", message)
 
     def _named(self, message: Failed) -> str:
@@ -108,13 +107,3 @@ class Failures:
         return (
             f"{printable(correlation_id, _LONGEST_NAME)}, trace {trace}, instance {self._instance}"
         )
-
-
-def _where(error: BaseException, by: str) -> str:
-    """Return the last line outside of this library that an error has passed.
-
-    That of authorize_func is told in place of its text, which may quote the token.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if not each.filename.startswith(_PACKAGE)] or frames
-    return f", raised by {by} at {own[-1].filename}:{own[-1].lineno}" if own else ""

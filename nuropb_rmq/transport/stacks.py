@@ -1,4 +1,7 @@
-"""Stacks of handlers that wait, and of threads, as text: files, lines and source, no values."""
+"""Where a program's own code is: stacks of handlers and threads as text, origins of errors.
+
+They show files, lines and source, no values.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ _MOST_FRAMES: Final = 50
 """Of one stack; the innermost are shown."""
 _MOST_THREADS: Final = 50
 _OURS: Final = "nuropb_rmq."
+_IMPORT_SYSTEM: Final = "<frozen importlib"
 
 
 def of_task(task: asyncio.Task[Any]) -> str:
@@ -48,6 +52,28 @@ def of_threads(first: int) -> str:
     if len(order) > _MOST_THREADS:
         texts.append(f"and {len(order) - _MOST_THREADS} more threads")
     return "\n".join(texts)
+
+
+def start_at_handler(error: BaseException) -> None:
+    """Take the library's frames that lead to the handler out of the traceback of its error.
+
+    An error that has no other frames keeps them.
+    """
+    each = error.__traceback__
+    while each is not None and _is_ours(each.tb_frame):
+        each = each.tb_next
+    if each is not None:
+        error.__traceback__ = each
+
+
+def raised_at(error: BaseException) -> str | None:
+    """Return FILE:LINE of the last line that an error has passed outside of this library."""
+    places = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not _is_ours(frame) and not frame.f_code.co_filename.startswith(_IMPORT_SYSTEM)
+    ]
+    return places[-1] if places else None
 
 
 def _awaited(outermost: object) -> Iterator[FrameType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from nuropb_rmq import (
     Mesh,
+    NuropbContextManager,
     NuropbException,
     NuropbRemoteError,
     NuropbValidationError,
     mesh_event,
+    nuropb_context,
     publish_to_mesh,
 )
 from nuropb_rmq.transport.repeats import SHOWN
@@ -57,6 +60,10 @@ class Orders:
         if by:
             raise NotInStockError("two are left")
         await self.mesh.request("orders", "number", {"n": "x"})
+
+    @nuropb_context
+    def fail_with_context(self, ctx: NuropbContextManager) -> None:
+        raise ValueError(ctx.trace_id)
 
     @publish_to_mesh(authorize_func=deny)
     async def guarded(self) -> None:
@@ -114,6 +121,22 @@ async def test_a_failure_has_its_method_ids_and_traceback(meshes: Meshes, log: L
     assert log.texts()[-1].startswith(
         "ERROR orders: event orders.made failed with ValueError (even"
     )
+
+
+@pytest.mark.parametrize("texts", [True, False])
+@pytest.mark.parametrize("method", ["fail", "fail_in_thread", "fail_with_context", "refuse"])
+async def test_a_traceback_begins_at_the_handler(
+    meshes: Meshes, log: Log, method: str, texts: bool
+) -> None:
+    service = Orders()
+    await meshes.serve(service, log_error_text=texts)
+    service.mesh = client = await meshes.client()
+    await fails(client.request("orders", method))
+    tracebacks = log.texts()[-1].split("ERROR orders.")[1].split("\n\n")
+    files = [re.findall(r'File "([^"]+)"', each) for each in tracebacks]
+    assert [each[0] for each in files if each] == [__file__]
+    # Below the handler, the frames of the library say where it has failed.
+    assert (len(files[-1]) == 1) is (method != "refuse")
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["turned off", "encrypted"])
