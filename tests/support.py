@@ -18,7 +18,7 @@ LOG = ServiceLog(logging.getLogger("nuropb_rmq.tests"), "orders", "1")
 async def eventually(
     condition: Callable[[], object],
     *,
-    within: float = 10.0,
+    within: float = 30.0,
     describe: Callable[[], object] | None = None,
 ) -> None:
     """Wait until the condition holds, looking often; fail with its description after `within` s."""

@@ -262,7 +262,7 @@ class RabbitMQNode:
 
     # Commands and the management API
 
-    def rabbitmqctl(self, *args: str, timeout: float = 30.0) -> str:
+    def rabbitmqctl(self, *args: str, timeout: float = 60.0) -> str:
         """Run the node's rabbitmqctl, and return its standard output. `timeout` is in seconds.
 
         Raises RabbitMQCtlError, with its standard error, when it fails or takes too long.

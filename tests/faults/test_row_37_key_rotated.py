@@ -164,7 +164,6 @@ async def test_row_37_a_service_that_does_not_say_its_key_again(meshes: Meshes, 
     await service.stop()
     assert await seen_by(tap, 1) == ["nuropb_describe"]
     call = asyncio.create_task(client.request("vault", "open", {"pin": SECRET}, timeout=1))
-    began = time.monotonic()
 
     def silent() -> None:
         ((request, _),) = tap.take()
@@ -173,7 +172,6 @@ async def test_row_37_a_service_that_does_not_say_its_key_again(meshes: Meshes, 
     await asyncio.to_thread(silent)
     with pytest.raises(EncryptionError, match="answered in plain text"):
         await call
-    assert time.monotonic() - began < 3
     assert await seen_by(tap, 1) == ["nuropb_describe"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from typing import Any
 
 import pytest
@@ -125,22 +124,17 @@ def test_nesting_is_bounded(kind: bytes, levels: int) -> None:
 @pytest.mark.parametrize(
     "entries",
     [
-        b"\x00V" * 60_000,
-        b"\x01kA" + struct.pack(">I", 120_000) + b"V" * 120_000,
-        b"\x01kA" + struct.pack(">I", 120_000) + b"F\x00\x00\x00\x00" * 24_000,
-        b"\x00S\x00\x00\x00\x00" * 20_000,
+        b"\x00V" * 1_200_000,
+        b"\x01kA" + struct.pack(">I", 2_400_000) + b"V" * 2_400_000,
+        b"\x01kA" + struct.pack(">I", 2_400_000) + b"F\x00\x00\x00\x00" * 480_000,
+        b"\x00S\x00\x00\x00\x00" * 400_000,
     ],
     ids=["voids", "array of voids", "array of tables", "strings"],
 )
-def test_a_full_frame_of_tiny_values_is_read_in_linear_time(entries: bytes) -> None:
-    """pamqp copies the rest of the table for each value, and takes a second for these."""
-
-    def seconds(data: bytes) -> float:
-        began = time.process_time()
-        frames.decode_table(data)
-        return time.process_time() - began
-
-    assert min(seconds(entries) for _ in range(3)) < 0.4
+@pytest.mark.timeout(60)
+def test_tiny_values_are_read_in_linear_time(entries: bytes) -> None:
+    """pamqp copies the rest of the table for each value: it takes minutes for these."""
+    assert set(frames.decode_table(entries)) <= {"", "k"}
 
 
 @seldom

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from nuropb_rmq import NuropbTimeoutError, OutboxFullError
@@ -60,14 +58,13 @@ def test_one_bound_is_enough_to_be_overfull(max_messages: int, max_bytes: int) -
     assert outbox.overfull
 
 
-async def test_thousands_are_cancelled_last_first_in_no_time() -> None:
-    """Each is found at once, however many wait before it: 9,000 took 2.3 s when all were passed."""
-    publisher = Publisher(max_messages=9_000, max_bytes=2**20)
-    waiting = [message() for _ in range(9_000)]
+@pytest.mark.timeout(60)
+async def test_many_are_cancelled_last_first_in_linear_time() -> None:
+    """Each is found at once, however many wait before it; to pass them all would take minutes."""
+    publisher = Publisher(max_messages=90_000, max_bytes=2**24)
+    waiting = [message() for _ in range(90_000)]
     for each in waiting:
         publisher.publish(each, lambda _: None)
-    began = time.process_time()
     for each in reversed(waiting):
         publisher.discard(each, NuropbTimeoutError("nobody waits for it"))
-    assert time.process_time() - began < 1
     assert publisher.waiting == 0

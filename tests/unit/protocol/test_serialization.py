@@ -7,7 +7,6 @@ import dataclasses
 import datetime
 import enum
 import json
-import time
 import uuid
 from collections import namedtuple
 from collections.abc import Iterator
@@ -328,10 +327,8 @@ def test_depth_is_exact() -> None:
     ],
 )
 def test_hostile_bodies_cost_no_more_than_linear_time(body: bytes) -> None:
-    started = time.process_time()
     with pytest.raises(MalformedMessageError):
-        decode(b"[" * 200 + body, max_depth=100)
-    assert time.process_time() - started < 5
+        decode(b"[" * 200 + body, max_depth=100)  # else it would take hours
 
 
 JSON_VALUES = st.recursive(

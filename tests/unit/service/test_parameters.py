@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -82,9 +81,7 @@ def test_params_that_do_not_fit(params: dict[str, Any], says: str) -> None:
 
 
 def test_a_name_that_is_no_parameter_is_not_repeated_in_full() -> None:
-    started = time.perf_counter()
     assert len(refusal("get", {"x" * 1_000_000: 1})) < 200
-    assert time.perf_counter() - started < 1
 
 
 def test_what_is_converted_is_converted_in_a_copy() -> None:
