@@ -11,21 +11,18 @@ import pytest
 from nuropb_rmq.cli import main
 
 ROOT = Path(__file__).parents[3]
-PAGES = (
-    "README.md",
-    "docs/getting-started.md",
-    "docs/operations/command.md",
-    "docs/guides/failures.md",
-)
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+BEHIND = re.compile(r"\s+(?:>|\||&&|&|#|;)(?:\s|$)")
+"""Begins, in a shell, what is no argument of the command."""
 INSTALLS = "nuropb-rmq --install-completion"  # before it looks at --help: tests/cli/ has it
 LINES = [
-    line.partition(" > ")[0]
+    BEHIND.split(line.removeprefix("$ "))[0]
     for page in PAGES
     for block in re.findall(
-        r"^```(?:sh|console)?\n(.*?)^```$", (ROOT / page).read_text("utf-8"), re.M | re.S
+        r"^```(?:sh|console)?\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S
     )
     for line in block.splitlines()
-    if line.startswith("nuropb-rmq ") and line != INSTALLS
+    if line.removeprefix("$ ").startswith("nuropb-rmq ") and line != INSTALLS
 ]
 
 
