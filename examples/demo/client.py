@@ -51,12 +51,12 @@ class Service:
 
 
 class Suppliers(Service):
-    """A service on nuropb 0.1.8: nothing here tells."""
+    """A service on nuropb 0.1.8: it is called like any other."""
 
     name = "suppliers"
 
     async def offer(self, item: str, count: int) -> Any:
-        """What so many cost."""
+        """Return the price of so many."""
         return await self._ask("offer", {"item": item, "count": count})
 
 
@@ -66,7 +66,7 @@ class Orders(Service):
     name = "orders"
 
     async def total(self, order: str) -> Any:
-        """What an order costs."""
+        """Return the price of an order."""
         return await self._ask("total", {"order": order})
 
     async def place(self, item: str, count: int) -> Any:
@@ -86,7 +86,7 @@ class Orders(Service):
         return await self._ask("pay", {"order": order, "card": card}, encrypted=True)
 
     async def pay_in_plain_text(self, order: str, card: str) -> Any:
-        """What the service refuses."""
+        """Ask for something that the service refuses."""
         return await self._ask("pay", {"order": order, "card": card})
 
     async def invoice(self, order: str) -> Any:
@@ -94,7 +94,7 @@ class Orders(Service):
         return await self._ask("invoice", {"order": order}, service="invoices")
 
     async def stock(self, item: str) -> Any:
-        """What is there."""
+        """Return the number of an item in stock."""
         return await self._ask("stock", {"item": item})
 
     async def restock(self, delivery: str, item: str, count: int) -> None:

@@ -65,7 +65,7 @@ class Orders:
         return await method(**params)
 
     async def total(self, order: str) -> dict[str, Any]:
-        """What an order costs."""
+        """Return the price of an order."""
         if order not in self._orders:
             raise LookupError(f"there is no order {order}")
         item, count = self._orders[order]
@@ -92,7 +92,7 @@ class Orders:
         report("restocked", item=item, stock=self._stock[item])
 
     async def stock(self, item: str) -> dict[str, Any]:
-        """What is there, and how many commands came more than once."""
+        """Return the number in stock, and that of commands that came more than once."""
         return {"item": item, "stock": self._stock[item], "repeated": self._repeated}
 
     async def pack(self, order: str, seconds: float) -> str:

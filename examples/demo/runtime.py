@@ -1,4 +1,4 @@
-"""What the programs of the demo do alike: they log to stderr, report to stdout, end on SIGTERM."""
+"""Run a program of the demo: it logs to stderr, reports to stdout, and ends on SIGTERM."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ async def asked(stage: Stage, about: str, label: str = "came back") -> Report:
 
 
 def outcome(told: Report) -> str:
-    """What a call ended with, on one line."""
+    """Return the outcome of a call, on one line."""
     if "error" in told:
         return f"{told['error']}: {told['text']}"
     return "nothing" if told["answer"] is None else str(told["answer"])
@@ -124,7 +124,7 @@ async def request(stage: Stage) -> None:
 
 
 async def remote_error(stage: Stage) -> None:
-    """What the handler raises is told to the caller."""
+    """The caller gets the error that the handler raises."""
     stage.transcript.step("A request that fails in the service")
     told = await asked(stage, "remote error")
     error = "RemoteError: LookupError: there is no order B-2002"

@@ -19,12 +19,12 @@ from nuropb.rmq_api import RMQAPI  # type: ignore[import-not-found,unused-ignore
 
 
 class Suppliers:
-    """What it can do."""
+    """The methods of the service."""
 
     _service_name = "suppliers"
 
     async def offer(self, item: str, count: int) -> dict[str, Any]:
-        """What so many cost."""
+        """Return the price of so many."""
         return {"item": item, "count": count, "price": count * Decimal("19.90")}
 
 

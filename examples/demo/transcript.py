@@ -1,4 +1,4 @@
-"""What the person in front of the demo reads, and the count of what held."""
+"""Print the demo for the person in front of it, and count the checks that held."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Transcript:
         self.say(self._in(BOLD, f"{self._steps:2}. {title} ".ljust(self._width, "-")))
 
     def line(self, label: str, text: object, seconds: float | None = None) -> None:
-        """What was asked, came back or happened, and how long it took."""
+        """Show a question, an answer or an event, and how long it took."""
         self._labelled(label, str(text), DIM, "" if seconds is None else duration(seconds))
 
     def check(self, claim: str, held: bool, *, expected: object, got: object) -> None:

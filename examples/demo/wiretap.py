@@ -1,4 +1,4 @@
-"""What somebody sees who can read the broker's queues."""
+"""Read the broker's queues, as somebody who may do so."""
 
 from __future__ import annotations
 

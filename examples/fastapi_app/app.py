@@ -38,7 +38,7 @@ TheOrders = Annotated[OrdersClient, Depends(get_orders)]
 
 
 class NewOrder(BaseModel):
-    """What a customer wants."""
+    """An order that a customer places."""
 
     item: str
     count: int = 1

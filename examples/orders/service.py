@@ -18,7 +18,7 @@ PRICES = {"lamp": 29.90, "chair": 89.00}
 
 
 class Orders:
-    """What a method returns is the answer; what it raises is the caller's error.
+    """Orders in memory. A method returns its answer, or raises the error that its caller gets.
 
     Parameters are checked against the hints before a method is called. Asynchronous methods share
     the event loop, so that they may share what is in memory as well; a service that runs more
@@ -45,7 +45,7 @@ class Orders:
         return self._order(order_id)
 
     async def total(self, order_id: str) -> float:
-        """What an order costs."""
+        """Return the price of an order."""
         order = self._order(order_id)
         return round(order.count * PRICES[order.item], 2)
 

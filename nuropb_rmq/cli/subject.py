@@ -1,4 +1,4 @@
-"""A service as `doctor` and `configure` are told it: by its name, or by MODULE:NAME."""
+"""The service that `doctor` and `configure` look at: by its name, or by MODULE:NAME."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ class DeadLetters:
         foreign: replay letters of other services, and of nobody knows whom, too.
         expiration: seconds that a message has from now on; None: any time.
 
-        Once it has begun, an end before all were looked at is told by `stopped`, not raised: the
+        Once it has begun, it reports an early end in `stopped`, and does not raise: the
         service queue does not exist, or refuses 64 in a row; nothing is confirmed for
         publish_timeout; a connection is lost; pass_seconds are over.
         """

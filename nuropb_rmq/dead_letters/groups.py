@@ -10,7 +10,7 @@ from ..protocol.constants import MessageType
 from .letter import DeadLetter
 
 MOST: Final = 1000
-"""Groups that are told apart; letters of further ones are counted in one, whose fields are all
+"""Groups that are counted each; letters of further ones are counted in one, whose fields are all
 empty."""
 
 _Key = tuple[bool, str, MessageType | None, str | None, str | None, str | None]

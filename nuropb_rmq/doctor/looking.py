@@ -64,7 +64,7 @@ _MAY_BE_UNKNOWN: Final = ("operator_policies", "limits", "feature_flags", "depre
 
 @quietly
 async def look(subject: Subject) -> Facts:
-    """Return what can be seen of a deployment. What cannot be seen is told by the facts.
+    """Return what can be seen of a deployment; the facts name what cannot.
 
     Raises NuropbConfigurationError when a file of certificates cannot be read, or when the address
     of the management API is wrong.

@@ -188,7 +188,7 @@ class _Source:
 
 
 class Counts:
-    """The counters and gauges of a meter, over all transports that it is told of."""
+    """The counters and gauges of a meter, over all transports that are added."""
 
     def __init__(self, meter: Meter) -> None:
         self.guard = Guard()

@@ -1,8 +1,8 @@
 """Names and attributes of spans and series, by where a message goes or comes from.
 
-After OpenTelemetry's semantic conventions 1.44 for messaging, RabbitMQ and RPC. What a series or a
-span's name tells apart is bounded: names that peers choose are told only when this program knows
-them.
+After OpenTelemetry's semantic conventions 1.44 for messaging, RabbitMQ and RPC. The number
+of series and of span names is bounded: they have names that peers choose only where this program
+knows them.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Destinations:
     # -- methods and errors -----------------------------------------------------------------
 
     def call(self, service: str, method: str) -> Call:
-        """Name a call; its method is told when it is known."""
+        """Name a call; with its method, where this program knows it."""
         full = f"{service}/{method}"
         call = self._calls.get(full)
         if call is not None:

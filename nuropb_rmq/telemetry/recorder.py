@@ -18,7 +18,7 @@ from .histograms import BOUNDS, Histogram
 from .names import LONGEST, OTHER, Names
 
 MOST_ERRORS: Final = 20
-"""Classes of errors that are told apart for one method; the others count as _OTHER."""
+"""Classes of errors that are counted each for one method; the others count as _OTHER."""
 _TOPICS_REMEMBERED: Final = 1024
 
 

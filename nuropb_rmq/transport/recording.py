@@ -1,7 +1,7 @@
 """Recording of durations and outcomes: the interface that metrics implement.
 
-An Observer is told all of each message, which costs some 20 µs a call; a Recording is told three
-facts, and no object is made for it.
+An Observer gets all of each message, which costs some 20 µs a call; a Recording gets three facts,
+and no object is made for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..protocol.constants import MessageType
 
 
 class Recording(Protocol):
-    """Adds up what it is told, in the loop's thread, for every message.
+    """Adds up facts, in the loop's thread, for every message.
 
     It must be quick, and must not raise. Times are those of time.monotonic().
     """

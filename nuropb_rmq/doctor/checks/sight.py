@@ -53,7 +53,7 @@ def unseen(facts: Facts) -> Iterator[Finding]:
     if facts.closed:
         user = facts.subject.api_user
         hidden = ", ".join(label(fact) for fact in OF_VHOST if fact in facts.unseen)
-        # Whoever may not log in either is told by vhost-access which permissions it needs.
+        # For a user who may not log in either, vhost-access names the permissions.
         fix = (ctl(facts, "set_permissions", user, "^$", "^$", "^$"),) if user != facts.user else ()
         yield warning(
             f"User {user!r} of the management API has no permissions in virtual host "

@@ -109,8 +109,8 @@ def _help(option: Any) -> str:
 _INTRODUCTION: Final = f"""\
 # Command line
 
-`pip install 'nuropb-rmq-aio[cli]'` brings the command `nuropb-rmq`; `python -m nuropb_rmq` is the same. How to use it is told
-on [the command](../operations/command.md).
+`pip install 'nuropb-rmq-aio[cli]'` brings the command `nuropb-rmq`; `python -m nuropb_rmq` is the same. Its
+guide is [the command](../operations/command.md).
 
 | environment | |
 |---|---|

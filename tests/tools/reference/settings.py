@@ -207,7 +207,7 @@ _MESH: Final = """\
 ## Mesh
 
 The first argument is the broker's address, or a `TransportConfig`. Arguments that are settings, too, have the defaults above,
-or what the given `TransportConfig` says.
+or those of the `TransportConfig`.
 """
 _RETRY: Final = (
     "Which errors of a handler let its message come back, when, and how often: `Mesh(retry=Retry())`, or for one method "
