@@ -21,12 +21,12 @@ Ask = Callable[[Side, int], Figures]
 """Runs so many operations."""
 
 WARM_UP = 0.15
-"""Seconds of the run that tells how many operations a side does in a second."""
+"""Seconds of the run that measures a side's operations in a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long everything is measured."""
+    """The lengths and repetitions of the measurements."""
 
     rounds: int
     seconds: float
@@ -187,7 +187,7 @@ class Scenario:
         self._benchmark.extra_info.update(values)
 
     def tell(self) -> None:
-        """What came out, on the screen."""
+        """Print the results of each side, and the sides that do not run here."""
         print(f" {time.monotonic() - self._began:.0f} s")
         for label, runs in self._done.items():
             if runs:

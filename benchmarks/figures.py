@@ -1,4 +1,4 @@
-"""What must come out: each figure with its bound, computed from what the scenarios kept."""
+"""The figures with their bounds, computed from the results that the scenarios kept."""
 
 from __future__ import annotations
 
@@ -90,17 +90,17 @@ class Results:
     # -- ratios: of the sides of one round, which had the same minutes ------------------------
 
     def speed(self, scenario: str, ours: Peer, theirs: Peer) -> float:
-        """How many times as many operations in a second."""
+        """Return our operations in a second as a multiple of theirs."""
         kept = self.scenarios[scenario]
         return _ratio(kept.rates(ours.label), kept.rates(theirs.label))
 
     def cpu(self, scenario: str, ours: Peer, theirs: Peer) -> float:
-        """What part of the CPU for each operation."""
+        """Return our CPU for each operation as a fraction of theirs."""
         kept = self.scenarios[scenario]
         return _ratio(kept.each(ours.label, "cpu"), kept.each(theirs.label, "cpu"))
 
     def latency(self, scenario: str, ours: Peer, theirs: Peer) -> float:
-        """What part of the median latency."""
+        """Return our median latency as a fraction of theirs."""
         runs = self.scenarios[scenario].sides
         return _ratio(runs[ours.label]["p50"], runs[theirs.label]["p50"])
 
@@ -119,7 +119,7 @@ class Results:
         return median(one - other for one, other in zip(there, here, strict=True)) * 1e6
 
     def slowest_ratio(self, scenario: str) -> float:
-        """How many times the operations of the fastest peer."""
+        """Return our operations in a second as a multiple of the fastest peer's."""
         there = self.scenarios[scenario].sides
         return min(self.speed(scenario, TRANSPORT, each) for each in OTHERS if each.label in there)
 
@@ -155,7 +155,7 @@ class Figure:
     unit: str = " times"
 
     def held(self, value: float) -> bool:
-        """Whether the bound is kept."""
+        """Return whether the bound is kept."""
         return value >= self.bound if self.kind == "at least" else value <= self.bound
 
 

@@ -1,4 +1,4 @@
-"""Who is measured: a program of `sides`, its environment, and its options."""
+"""The peers that are measured: for each a program of `sides`, its environment and options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Peer:
 
     @property
     def ours(self) -> bool:
-        """Whether it is this library."""
+        """True when it is this library."""
         return self.module in ("transport", "mesh", "adapter")
 
 

@@ -1,4 +1,4 @@
-"""How much a RabbitMQ cluster carries with this library: measured units and a small model.
+"""The capacity of a RabbitMQ cluster with this library: measured units and a small model.
 
     python -m benchmarks.scale FOLDER [--quick] [--units FILE] [options of the model]
 
@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """What the programs do."""
+    """A mesh of the model: its programs, and the calls and events that they send."""
 
     clients: int
     services: int = 20
@@ -85,7 +85,7 @@ class Mesh:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a mesh asks of the cluster as a whole."""
+    """The load of a mesh on the cluster as a whole."""
 
     connections: int
     queues: int
@@ -121,7 +121,7 @@ def load(mesh: Mesh, units: Units) -> Load:
 
 
 def nodes_for(asked: Load, node: Node) -> dict[str, float]:
-    """How many nodes each resource needs, as a fraction: the largest gives first."""
+    """Return the number of nodes that each resource needs, a fraction; the largest decides."""
     return {
         "memory": asked.memory / max(1.0, node.usable_memory - asked.metadata),
         "CPU, idle": asked.idle_cores / node.usable_cores,
@@ -131,7 +131,7 @@ def nodes_for(asked: Load, node: Node) -> dict[str, float]:
 
 
 def fleets(template: Mesh) -> Iterator[tuple[str, Mesh]]:
-    """What is computed: growing numbers of clients, and the most of them behind gateways."""
+    """Yield the meshes to compute: growing numbers of clients, and the most behind gateways."""
     for clients in FLEETS:
         yield f"{clients:,}", replace(template, clients=clients)
     calls = template.calls * FLEETS[-1] / GATEWAYS

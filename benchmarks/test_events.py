@@ -30,7 +30,7 @@ def test_published(scenario: Scenario, sides: Sides) -> None:
 
 @pytest.mark.parametrize("outstanding", [1, 10, 100, 1000])
 def test_awaited(scenario: Scenario, sides: Sides, outstanding: int) -> None:
-    """What it costs to await each event singly, or so many together."""
+    """The cost of events that are awaited one by one, or so many together."""
     scenario.in_turn(
         scenario.start(sides, (TRANSPORT, TRANSIENT), "publish"),
         lambda side, events: side.run("publish", events=events, outstanding=outstanding),

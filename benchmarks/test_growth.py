@@ -1,4 +1,4 @@
-"""Whether a call costs the same after many calls, and beside many."""
+"""The cost of a call after many calls, and beside many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MANY = {1: 500, 32: 3200, 256: 5120, 1000: 8000, 5000: 20_000}
 
 
 def test_growth_calls(scenario: Scenario, sides: Sides) -> None:
-    """Windows of calls, from the first 1,000 to the last; the floor tells what the machine does."""
+    """Windows of calls, from the first 1,000 to the last; the floor shows the machine's drift."""
     ours, floor = scenario.start(sides, (TRANSPORT, FLOOR), "rpc")
     window = scenario.pace.growth // WINDOWS
     for side in (ours, floor):

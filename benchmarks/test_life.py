@@ -1,4 +1,4 @@
-"""What a program pays before its first message, and while it waits for an answer."""
+"""The cost of a program before its first message, and while it waits for an answer."""
 
 from __future__ import annotations
 

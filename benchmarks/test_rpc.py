@@ -27,7 +27,7 @@ WAITING = (TRANSPORT, MESH, ADAPTER, *OTHERS, FLOOR)
 """Not the batched floor: what it acknowledges together would not be done with yet."""
 FEW = (TRANSPORT, MESH, NUROPB, FLOOR)
 WAITS = {"once": (1, 0.0), "ten": (10, 0.0), "5ms": (1, 0.005)}
-"""How often a handler sleeps, and how many seconds."""
+"""Name → number of sleeps of a handler, and the seconds of each."""
 
 
 @pytest.mark.parametrize("concurrency", [1, 32, 256])

@@ -1,4 +1,4 @@
-"""What one of everything costs a broker, and a process of ours: measured, for `scale`."""
+"""The cost of one of everything, to a broker and to a process of ours: measured, for `scale`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Units:
     queue: float
     """A durable classic queue, empty."""
     queue_metadata: float
-    """What every node of a cluster keeps of it; 0 when it could not be asked (Khepri)."""
+    """Bytes that every node of a cluster keeps of it; 0 when they are not known (Khepri)."""
     binding: float
     consumer: float
     client_broker: float
@@ -85,7 +85,7 @@ def say(text: str) -> None:
 
 
 class Ledger:
-    """What the broker's memory grew by since it was last asked, for each of so many."""
+    """The growth of the broker's memory since the last look, for each of so many objects."""
 
     def __init__(self, node: RabbitMQNode, count: int) -> None:
         self._node = node

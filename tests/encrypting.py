@@ -30,12 +30,12 @@ def private_key(name: str) -> rsa.RSAPrivateKey:
 
 
 def serving(name: str = "orders") -> Encryptor:
-    """What a service has: its private key."""
+    """Return a service's encryptor, with its private key."""
     return Encryptor(name, private_key(name))
 
 
 def calling(*names: str) -> Encryptor:
-    """What a requester has: the public keys of services."""
+    """Return a requester's encryptor, with the public keys of services."""
     made = Encryptor()
     for name in names or ("orders",):
         made.add_public_key(name, private_key(name).public_key())

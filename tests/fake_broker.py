@@ -83,7 +83,7 @@ class FakeBroker:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL that it listens at."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     def frames(self, name: str) -> list[Any]:

@@ -20,7 +20,7 @@ class Database:
         self.tries: Counter[Any] = Counter()
         self.done: list[Any] = []
         self.counts: list[int] = []
-        """How often each message had been called again, at each try."""
+        """Number of times that the message had been called again, at each try."""
 
     async def __call__(self, message: Message) -> Any:
         payload = message.payload

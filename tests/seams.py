@@ -59,7 +59,7 @@ class Connection:
 
     @property
     def tries(self) -> int:
-        """How many sessions ended soon after they began, since the last that did not."""
+        """Number of sessions that ended soon after they began, since the last that did not."""
         return self.link._tries
 
     def pause(self, *, tries: int, lived: float) -> float:
@@ -117,7 +117,7 @@ class Insides:
 
     @property
     def need(self) -> int:
-        """How many bytes that frame has."""
+        """Number of bytes of that frame."""
         return self._router._need
 
     @property
@@ -294,7 +294,7 @@ def kept_by(owner: ModuleType | Deliveries) -> dict[Any, Any]:
 
 
 def lengths(deadlines: Deadlines[Any]) -> tuple[int, int]:
-    """How many queues it has, and how many timers."""
+    """Return the numbers of its queues and of its timers."""
     return len(deadlines._queues), len(deadlines._timers)
 
 
@@ -318,7 +318,7 @@ async def grant(api: ManagementAPI, vhost: str, user: str) -> None:
 
 
 def blocking_calls(mesh: blocking.Mesh) -> int:
-    """How many calls of other threads its loop has in hand."""
+    """Return the number of calls of other threads that its loop has in hand."""
     run = mesh._hosted._run
     return 0 if run is None else len(run._thread._calls)
 

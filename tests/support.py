@@ -1,4 +1,4 @@
-"""What many tests need: services, clients, payloads, and waiting for conditions."""
+"""Helpers of many tests: services, clients, payloads, and functions that wait for conditions."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def _properties(
 
 
 class Aiormq(Side):
-    """What a program pays that writes on aiormq what aio-pika does for it."""
+    """A program on aiormq alone, which does by itself what aio-pika would do for it."""
 
     distribution = "aiormq"
 

@@ -1,4 +1,4 @@
-"""What all sides share: runs on demand, timed. Nothing but the standard library."""
+"""The base of all sides: runs on demand, timed. It needs nothing but the standard library."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Side:
     """One library as the harness sees it. What a side does not override it cannot do."""
 
     distribution = ""
-    """Whose version is told."""
+    """The distribution whose version the results name."""
     exchange = "bench-events"
-    """Where its events go: the harness binds STORE to it."""
+    """The exchange that its events go to: the harness binds STORE to it."""
 
     def __init__(self, url: str, options: frozenset[str]) -> None:
         self.url = url
         self.options = options
         self.stop_service: Callable[[], Awaitable[object]]
         self.waits = False
-        """Whether the service's handler awaits something, as rpc() says, before it answers."""
+        """True when the service's handler awaits something, as rpc() says, before it answers."""
         self.wait: tuple[int, float] = (0, 0)
         self.service = "bench"
         """Whose method is called."""

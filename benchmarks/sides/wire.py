@@ -141,7 +141,7 @@ class Wire(asyncio.BufferedProtocol):
         self._answers.put_nowait(b"")
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to read into."""
+        """Return the space to read into."""
         return self._space
 
     def buffer_updated(self, count: int) -> None:

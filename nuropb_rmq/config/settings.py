@@ -260,7 +260,7 @@ class TransportConfig:
 
     @property
     def dl_by_queue_exchange(self) -> str:
-        """Name of the headers exchange behind dl_exchange, which tells services' letters apart."""
+        """Name of the headers exchange behind dl_exchange, which separates services' letters."""
         return f"{self.dl_exchange}-by-queue"
 
     def response_queue_name(self, instance_id: str, generation: int = 0) -> str:

@@ -90,7 +90,7 @@ class DeadLetters:
 
     @property
     def progress(self) -> DeadLetterProgress:
-        """How far the pass that goes on has come, or the last one."""
+        """The progress of the pass that goes on, or of the last one."""
         last = self._pass
         if last is None:
             return DeadLetterProgress()

@@ -51,7 +51,7 @@ _BY_DEFAULT_EXCHANGE: Final = b"\x00\x00"
 class DeadLetter:
     """A message that a queue gave up.
 
-    What is None is not known: nuropb 0.1.8, and whoever rejects a message at the broker, tells no
+    What is None is not known: nuropb 0.1.8, and whoever rejects a message at the broker, names no
     error. Texts and payload are a peer's: do not believe them, and do not show them unescaped.
     """
 
@@ -78,14 +78,14 @@ class DeadLetter:
     error_text: str | None = field(repr=False)
     traceback: str | None = field(repr=False)
     attempts: int | None
-    """How many times it was handled."""
+    """Number of times that it was handled."""
     instance: str | None
     """The instance of the service that failed last."""
     exchange: str
     """The exchange that it first came by; "" when that is not known."""
     routing_key: str
     replay_count: int
-    """How many times it was replayed, as its headers say."""
+    """Number of times that it was replayed, as its headers say."""
     encrypted: bool
     problem: str | None
     """The part of its properties and headers that cannot be read; None: all can be."""

@@ -11,7 +11,7 @@ from .looking import Pass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterProgress:
-    """How far a pass over the queue has come."""
+    """The progress of a pass over the queue."""
 
     looked_at: int = 0
     waiting: int = 0

@@ -11,7 +11,7 @@ from .facts import Facts
 
 
 class Level(StrEnum):
-    """How bad a finding is; in this order."""
+    """The severity of a finding; the worst comes first."""
 
     ERROR = "error"
     """Calls or messages fail, or are lost."""

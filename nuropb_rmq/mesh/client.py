@@ -24,7 +24,7 @@ _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KE
 
 
 class Calls(Enum):
-    """How the methods of a client are called; the value says why another method cannot be."""
+    """The way to call a client's methods; the value says why another method cannot be called."""
 
     AWAITED = "is not async: declare it with `async def` in a Protocol, for calls are awaited"
     BLOCKING = "is async: declare it with `def` in a Protocol, for calls are not awaited here"

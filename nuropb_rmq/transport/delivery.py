@@ -51,7 +51,7 @@ _NOT_BEGUN: Final = Pace.NOT_BEGUN
 
 @dataclass(frozen=True, slots=True)
 class Postponement:
-    """How a message comes back: by which queue, after how many seconds, with which properties."""
+    """The return of a message: by which queue, after how many seconds, with which properties."""
 
     queue: str
     delay: float
@@ -123,7 +123,7 @@ class Delivery:
         self.error: BaseException | None = None
         """Why it has failed; None while it has not."""
         self.postponed: Postponement | None = None
-        """How it comes back, once that is decided."""
+        """Its return, once that is decided."""
         self.settlement: Settlement = REJECT
         self.span: ProcessSpan | None = None
         """Of telemetry, from the moment that it has been read."""

@@ -1,4 +1,4 @@
-"""Where a program's own code is: stacks of handlers and threads as text, origins of errors.
+"""Stacks of handlers and threads as text, and origins of errors, in a program's own code.
 
 They show files, lines and source, no values.
 """
@@ -77,7 +77,7 @@ def raised_at(error: BaseException) -> str | None:
 
 
 def _awaited(outermost: object) -> Iterator[FrameType]:
-    """Yield the frames of a coroutine and of what it awaits, as far as Python tells."""
+    """Yield the frames of a coroutine and of what it awaits, as far as Python shows them."""
     each = outermost
     while each is not None:
         if isinstance(each, CoroutineType):

@@ -34,7 +34,7 @@ class Orders:
 
 @pytest.fixture
 async def wire(mesh_url: str) -> AsyncIterator[Proxy]:
-    """What lies between the mesh and the broker; it refuses everything at first."""
+    """Yield the proxy between the mesh and the broker; it refuses everything at first."""
     async with Proxy(mesh_url) as made:
         made.set(Wire.REFUSE)
         yield made

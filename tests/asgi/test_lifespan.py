@@ -98,7 +98,7 @@ async def test_fastapi(meshes: Meshes) -> None:
 
 
 def parameters(app: FastAPI) -> list[dict[str, Any]]:
-    """What the description of the API says of /ask/{n}."""
+    """Return the parameters of /ask/{n} in the description of the API."""
     found: list[dict[str, Any]] = app.openapi()["paths"]["/ask/{n}"]["get"]["parameters"]
     return found
 

@@ -29,7 +29,7 @@ Invalid, Unserializable = NuropbValidationError, NuropbSerializationError
 
 
 class Bad(NamedTuple):
-    """What a call is given, and what its error says."""
+    """The bad arguments of a call, and the error that it raises."""
 
     payload: Any
     error: type[NuropbException]

@@ -297,7 +297,7 @@ async def test_an_encryptor_that_returns_text_costs_the_message_and_nothing_else
 
 
 async def test_sizes_around_the_bound_are_exact(mesh: Transports) -> None:
-    """What is refused would be over it, and what is sent fits, key and padding and all."""
+    """Refused messages would be over the bound, and sent ones fit, with key and padding."""
     limit = 5_000
     theirs, ours = serving(), calling()
 

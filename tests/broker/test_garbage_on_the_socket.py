@@ -1,4 +1,4 @@
-"""What answers is no broker, or has gone mad: start() fails in time, and a session comes back."""
+"""Tests of garbage in place of a broker's answers: start() fails in time, a session comes back."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ STAGES = (
 
 
 class Then(Enum):
-    """What a server does when it has said what it says."""
+    """The behaviour of a server after it has sent its data."""
 
     WAIT = auto()
     CLOSE = auto()

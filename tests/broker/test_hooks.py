@@ -1,4 +1,4 @@
-"""What this library leans on in aio-pika and aiormq: a test for each, that says what has moved.
+"""Tests of each part of aio-pika and aiormq that this library needs; they say what has changed.
 
 None of it is promised by their documentation. When one of these fails after an upgrade, the
 sentence that it fails with is where to look first, in broker/connection.py and amqp/router.py.

@@ -1,4 +1,4 @@
-"""What is logged of a connection that is lost and comes back, and by whom."""
+"""Tests of the log of a lost connection that comes back, from this library and from others."""
 
 from __future__ import annotations
 

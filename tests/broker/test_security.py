@@ -1,4 +1,4 @@
-"""What SECURITY.md says of permissions, and of what encryption does not do, seen on the broker."""
+"""Tests of SECURITY.md on the broker: its permissions, and the limits of encryption."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ async def test_it_accepts_whatever_a_service_says(parser: tuple[str, ...]) -> No
 
 
 def test_the_lock_names_no_registry() -> None:
-    """Whoever installs takes the registry that is configured there."""
+    """npm takes the registry that is configured where it installs."""
     lock = (ASYNCAPI / "package-lock.json").read_text("utf-8")
     assert '"resolved"' not in lock
     assert Path(ROOT / "scripts" / "asyncapi").stat().st_mode & 0o100

@@ -46,7 +46,7 @@ async def waiting(tap: Tap, queue: str = "nuropb-orders-sq") -> int:
 
 
 def logged(caplog: pytest.LogCaptureFixture, text: str) -> int:
-    """How many records of level WARNING and above have this text."""
+    """Count the records of level WARNING and above that contain this text."""
     return sum(
         text in record.getMessage() for record in caplog.records if record.levelno > logging.INFO
     )

@@ -1,4 +1,4 @@
-"""What subclasses of nuropb's transport override: settling, metrics, and steps of the set-up."""
+"""Tests of overrides of nuropb's transport: settlements, metrics, and steps of the set-up."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Settled = tuple[AcknowledgeAction, bool]
 
 
 class Observing(RMQTransport):
-    """Writes down what it is told, and does what it would have done."""
+    """A transport that records settlements and metrics, and then does as its base class does."""
 
     settled: ClassVar[list[Settled]] = []
     metrics: ClassVar[list[dict[str, Any]]] = []
@@ -240,7 +240,7 @@ async def test_only_what_is_overridden_is_called(programs: Programs) -> None:
 
 
 class Odd(RMQTransport):
-    """Does something else than to settle as it is told."""
+    """A transport that does something else in place of the settlement."""
 
     act: ClassVar[Any]
 

@@ -39,7 +39,7 @@ from .programs import Callback, Programs, echo
 
 @pytest.fixture
 def errors(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What is logged at ERROR; emptied at the end, for records hold what they tell of."""
+    """Yield the texts that are logged at ERROR; texts alone, for a record keeps its objects."""
     told: list[str] = []
     handler = logging.Handler(logging.ERROR)
     handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]

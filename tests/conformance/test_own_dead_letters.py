@@ -137,7 +137,7 @@ async def test_copies(services: None, channel: RawChannel, place: Place) -> None
 async def test_what_died_in_a_retry_rung_first(
     services: None, connection: Raw, channel: RawChannel, place: Place, kind: str
 ) -> None:
-    """Whoever rejects it then, an old peer as well; without the binding it would be nobody's."""
+    """Anybody may reject it then, an old peer as well; without the binding it would be nobody's."""
     await service_queue(channel, kind)
     rung = {"x_dead_letter_exchange": "", "x_dead_letter_routing_key": "nuropb-orders-sq"}
     await channel.queue("nuropb-orders-retry-10", x_message_ttl=10, x_queue_type=kind, **rung)

@@ -1,4 +1,4 @@
-"""Whoever may look: the delivery limit of quorum queues, and the permissions of SECURITY.md."""
+"""Tests of access to dead letters: quorum queues' delivery limit, SECURITY.md's permissions."""
 
 from __future__ import annotations
 

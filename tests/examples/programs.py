@@ -34,12 +34,12 @@ class Program:
 
     @property
     def out(self) -> str:
-        """What it has printed."""
+        """The text that it has printed."""
         return self._out.read_text()
 
     @property
     def err(self) -> str:
-        """What it has written to stderr, its log."""
+        """The text that it has written to stderr, its log."""
         return self._err.read_text()
 
     async def says(self, text: str, times: int = 1, *, within: float = STARTS_WITHIN) -> Self:

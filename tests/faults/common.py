@@ -1,4 +1,4 @@
-"""What the rows of the fault table share."""
+"""Functions that the rows of the fault table share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUORUM: dict[str, Any] = {"queue_type": "quorum"}
 
 
 def counts_returns(node: RabbitMQNode) -> bool:
-    """Whether a quorum queue counts what is returned by Basic.Nack; up to RabbitMQ 4.2 it does."""
+    """Return whether a quorum queue counts returns by Basic.Nack; up to RabbitMQ 4.2 it does."""
     major, minor = node.version.split(".")[:2]
     return (int(major), int(minor)) < (4, 3)
 
@@ -49,7 +49,7 @@ async def no_queues(node: RabbitMQNode, url: str, *prefixes: str) -> None:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """What is done here takes less than so many seconds."""
+    """Check that the block takes less than so many seconds."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     yield
@@ -66,7 +66,7 @@ async def joined(service: Transport, count: int = 1) -> None:
 
 
 async def seconds_of(work: Awaitable[object]) -> float:
-    """How long it takes."""
+    """Return the seconds that the work takes."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     await work

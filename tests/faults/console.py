@@ -1,4 +1,4 @@
-"""What an operator does to a broker, and reads off it. All of it blocks: call it in a thread."""
+"""Actions and queries of an operator on a broker. Plain functions block: call them in a thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def connections(node: RabbitMQNode, url: str | None = None) -> set[str]:
 
 
 def queues(node: RabbitMQNode, url: str, *columns: str) -> dict[str, list[str]]:
-    """What rabbitmqctl tells of each queue, by its name."""
+    """Return the columns that rabbitmqctl lists for each queue, by its name."""
     vhost = urlsplit(url).path[1:] or "/"
     listing = node.rabbitmqctl("list_queues", "-p", vhost, "name", *columns, "--silent")
     rows = (line.split("\t") for line in listing.splitlines() if line)
@@ -132,7 +132,7 @@ def permit(
     write: str = EVERYTHING,
     read: str = EVERYTHING,
 ) -> None:
-    """What a user may do: regular expressions of names."""
+    """Set a user's permissions: regular expressions of names."""
     permissions = {"configure": configure, "write": write, "read": read}
     node.api("PUT", f"/api/permissions/{vhost_of(url)}/{name}", permissions)
 
@@ -145,7 +145,7 @@ def set_milliseconds(node: RabbitMQNode, **settings: int) -> None:
 
 @asynccontextmanager
 async def consumer_timeout(node: RabbitMQNode, seconds: float) -> AsyncIterator[None]:
-    """How long a delivery may stay unacknowledged on channels that are opened meanwhile (30 min).
+    """Limit how long deliveries stay unacknowledged on channels opened meanwhile (usual: 30 min).
 
     The broker looks for such deliveries five times a second, in place of once a minute.
     """

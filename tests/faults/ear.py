@@ -13,7 +13,7 @@ from typing import Self, TypeGuard
 from urllib.parse import quote
 
 _OUR_TOOLS = frozenset({"pika", "hypothesis"})
-"""What only the tests use; the library has no part in what these log."""
+"""Loggers of tools that only the tests use; the library has no part in what these log."""
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -25,7 +25,7 @@ def forms_of(secret: str | bytes) -> set[str]:
 
 
 def basic(username: str, password: str) -> str:
-    """What HTTP's basic authentication makes of them (RFC 7617)."""
+    """Return them as HTTP's basic authentication encodes them (RFC 7617)."""
     return base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
@@ -40,7 +40,7 @@ class Ear(logging.Handler):
         self._forms: set[str] = set()
         self.said: list[tuple[str, str]] = []
         self.records: Counter[str] = Counter()
-        """How many were heard, by the first part of the logger's name."""
+        """Number of records heard, by the first part of the logger's name."""
         for secret in secrets:
             self.listen_for(secret)
 
@@ -69,7 +69,7 @@ class Ear(logging.Handler):
 
     @property
     def heard(self) -> list[str]:
-        """Every record that tells a secret."""
+        """Every record that contains a secret."""
         return [
             f"{who}: {found}\n{text[:2000]}"
             for who, text in self.said
@@ -77,7 +77,7 @@ class Ear(logging.Handler):
         ]
 
     def seen(self) -> list[str]:
-        """Every object of ours, of all that there are, whose repr() or str() tells a secret."""
+        """Every object of ours, of all that there are, whose repr() or str() has a secret."""
         told = []
         gc.collect()  # what an earlier test has left half made has no repr
         for each in gc.get_objects():
@@ -89,7 +89,7 @@ class Ear(logging.Handler):
         return told
 
     def check_error(self, error: BaseException) -> None:
-        """No error of ours, of all in this chain, tells a secret; what it was caused by may."""
+        """Check that no error of ours in this chain contains a secret; errors of others may."""
         each: BaseException | None = error
         while each is not None:
             if str(type(each).__module__).startswith("nuropb_rmq"):
@@ -98,7 +98,7 @@ class Ear(logging.Handler):
             each = each.__cause__ or each.__context__
 
     def check_chain(self, error: BaseException) -> None:
-        """Nothing that is printed of an error tells a secret, whoever's error it is."""
+        """Check that an error as it is printed contains no secret, whoever's error it is."""
         text = f"{error!r}" + "".join(traceback.format_exception(error))
         assert not self.found_in(text), text
 

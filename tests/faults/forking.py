@@ -46,7 +46,7 @@ async def tries(transport: Transport) -> None:
 
 
 def child(transport: Transport, end: str) -> None:
-    """What the child does; in the loop of its parent it may not even wait."""
+    """Do the child's part; in the loop of its parent it may not even wait."""
     try:
         assert transport.state is State.STOPPED, transport.state
         with pytest.raises(TransportClosedError, match="forked"):

@@ -1,4 +1,4 @@
-"""Starts, stops and cancels, over and over, and tells what is left: python -m tests.faults.leaker.
+"""Start, stop and cancel, over and over, and report what is left: python -m tests.faults.leaker.
 
 Settings come as JSON in the first argument; see Settings. It writes a JSON object per line: `kind`
 is "at" for what there is at a moment, and "end" for what is left when the event loop is closed.
@@ -30,7 +30,7 @@ from .worker import memory, told
 
 @dataclass(frozen=True)
 class Settings:
-    """What to do, and how often."""
+    """The settings of a run: its broker and seed, and the numbers of cycles and cancellations."""
 
     url: str
     seed: int
@@ -60,7 +60,7 @@ class Orders:
 
 @dataclass
 class Left:
-    """What there is at a moment; memory in KiB."""
+    """A count of everything at a moment; memory in KiB."""
 
     seconds: float
     tasks: int
@@ -81,12 +81,12 @@ class Leaker:
         self._chance = random.Random(settings.seed)
         self._began = time.monotonic()
         self.complaints: list[str] = []
-        """What would only be logged: "exception was never retrieved", say, and warnings."""
+        """Texts that would only be logged: "exception was never retrieved", say, and warnings."""
         self.ended: Counter[str] = Counter()
-        """How many of the cancelled calls ended in which way."""
+        """Number of cancelled calls that ended in each way."""
 
     async def run(self) -> None:
-        """All of it; tells what there is now and then."""
+        """Do all of it; report now and then what there is."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, about: self.complaints.append(str(about)[:500]))
         sys.unraisablehook = lambda about: self.complaints.append(f"{about.exc_value!r}"[:500])
@@ -246,7 +246,7 @@ class Leaker:
         told(kind="at", what=what, ended=self.ended, **asdict(self.look()))
 
     def look(self) -> Left:
-        """What there is."""
+        """Return a count of everything."""
         gc.collect()
         links = []
         for name in os.listdir("/proc/self/fd"):

@@ -22,7 +22,7 @@ from nuropb_rmq.testing import RabbitMQNode
 EVERYTHING: Final = (
     "rabbitmq.configure:*/* rabbitmq.write:*/*/* rabbitmq.read:*/*/* rabbitmq.tag:administrator"
 )
-"""What a token permits: each a permission, a virtual host, a name, and a routing key."""
+"""The scopes of a token: each a permission, a virtual host, a name, and a routing key."""
 NOTHING: Final = "rabbitmq.read:*/nothing-that-is-there"
 """Admits to every virtual host, and to nothing in it."""
 USER: Final = "robin"

@@ -24,7 +24,7 @@ _CONTENT: Final = (frames.BASIC_PUBLISH, frames.BASIC_DELIVER, frames.BASIC_RETU
 
 
 class Wire(Enum):
-    """What becomes of new connections, and of what is sent over those that there are."""
+    """The treatment of new connections, and of data on those that there are."""
 
     PASS = auto()
     HOLE = auto()
@@ -75,7 +75,7 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """Where it listens, on 127.0.0.1."""
+        """The port that it listens on, at 127.0.0.1."""
         assert self._server is not None
         port: int = self._server.sockets[0].getsockname()[1]
         return port
@@ -93,7 +93,7 @@ class Proxy:
         self._pass(way, False)
 
     def abandon(self) -> None:
-        """What is in a hole stays there until the end; new connections pass."""
+        """Keep what is in a hole there until the end; let new connections pass."""
         self._abandoned += self._passing.values()
         self._passing = {way: asyncio.Event() for way in Way}
         self.set(Wire.PASS)
@@ -282,7 +282,7 @@ class Stream:
         self._losing[frames.FRAME_START.unpack_from(frame)[1]] = None
 
     def losing(self, frame: bytes) -> bool:
-        """Whether this frame is part of a content that is lost."""
+        """Return whether this frame is part of a content that is lost."""
         if not self._losing or frame[0] not in (frames.FRAME_HEADER, frames.FRAME_BODY):
             return False
         kind, channel, size = frames.FRAME_START.unpack_from(frame)

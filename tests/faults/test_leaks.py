@@ -67,7 +67,7 @@ async def test_starts_stops_and_cancellations_leave_nothing(
 
 
 async def run(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the leaker tells, by what it had done then; printed as it comes."""
+    """Run the leaker; return its reports by what it had done then, and print them as they come."""
     found = {}
     with subprocess.Popen(  # noqa: ASYNC220 - a fork, and no shell
         [sys.executable, "-W", "error", "-m", "tests.faults.leaker", json.dumps(settings)],

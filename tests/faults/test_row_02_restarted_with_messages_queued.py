@@ -75,7 +75,7 @@ async def test_row_02_what_is_confirmed_while_the_broker_goes_is_handled(
 
 
 def number(payload: dict[str, object]) -> int:
-    """What a message was sent with."""
+    """Return the number that a message was sent with."""
     body = payload.get("params") or payload["event"]
     assert isinstance(body, dict)
     n = body["n"]

@@ -25,14 +25,14 @@ LATE = 1.0
 
 
 async def handler(message: Message) -> Any:
-    """What is called `wait` is never answered."""
+    """Answer with the parameters; never answer a call of `wait`."""
     if message.payload["method"] == "wait":
         await asyncio.Event().wait()
     return message.payload["params"]
 
 
 async def ended(deadline: float, work: Awaitable[object]) -> str:
-    """How an await ended: by its deadline, which is in seconds from now, or this fails."""
+    """Return how an await ended; fail unless it ends by its deadline, in seconds from now."""
     async with asyncio.timeout(deadline + LATE):
         try:
             await work
@@ -149,7 +149,7 @@ async def test_row_03_it_is_our_own_watch_that_notices(
 
 @pytest.mark.parametrize("wire", [Wire.SILENT, Wire.HOLE])
 async def test_row_03_a_start_ends_as_well(mesh: Transports, proxy: Proxy, wire: Wire) -> None:
-    """Whoever accepts connections and says nothing is told from a broker in connect_timeout."""
+    """A start at a peer that accepts connections and says nothing fails after connect_timeout."""
     proxy.set(wire)
     starts = [
         mesh.transport("orders", Recorder(), amqp_url=proxy.url, connect_timeout=1).start(),

@@ -41,7 +41,7 @@ async def never(_: object) -> None:
 
 
 class Told:
-    """What on_state_change is told."""
+    """The last state and error that on_state_change() passed on."""
 
     def __init__(self, transport: Transport) -> None:
         self.last: tuple[State, NuropbTransportError | None]
@@ -82,7 +82,7 @@ async def user_of(node: RabbitMQNode, mesh: Transports, proxy_url: str = "") -> 
 async def test_row_06_a_permission_is_taken_away(
     mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
-    """A publish that is refused with 403 is the end: all who wait are told at once."""
+    """A publish that is refused with 403 is the end: all who wait get an error at once."""
     user, url = await user_of(rabbitmq_node, mesh)
     await mesh.service(never)
     client = await mesh.client(amqp_url=url)
@@ -125,7 +125,7 @@ async def test_row_06_a_permission_is_gone_when_it_comes_back(
 
 
 async def test_row_06_an_exchange_is_deleted(mesh: Transports, rabbitmq_node: RabbitMQNode) -> None:
-    """A publish to it ends the channel; the next session misses it, and all who wait are told.
+    """A publish to it ends the channel; the next session misses it, so all who wait get an error.
 
     After missing_timeout: row 59.
     """

@@ -21,7 +21,7 @@ from .console import vhost_of
 
 
 async def denied(url: str) -> bool:
-    """Whether the broker refuses such a queue: it ends the connection then."""
+    """Return whether the broker refuses such a queue: it ends the connection then."""
     connection = await aio_pika.connect(url)
     try:
         channel = await connection.channel()

@@ -18,7 +18,7 @@ QUEUE = "nuropb-orders-sq"
 
 
 async def accepted(client: Transport, number: int) -> bool:
-    """Whether the queue takes this command."""
+    """Send a command, and return whether the queue takes it."""
     try:
         await client.send(command(n=number))
     except PublishNackedError:
@@ -27,7 +27,7 @@ async def accepted(client: Transport, number: int) -> bool:
 
 
 async def refused(work: Awaitable[object]) -> None:
-    """It is told so."""
+    """Check that it fails with PublishNackedError."""
     with pytest.raises(PublishNackedError, match=r"Basic\.Nack"):
         await work
 

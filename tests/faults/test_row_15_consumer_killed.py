@@ -28,13 +28,13 @@ REQUESTS, COMMANDS = 5, 3
 
 
 class Seen:
-    """What handlers were given, by correlation id."""
+    """The deliveries that handlers got, by correlation id."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, list[bool]] = defaultdict(list)
 
     def note(self, correlation_id: str, redelivered: bool) -> int:
-        """How often it has been there before."""
+        """Note a delivery, and return how many there were before it."""
         self.by_id[correlation_id].append(redelivered)
         return len(self.by_id[correlation_id]) - 1
 

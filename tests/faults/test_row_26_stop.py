@@ -167,7 +167,7 @@ async def test_row_26_blocked_with_30_mb_unsent(
 
 
 async def test_row_26_stop_twice_at_once_and_cancelled(mesh: Transports) -> None:
-    """Whoever calls it waits for the same end; who is cancelled waits no longer, and it goes on."""
+    """All callers wait for the same end; a cancelled one waits no longer, and the stop goes on."""
     shift = Shift()
     service = await mesh.service(shift)
     client = await mesh.client()

@@ -116,7 +116,7 @@ async def test_row_28_permission_to_declare_is_missing(
 async def test_row_28_a_first_set_up_that_fails_is_not_tried_again(
     mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
-    """A recovery would try it again, for a limit may be raised; start() tells at once what it is.
+    """A recovery would try it again, for a limit may be raised; start() says at once what it is.
 
     If it tried until connect_timeout it would say that nothing was set up in time.
     """
@@ -136,7 +136,7 @@ class Orders:
 
 
 async def test_row_28_start_as_a_whole_has_connect_timeout(mesh: Transports, proxy: Proxy) -> None:
-    """What Mesh configures, and both connections of a service, share it."""
+    """The configuration of the mesh and both connections of a service share it."""
     patience, closing = 3.0, 1.5
     proxy.delay(0.02)  # to configure takes half of it
     proxy.drop(Way.DOWN, CONSUME_OK)

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.broker
 
 QUEUE = "nuropb-orders-sq"
 THEIRS = "a-client-secret-of-the-identity-server"
-"""What a provider that fails says too much of."""
+"""A secret in the error of a provider that fails."""
 
 
 class World(NamedTuple):
@@ -198,7 +198,7 @@ async def test_row_29_an_update_that_is_refused(mesh: Transports, world: World, 
 async def test_row_29_a_token_that_permits_too_little(
     mesh: Transports, world: World, ear: Ear, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a session needs is refused: the next login asks for another token."""
+    """The broker refuses what a session needs, and the next login asks for another token."""
     good = tokens(world.trusted, ear, lives=60, told=2)
     provider = Provider(good)
     service = await mesh.service(Recorder(), token_provider=provider, reconnect_cap=0.3)

@@ -48,7 +48,7 @@ class Nodes(NamedTuple):
     strict: RabbitMQNode
     """Asks for a client's certificate."""
     good: CertificatePaths
-    """What both show."""
+    """The certificate that both nodes show."""
     other: CertificatePaths
     """As good as the first, and of another authority."""
     expired: CertificatePaths
@@ -90,7 +90,7 @@ def nothing_left_behind(nodes: Nodes, nothing_left_behind: None) -> None:
 
 
 def address(port: int, **settings: Any) -> dict[str, Any]:
-    """Where something listens for TLS, and who we are there."""
+    """Return the address of something that listens for TLS, with our credentials there."""
     where = {"host": "localhost", "port": port, "username": "guest", "password": SECRET, **settings}
     texts = {name: str(each) for name, each in where.items() if isinstance(each, Path)}
     return {**where, **texts, "ssl": True}

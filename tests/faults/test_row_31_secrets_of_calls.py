@@ -182,7 +182,7 @@ async def handle(message: Message) -> object:
 
 
 async def outcome(call: Any, ear: Ear) -> object:
-    """What comes of a call; an error of ours is looked through."""
+    """Return the result of a call or an error of ours, after a look for secrets in the error."""
     try:
         return await call
     except NuropbException as error:
@@ -195,7 +195,7 @@ def asking(method: str) -> dict[str, Any]:
 
 
 async def settled(tap: Tap, queue: str = "nuropb-orders-sq") -> None:
-    """Wait until the service has nothing in hand: what is told of it was told."""
+    """Wait until the service has nothing in hand: by then it has logged all of it."""
 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + 10

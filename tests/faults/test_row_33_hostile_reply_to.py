@@ -98,7 +98,7 @@ async def test_row_33_the_pattern_can_be_set(mesh: Transports, tap: Tap) -> None
 async def test_row_33_a_handler_cannot_be_made_to_answer_elsewhere(
     mesh: Transports, tap: Tap
 ) -> None:
-    """What a request's body says of reply_to counts for nothing: nor does what a handler echoes."""
+    """The reply_to in a request's body counts for nothing, nor does one that a handler echoes."""
 
     async def echo(message: Message) -> object:
         return message.payload

@@ -205,7 +205,7 @@ class Impostor:
         self._description = Published(Vault(), "orders").describe()
 
     def answer(self, message: AbstractIncomingMessage) -> tuple[bytes, bool]:
-        """What to answer, and whether that says of itself that it is encrypted."""
+        """Return an answer, and whether it says of itself that it is encrypted."""
         identity = str(message.correlation_id)
         payload: dict[str, Any] = {"tag": "response", "correlation_id": identity, "error": None}
         if message.headers["encrypted"] != "yes":  # the description, which anybody may give
@@ -304,7 +304,7 @@ Ask = Callable[[str], Awaitable[Any]]
 
 @asynccontextmanager
 async def asking(surface: str, mesh: Transports, meshes: Meshes, apis: Apis) -> AsyncIterator[Ask]:
-    """How a caller makes an encrypted request for a method of `orders`; what it gets it raises."""
+    """Yield a function that requests a method of `orders` encrypted; it raises any error."""
     match surface:
         case "Transport":
             ours = calling()
@@ -350,7 +350,7 @@ async def asking(surface: str, mesh: Transports, meshes: Meshes, apis: Apis) -> 
 async def test_row_34_replies_are_refused(
     mesh: Transports, meshes: Meshes, apis: Apis, surface: str
 ) -> None:
-    """Who asked is told so, at once, and not what the forgery says; nothing is asked again."""
+    """The requester gets an error at once, without the forgery's text; nothing is asked again."""
     async with (
         posing(mesh.url) as impostor,
         asking(surface, mesh, meshes, apis) as ask_for,

@@ -97,7 +97,7 @@ async def test_row_40_on_the_loop_it_is_warned_of(
 async def test_row_40_whatever_runs_on_the_loop_is_warned_of(
     meshes: Meshes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether a method or the whole Mesh was told to; handlers of events, too."""
+    """Methods run on the loop by a mark or by the Mesh's setting; handlers of events, too."""
     monkeypatch.setattr(stalls, "STALLED_FOR", 0.2)
     orders = Orders()
     service = await meshes.serve(orders)

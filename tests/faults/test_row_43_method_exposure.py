@@ -32,7 +32,7 @@ from ..mesh.support import Meshes
 from ..support import Transports
 
 RAN: Final[list[str]] = []
-"""What of all this was called."""
+"""Names of all that was called here."""
 
 
 class Callback:
@@ -73,7 +73,7 @@ class Base(ABC):
 
 
 class Mixin(dict[str, int]):
-    """What it has for being a dict is not published: nor is anything of `object`."""
+    """A mixin that is a dict: methods of dict are not published, nor is anything of `object`."""
 
     def mixed_in(self) -> str:
         return ran("mixed_in")

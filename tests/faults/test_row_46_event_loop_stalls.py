@@ -29,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was warned of."""
+    """Return the warnings of the transport."""
     return [
         each.getMessage()
         for each in caplog.records

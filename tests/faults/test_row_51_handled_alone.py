@@ -59,7 +59,7 @@ async def lost(quorum: Transports) -> Transports:
 async def test_row_51_one_after_the_other_and_nothing_else(
     lost: Transports, rabbitmq_node: RabbitMQNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is sent meanwhile begins when they have ended; each is named before it begins."""
+    """Messages sent meanwhile begin when the suspects have ended; each suspect is named first."""
     gated = Gated()
     service = await lost.service(gated, **SETTINGS)
     await eventually(lambda: gated.running == 1)

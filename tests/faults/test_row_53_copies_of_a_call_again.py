@@ -75,7 +75,7 @@ async def test_row_53_a_call_again_is_copied_to_no_other_queue(
 async def test_row_53_a_request_that_is_put_back_expires_for_its_requester(
     mesh: Transports,
 ) -> None:
-    """What is left of its expiration goes with it."""
+    """The rest of its expiration goes with it."""
     left: list[int | None] = []
 
     async def handler(message: Any) -> None:

@@ -52,7 +52,7 @@ async def misses_an_exchange(transport: Transport) -> None:
 
 
 async def test_row_59_a_broker_that_comes_back_empty(mortal_node: RabbitMQNode) -> None:
-    """Who may configure makes exchanges, dead-letter queue and service queue again."""
+    """Programs that may configure make exchanges, dead-letter queue and service queue again."""
     meshes = Meshes(mortal_node.amqp_url)
     try:
         service, client = await meshes.serve(Orders()), await meshes.client()
@@ -123,7 +123,7 @@ async def test_row_59_who_may_not_configure_waits(
 async def test_row_59_a_mesh_whose_user_may_not_configure_waits_too(
     mesh: Transports, meshes: Meshes, rabbitmq_node: RabbitMQNode, proxy: Proxy
 ) -> None:
-    """What stands in the way is told with what is missing."""
+    """The error names what is missing, and why it cannot be made."""
     user = "user-row-59"
     await asyncio.to_thread(console.add_user, rabbitmq_node, mesh.url, user, PASSWORD)
     await asyncio.to_thread(console.permit, rabbitmq_node, mesh.url, user, "nuropb-client-.*")

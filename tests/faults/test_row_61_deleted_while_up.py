@@ -131,7 +131,7 @@ async def test_row_61_whoever_publishes_first_does_not_leave_the_others_deaf(
 
 
 async def answered(client: Transport) -> bool:
-    """Whether a request finds its service."""
+    """Return whether a request finds its service."""
     try:
         await client.request(request(n=1), timeout=5)
     except NuropbException:
@@ -142,7 +142,7 @@ async def answered(client: Transport) -> bool:
 async def test_row_61_bindings_are_made_again(
     mesh: Transports, rabbitmq_node: RabbitMQNode
 ) -> None:
-    """The exchange is there, and nothing tells that a binding is not."""
+    """The exchange is there, and nothing shows that a binding is missing."""
     service = await mesh.service(Recorder(), binding_renewal=OFTEN)
     client = await mesh.client()
     watch = Watch(service)

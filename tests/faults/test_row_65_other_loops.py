@@ -93,7 +93,7 @@ def core(made: Made) -> Transport:
 
 
 def calls(made: Made) -> dict[str, Call]:
-    """What may be called of it while it is up."""
+    """Return the calls that can be made while it is up, by name."""
     transport = core(made)
     found: dict[str, Call] = {"start": lambda: start(made), "stop": lambda: stop(made)}
     match made:
@@ -122,7 +122,7 @@ def calls(made: Made) -> dict[str, Call]:
 
 
 async def refusals(made: Made) -> dict[str, str]:
-    """What each call says; each is refused with a typed error, at once."""
+    """Return the error's text of each call; each is refused with a typed error, at once."""
     said = {}
     for name, call in calls(made).items():
         with pytest.raises(NuropbTransportError) as caught:
@@ -200,7 +200,7 @@ def test_row_65_another_thread(made: Made) -> None:
 
 @each_kind
 def test_row_65_run_twice(made: Made) -> None:
-    """asyncio.run() for each step: the second is told, and may start it anew."""
+    """asyncio.run() for each step: the second gets an error, and may start it anew."""
     before = sockets()
     asyncio.run(cast(Any, start(made)))
     assert core(made).state is State.STOPPED
@@ -254,7 +254,7 @@ CHILD = Path(__file__).with_name("forking.py")
     [("exit", "asyncio"), ("loop", "asyncio"), ("_exit", "asyncio"), ("_exit", "uvloop")],
 )
 def test_row_65_a_forked_child(mesh_url: str, end: str, loop: str) -> None:
-    """It is told so, may start its own, and says nothing in its parent's place, however it ends."""
+    """It gets an error, may start its own, and says nothing for its parent, however it ends."""
     asyncio.run(configure(TransportConfig(amqp_url=mesh_url, service_name="orders")))
     ran = subprocess.run(
         [sys.executable, str(CHILD), mesh_url, end, loop],

@@ -54,7 +54,7 @@ def _left_out(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where there cannot be an old peer, its tests are not selected; they are not skipped."""
+    """Deselect the tests of an old peer where there cannot be one; they are not skipped."""
     left_out = [item for item in items if _left_out(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -89,7 +89,7 @@ class Peers:
         return peer
 
     async def configure(self, dl_queue: str | None = None) -> None:
-        """What an operator of nuropb would do."""
+        """Configure the mesh, as an operator of nuropb would do."""
         peer = await self.process("configure")
         await peer.do("configure", url=self.url, api_url=self._api_url, dl_queue=dl_queue)
 
@@ -158,16 +158,16 @@ class Pair:
     caller: Caller
     server: Server
     kinds: tuple[str, str]
-    """Who carries the caller, and who the server."""
+    """The kinds of the caller and of the server."""
 
     @property
     def runs_rmqapi(self) -> bool:
-        """Whether the service's methods are called by nuropb's RMQAPI."""
+        """True when nuropb's RMQAPI calls the service's methods."""
         return isinstance(self.server, PeerServer)
 
 
 OURS = ("Transport", "RMQTransport", "RMQAPI")
-"""Who is tried against nuropb 0.1.8 on its own transport; RMQAPI is nuropb's own, on ours."""
+"""The kinds to try against nuropb 0.1.8 on its transport; RMQAPI is nuropb's own, on ours."""
 PAIRS = [*(("old", kind) for kind in OURS), *((kind, "old") for kind in OURS)]
 
 

@@ -53,7 +53,7 @@ class WithTextAnnotations(Orders):
     """Its annotations are text, as in every module that imports annotations from __future__."""
 
     def price(self, item: str) -> int:
-        """What an item costs."""
+        """Return the price of an item."""
         return len(item)
 
 
@@ -68,7 +68,7 @@ class Peer:
         self._orders: Orders | None = None
 
     def configure(self, url: str, api_url: str, dl_queue: str | None = None) -> None:
-        """What an operator does with nuropb: make the exchanges, and a dead-letter queue."""
+        """Make the exchanges, and a dead-letter queue, as an operator does with nuropb."""
         # It derives the management API's port from AMQP's; a private node chooses both freely.
         nuropb.nuropb_api.rmq_api_url_from_amqp_url = lambda _: api_url
         settings = {} if dl_queue is None else {"dl_queue": dl_queue}
@@ -104,7 +104,7 @@ class Peer:
             await api.disconnect()
 
     def connected(self) -> bool:
-        """What it thinks."""
+        """Return whether it says that it is connected."""
         return bool(self._api.connected)
 
     def transport(self) -> list[str]:
@@ -147,7 +147,7 @@ class Peer:
         self._api.publish_event(**event)
 
     async def send(self, payload: dict[str, Any], **options: Any) -> None:
-        """What RMQAPI does not give access to: priority, and an event's expiry."""
+        """Send with options that RMQAPI does not have: priority, and an event's expiry."""
         self._api.transport.send_message(payload, **options)
 
     def unanswered(self) -> int:
@@ -161,7 +161,7 @@ class Peer:
     # -- as a service -----------------------------------------------------------------------
 
     def calls(self) -> list[dict[str, Any]]:
-        """What the service was called with."""
+        """Return the calls that the service got."""
         return self._service()._calls
 
     def release(self) -> None:

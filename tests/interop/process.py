@@ -24,7 +24,7 @@ def why_not_installed() -> str | None:
 
 
 class PeerError(Exception):
-    """What the peer was told to do raised this, there."""
+    """An error that a command raised in the peer."""
 
     def __init__(self, error: str, text: str) -> None:
         super().__init__(f"{error}: {text}")
@@ -37,7 +37,7 @@ def _opened(log: Path) -> IO[bytes]:
 
 
 class OldPeer:
-    """A process that runs old_peer.py: `do` tells it what to do."""
+    """A process that runs old_peer.py: `do` sends it a command."""
 
     def __init__(self, name: str, process: Process, log: Path) -> None:
         self.name = name

@@ -41,7 +41,7 @@ TTL = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request ended with; `error` is the class name of what went wrong."""
+    """The outcome of a request; `error` is the class name of what went wrong."""
 
     result: Any = None
     error: str | None = None
@@ -49,7 +49,7 @@ class Answer:
 
     @classmethod
     def of(cls, response: Mapping[str, Any]) -> Answer:
-        """What a response says."""
+        """Return the outcome in a response."""
         error = response["error"]
         if error is None:
             return cls(response["result"])
@@ -93,7 +93,7 @@ class Server(Protocol):
     """A running instance of Orders."""
 
     async def calls(self) -> list[dict[str, Any]]:
-        """What it was called with."""
+        """Return the calls that it got."""
 
     async def release(self) -> None:
         """Let what is held go on."""
@@ -433,7 +433,7 @@ class RMQTransportServer(OurServer):
 
 
 async def execute(orders: Orders, kind: str, payload: Mapping[str, Any]) -> Any:
-    """What a layer above the transport does with a message: call the method it names."""
+    """Do as a layer above the transport does with a message: call the method that it names."""
     if kind == MessageType.EVENT:
         about = (payload[name] for name in ("topic", "event", "target", "context"))
         orders._handle_event_(*about)
@@ -450,7 +450,7 @@ async def execute(orders: Orders, kind: str, payload: Mapping[str, Any]) -> Any:
 
 
 def description() -> dict[str, Any]:
-    """What nuropb_describe answers, as far as clients use it."""
+    """Return the answer of nuropb_describe, as far as clients use it."""
     public_key = private_key(SERVICE).public_key()
     pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     methods = {"pay": {"requires_encryption": True}, "echo": {"requires_encryption": False}}

@@ -50,7 +50,7 @@ async def unused(*_: object) -> None:
 
 
 def exists(url: str, queue: str) -> bool:
-    """Whether there is such a queue."""
+    """Return whether there is such a queue."""
     with contextlib.closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
         try:
             connection.channel().queue_declare(queue, passive=True)
@@ -213,7 +213,7 @@ async def test_an_instance_that_an_old_one_is_already(old_peers: Peers) -> None:
 async def test_an_old_instance_that_we_are_already(
     old_peers: Peers, started: contextlib.AsyncExitStack
 ) -> None:
-    """Its connect() returns as if all were well; `connected` tells."""
+    """Its connect() returns as if all were well; its `connected` is False."""
     ours = RMQTransport(SERVICE, "one", old_peers.url, unused)
     await ours.start()
     started.push_async_callback(ours.stop)

@@ -1,4 +1,4 @@
-"""What the tests of the mesh share."""
+"""Meshes that the tests start, and stop at the end."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Keyless:
 
 
 def seen_by(tap: Tap, count: int) -> list[tuple[str, bool, bytes]]:
-    """What an eavesdropper at the broker has seen: type, whether encrypted, body."""
+    """Return the messages that an eavesdropper at the broker saw: type, whether encrypted, body."""
     return [
         (headers_of(properties)["nuropb_type"], headers_of(properties)["encrypted"] == "yes", body)
         for properties, body in tap.take(count=count)

@@ -1,4 +1,4 @@
-"""What the log of a service says of handlers that fail, and of messages that are refused."""
+"""Tests of the log of a service: handlers that fail, and messages that are refused."""
 
 from __future__ import annotations
 

@@ -275,12 +275,12 @@ async def test_row_27_a_stop_waits_for_the_start_to_end(meshes: Meshes) -> None:
 
 
 def configuring() -> list[asyncio.Task[Any]]:
-    """What a start() of a mesh begins with."""
+    """Return the tasks that a start() of a mesh begins with."""
     return [each for each in asyncio.all_tasks() if each.get_name() == "nuropb-configure"]
 
 
 async def test_threads_end_with_the_mesh(meshes: Meshes, rabbitmq_node: RabbitMQNode) -> None:
-    """Whether it is stopped or fails, and whether a method still runs in one of them."""
+    """They end when it stops and when it fails, also when a method still runs in one of them."""
     orders, config = Orders(), meshes.config(missing_timeout=0)
     await configure(config)
     service = await meshes.serve(orders, amqp_url=config, configure=False)

@@ -1,4 +1,4 @@
-"""How spans hang together: parents, links, and who sees which one as the current span."""
+"""Tests of the trees that spans make: parents, links, and the current span in each place."""
 
 from __future__ import annotations
 

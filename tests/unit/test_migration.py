@@ -23,7 +23,7 @@ def rows(document: str) -> list[tuple[str, str, str]]:
 
 
 def problems(document: str) -> list[str]:
-    """What is missing from the table, or not true."""
+    """Return what is missing from the table, or not true."""
     found = rows(document)
     named = [member for member, _, _ in found]
     told = [f"{each}: {named.count(each)} rows" for each in MEMBERS if named.count(each) != 1]

@@ -1,4 +1,4 @@
-"""How each fault is inflicted: on the broker, on the wires, on the programs."""
+"""The code that inflicts the faults: on the broker, on the wires, on the programs."""
 
 from __future__ import annotations
 

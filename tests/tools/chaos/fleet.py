@@ -20,7 +20,7 @@ HURRY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a place in the fleet is for: a client, or one instance of a service."""
+    """The role of a place in the fleet: a client, or one instance of a service."""
 
     place: str
     module: str
@@ -53,7 +53,7 @@ class Program:
     name: str
     process: Process
     log: Path
-    """What it writes to stderr."""
+    """The file that it writes its stderr to."""
     told_to_end: bool = False
     ended: asyncio.Task[int] = field(init=False)
 
@@ -66,7 +66,7 @@ class Program:
             self.process.send_signal(number)
 
     def last_words(self) -> str:
-        """How it ended, if it has, and the last line of its log."""
+        """Return its exit status, if it has ended, and the last line of its log."""
         status = f"status {self.ended.result()}" if self.ended.done() else "it goes on"
         words = self.log.read_text(errors="replace").split("\n")
         last = next((line for line in reversed(words) if line.strip()), "nothing in its log")

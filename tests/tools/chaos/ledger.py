@@ -1,4 +1,4 @@
-"""What the logs say: every call with its end, every effect, every change of state."""
+"""The contents of the logs: every call with its end, every effect, every change of state."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Ledger:
         return states[-1][0]
 
     def is_ready(self, program: str) -> bool:
-        """Whether that is its latest state."""
+        """Return whether READY is its latest state."""
         states = self.states[program]
         return bool(states) and states[-1][1] == READY
 

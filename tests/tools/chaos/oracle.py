@@ -1,4 +1,4 @@
-"""What must be true at the end, and how long everything took to work again."""
+"""The checks at the end: what must be true, and how long everything took to work again."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Inflicted:
 
 @dataclass(slots=True)
 class Run:
-    """What the conductor knows and no log says."""
+    """The facts of a run that the conductor knows and no log contains."""
 
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     """Name of a fault → seconds until all worked again, each time."""
@@ -105,7 +105,7 @@ class Run:
     holed: set[str] = field(default_factory=set)
     """Programs that were told to stop while their connections were black holes."""
     broken: list[str] = field(default_factory=list)
-    """What else went wrong: a program that ended by itself, a queue that was not drained."""
+    """Other failures: a program that ended by itself, a queue that was not drained."""
     subscribers: Sequence[str] = ()
     """Services that every event must reach."""
     mortal: frozenset[str] = frozenset()
@@ -118,7 +118,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the comparison found. All but `duplicates` must be empty."""
+    """The result of the comparison. All but `duplicates` must be empty."""
 
     hung: Sequence[str]
     late: Sequence[str]

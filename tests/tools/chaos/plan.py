@@ -13,7 +13,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What is done."""
+    """The kinds of faults."""
 
     KILL_BROKER = "broker killed with -9, restarted"
     RESTART_BROKER = "broker restarted in order"
@@ -41,7 +41,7 @@ class Kind(Enum):
 
 
 QUICK = (Kind.RESET, Kind.FIN, Kind.CLOSE_CHANNEL, Kind.CLOSE_CONNECTION, Kind.KILL_SERVICE)
-"""What may happen on top of something else."""
+"""Faults that may happen on top of another one."""
 DECK = (
     *[Kind.KILL_BROKER] * 8,
     *[Kind.RESET] * 2,
@@ -59,7 +59,7 @@ SECONDS = {
 LONG = 45.0
 """Seconds: more than it takes both ends, at heartbeat 10, to give each other up."""
 SELDOM = 0.2
-"""How often a hang is that long, and how often two faults come at once."""
+"""The probability of a hang that long, and of two faults at once."""
 PAUSE = (1.0, 4.0)
 """Seconds between the end of a fault and the next."""
 

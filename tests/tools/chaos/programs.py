@@ -1,4 +1,4 @@
-"""What the clients' and the services' processes do alike."""
+"""The part that the clients' and the services' processes share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What whoever watches a run reads: its progress, and the table at the end."""
+"""The text for people who watch a run: its progress, and the table at the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Report:
         print(f"{minutes:02.0f}:{seconds:04.1f}  {text}", file=self._out, flush=True)
 
     def begin(self, version: str, seed: int, seconds: float, programs: int) -> None:
-        """What is going to happen."""
+        """Announce the run."""
         self.say(
             f"RabbitMQ {version}, seed {seed}, {seconds / 60:g} min, {programs} programs, "
             "a proxy in front of each"
@@ -113,7 +113,7 @@ def table(ledger: Ledger, run: Run, verdict: Verdict) -> Iterator[str]:
 
 
 def _times(name: str, seconds: Sequence[float], usual: float | None, worst: float | None) -> str:
-    """How often, how long, and whether that is within the bounds of median and worst."""
+    """Return a row: number, median and worst of the times, and whether they keep the bounds."""
     line = f"{name:<42}{len(seconds):>12}{median(seconds):>12.2f}{max(seconds):>12.2f}"
     if worst is None:
         return line
@@ -123,7 +123,7 @@ def _times(name: str, seconds: Sequence[float], usual: float | None, worst: floa
 
 
 def _figures(ledger: Ledger, run: Run, faults: int) -> Iterator[str]:
-    """How large the run was, against what the promises are to be shown with."""
+    """Yield the size of the run, beside the size that is needed to show that promises are kept."""
     kills = len(run.recoveries.get(Kind.KILL_BROKER.value, ()))
     yield f"{'size of the run':<42}{'reached':>12}{'to reach':>12}"
     for name, reached, wanted in (

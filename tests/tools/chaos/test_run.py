@@ -75,7 +75,7 @@ class Chaos:
 
 
 def command_line(pid: int) -> str:
-    """What a process was started as; empty for one that is gone or a zombie."""
+    """Return the command line of a process; empty for one that is gone or a zombie."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except (FileNotFoundError, ProcessLookupError):

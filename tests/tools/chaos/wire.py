@@ -30,14 +30,14 @@ _STEPS: Final = 20
 
 
 class Use(Enum):
-    """What a channel is used for, as far as it is worth breaking."""
+    """The use of a channel, where it is of interest to a fault."""
 
     CONSUMING = auto()
     PUBLISHING = auto()
 
 
 class Stream:
-    """What a program sends over one connection, cut into frames."""
+    """The data that a program sends over one connection, cut into frames."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -204,7 +204,7 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """Where it listens, on 127.0.0.1."""
+        """The port that it listens on, at 127.0.0.1."""
         assert self._server is not None
         port: int = self._server.sockets[0].getsockname()[1]
         return port

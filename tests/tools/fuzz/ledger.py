@@ -1,4 +1,4 @@
-"""What became of every message of a fuzz run, and what of it must not be."""
+"""The outcome of every message of a fuzz run, and the failures among them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Record:
 
     @property
     def ends(self) -> list[tuple[int, int]]:
-        """How often it may be executed and dead-lettered, when the broker has accepted it."""
+        """The right numbers of executions and dead letters, once the broker has accepted it."""
         if self.to_responses:
             return [(0, 0)]
         times = 2 if self.called_again and self.kind != "event" else 1
@@ -52,7 +52,7 @@ class Record:
 
     @property
     def is_right(self) -> bool:
-        """Whether what became of it is what must become of it."""
+        """True when what became of it is right."""
         found = (self.ran, self.dead)
         as_accepted = found in self.ends
         match self.fate:
@@ -75,7 +75,7 @@ class Ledger:
         self.under_way = 0
         """Messages in the service's queue, or on their way to it (about: fates may be unknown)."""
         self.strange: list[str] = []
-        """What cannot be put down to any message."""
+        """Descriptions of arrivals that belong to no message."""
 
     def sends(self, message: Message) -> None:
         """It is about to be published."""
@@ -98,7 +98,7 @@ class Ledger:
                 self._readable[_key(read)] = message.number
 
     def has_fate(self, message: Message, fate: Fate) -> None:
-        """What the broker did with it."""
+        """Note what the broker did with a message."""
         self.fates[fate] += 1
         record = self.records[message.number]
         record.fate = fate
@@ -146,14 +146,14 @@ class Ledger:
     # -- at the end -------------------------------------------------------------------------
 
     def may_be_answers(self, found: int) -> bool:
-        """Whether so many answers are right."""
+        """Return whether so many answers are right."""
         records = self.records.values()
         least = sum(each.answered for each in records if each.fate is Fate.ACCEPTED)
         most = sum(each.perhaps_answered for each in records if each.fate in PERHAPS)
         return least <= found <= most
 
     def may_be_dropped(self, found: int) -> bool:
-        """Whether it is right that so many were dropped at the response queue."""
+        """Return whether it is right that so many were dropped at the response queue."""
         records = self.records.values()
         least = sum(each.to_responses for each in records if each.fate is Fate.ACCEPTED)
         most = sum(each.to_responses for each in records if each.fate in PERHAPS)
@@ -171,7 +171,7 @@ class Ledger:
                 )
 
     def summary(self) -> str:
-        """How many there were of each."""
+        """Return a line with the number of messages of each outcome."""
         records = self.records.values()
         return (
             f"{len(records):,} messages: {self.fates[Fate.ACCEPTED]:,} accepted, "
@@ -187,7 +187,7 @@ class Ledger:
 def _number_of(letter: frames.Properties) -> int:
     """Return the number that the mailer gave a message, in its message id; -1: it has none.
 
-    A copy that tells why it failed keeps that id in a header: looked for in the bytes, for the
+    A copy that says why it failed keeps that id in a header: looked for in the bytes, for the
     rest of the table may be unreadable.
     """
     copied = re.search(_COPIED_ID, letter.headers or b"", re.DOTALL)

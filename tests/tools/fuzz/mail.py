@@ -1,4 +1,4 @@
-"""Who publishes the messages of a fuzz run, and who collects what becomes of them."""
+"""The publisher of the messages of a fuzz run, and the collector of what becomes of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTLED_WITHIN = 10.0
 
 
 class Fate(Enum):
-    """What the broker did with a message."""
+    """The broker's decision about a message."""
 
     ACCEPTED = auto()
     REFUSED = auto()
@@ -32,7 +32,7 @@ class Fate(Enum):
 class Mailer:
     """Publishes with confirms, and connects again whenever the broker closes the connection.
 
-    `route` is the payload of the Basic.Publish of a message; `on_fate` is told what became of it.
+    `route` is the payload of the Basic.Publish of a message; `on_fate` gets it with its fate.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What hypothesis draws: messages that are wrong somewhere, or only odd, as bytes.
+"""Messages that hypothesis draws: wrong somewhere, or only odd, as bytes.
 
 Whether a message is good is not said here: `reading` says it, from the bytes.
 """
@@ -34,7 +34,7 @@ class Message:
 
     number: int
     what: str
-    """What is odd about it."""
+    """The odd thing about it."""
     to_responses: bool
     """Sent to the client's response queue, instead of the service's queue."""
     raw_properties: bytes = field(repr=False)
@@ -158,7 +158,7 @@ REFUSED: Strategy = st.sampled_from(
         {"reply_to": b"amq.rabbitmq.reply-to"},
     ]
 )
-"""What a broker may refuse; 3.10 refuses all of it, 4.x some."""
+"""Properties that a broker may refuse; 3.10 refuses all of them, 4.x some."""
 MORE: Strategy = st.fixed_dictionaries(
     {},
     optional={

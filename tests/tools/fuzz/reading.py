@@ -1,4 +1,4 @@
-"""What a NuroPb service must make of a message, written a second time: plainly, and from the bytes.
+"""The rules for a message at a NuroPb service, written a second time: plainly, from the bytes.
 
 pamqp reads the header table here, and Python's json the body. What the library makes of a message
 must be the same.
@@ -51,7 +51,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What must become of a message: read, or dead-lettered for a reason; and is it answered?"""
+    """The right outcome of a message: read, or dead-lettered for a reason; and answered or not."""
 
     read: Read | None
     why: str
@@ -59,7 +59,7 @@ class Verdict:
 
 
 def judge_delivered(message: Message) -> tuple[Verdict, ...]:
-    """What may become of it behind a broker, which passes it on as it came, or packs it anew.
+    """Return the right outcomes behind a broker, which passes it on as it came, or packs it anew.
 
     RabbitMQ 4.x does that: flags that mean nothing are gone then, and of headers with the same
     name the first one stays.
@@ -91,7 +91,7 @@ def way_of(message: Message) -> tuple[str, str]:
 
 
 def judge(message: Message, way: tuple[str, str] | None = None) -> Verdict:
-    """What a service, or a client at its response queue, must make of a message."""
+    """Return the right outcome of a message at a service, or at a client's response queue."""
     try:
         properties = frames.decode_properties(message.raw_properties)
     except AMQPProtocolError as e:
@@ -159,7 +159,7 @@ def _first_of_each(data: bytes) -> bytes:
 
 
 def _check_value(data: bytes, room: int) -> bytes:
-    """What follows behind the value at the start, which may nest so deep."""
+    """Check the value at the start, which may nest so deep, and return the bytes behind it."""
     kind, value, rest = _first_value(data)
     if kind in (b"F", b"A") and not room:
         raise Bad("headers nest too deep")
@@ -208,7 +208,7 @@ def _payload(body: bytes, kind: str, correlation_id: str) -> dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
-    """How deep lists and dicts nest; without recursion, for they nest deep."""
+    """Return how deep lists and dicts nest; without recursion, for they nest deep."""
     depth, level = 0, [value]
     while level := [each for each in level if isinstance(each, list | dict)]:
         depth += 1

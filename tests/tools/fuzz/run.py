@@ -56,7 +56,7 @@ class FuzzRun:
         self._memory_at_first = 0
         self.ledger = Ledger()
         self.failures: list[str] = []
-        """What must not be."""
+        """The failures that were found."""
         self.grown = 0
         """KiB that the process has grown by since a fifth of the messages was sent."""
 
@@ -179,7 +179,7 @@ class FuzzRun:
             self._check(what, right, True)
 
     async def _look(self, condition: Callable[[], bool]) -> None:
-        """Wait until it holds, but not for ever: what does not hold is told later."""
+        """Wait until it holds, but not for ever: a failure is reported later."""
         with suppress(AssertionError):
             await eventually(condition, within=ENDS_WITHIN)
 

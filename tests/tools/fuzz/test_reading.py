@@ -47,7 +47,7 @@ def arrived(message: Message) -> Content:
 
 
 async def read(message: Message, sealing: Sealing) -> Read:
-    """What the dispatcher, or the table of requests, does until it hands the payload over.
+    """Read a message as the dispatcher does, or the table of requests, up to its payload.
 
     Raises MalformedMessageError and EncryptionError.
     """

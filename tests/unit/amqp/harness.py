@@ -23,11 +23,11 @@ from nuropb_rmq.exceptions import ConnectionLostError
 from ...support import LOG
 
 Event = tuple[Any, ...]
-"""What a listener was told: ("content", …), ("confirm", tag, multiple, acked), and so on."""
+"""A call that a listener got: ("content", …), ("confirm", tag, multiple, acked), and so on."""
 
 
 class Listener:
-    """Writes down what a channel tells."""
+    """A listener that writes down every call of a channel."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -95,7 +95,7 @@ class Reader(asyncio.StreamReader):
         self._log = log
 
     def feed_data(self, data: Any) -> None:
-        """What the router passes on."""
+        """Note the data that the router passes on."""
         self._log.append(("feed", bytes(data)))
         super().feed_data(data)
 
@@ -111,11 +111,11 @@ class Transport(asyncio.Transport):
         self.high_water: int | None = None
 
     def write(self, data: Any) -> None:
-        """What would go to the broker."""
+        """Note the data that would go to the broker."""
         self._log.append(("write", bytes(data)))
 
     def abort(self) -> None:
-        """As asyncio's own: the protocol is told in the next tick, once."""
+        """As asyncio's own: call connection_lost() in the next tick, once."""
         self.aborted += 1
         if self.protocol is not None:
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
@@ -126,7 +126,7 @@ class Transport(asyncio.Transport):
         self.abort()
 
     def is_closing(self) -> bool:
-        """Whether it was aborted."""
+        """Return whether it was aborted."""
         return self.protocol is None
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -138,7 +138,7 @@ class Transport(asyncio.Transport):
 
 
 class Harness:
-    """A router between a Reader and a Transport, with listeners on the given channels."""
+    """A router between a Reader and a Transport, with listeners on channels of these numbers."""
 
     def __init__(self, *numbers: int, max_body: int = FRAME_MAX_CAP) -> None:
         self.log: list[tuple[str, bytes]] = []
@@ -169,13 +169,13 @@ class Harness:
         return port
 
     def feed(self, *chunks: bytes) -> None:
-        """What arrives on the socket."""
+        """Pass data to the router, as if it came from the socket."""
         for chunk in chunks:
             self.router.data_received(chunk)
 
     @property
     def passed(self) -> bytes:
-        """What aiormq got, in order."""
+        """The bytes that aiormq got, in order."""
         return b"".join(data for what, data in self.log if what == "feed")
 
     @property
@@ -184,7 +184,7 @@ class Harness:
         return [data for what, data in self.log if what == "write"]
 
     def events(self, number: int = 1) -> list[Event]:
-        """What the channel told."""
+        """Return the calls that the channel's listener got."""
         return self.listeners[number].events
 
 

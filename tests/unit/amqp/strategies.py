@@ -1,4 +1,4 @@
-"""What hypothesis draws for the wire: properties, header tables, streams of frames."""
+"""Hypothesis strategies for the wire: properties, header tables, streams of frames."""
 
 from __future__ import annotations
 

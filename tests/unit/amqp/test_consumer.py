@@ -20,7 +20,7 @@ NUMBER = 7
 
 
 class Owner:
-    """A router that keeps what is written, and flushes when it is told to."""
+    """A router that keeps what is written, and flushes at calls of flush() alone."""
 
     frame_max = 131_072
     writable = True
@@ -28,7 +28,7 @@ class Owner:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.left: list[bytes] = []
-        """What left with the end of the channel."""
+        """The data that left with the end of the channel."""
         self._at_flush: list[Callable[[], None]] = []
 
     def write(self, data: bytes) -> None:
@@ -40,7 +40,7 @@ class Owner:
         self._at_flush.append(call)
 
     def flush(self) -> list[bytes]:
-        """What leaves with this tick."""
+        """Return the data that leaves with this tick."""
         calls, self._at_flush = self._at_flush, []
         for call in calls:
             call()
@@ -216,7 +216,7 @@ async def test_what_was_not_begun_goes_back_as_soon_as_it_is_cancelled() -> None
 
 
 async def test_a_consumer_that_the_broker_does_not_know_yet_is_cancelled_when_it_does() -> None:
-    """What arrives until then waits: returned at once, it would be delivered here once more."""
+    """Deliveries until then wait: returned at once, they would be delivered here once more."""
     bench = Bench()
     cancelling = asyncio.create_task(bench.consumer.cancel())
     await asyncio.sleep(0)  # it has begun

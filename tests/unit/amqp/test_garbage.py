@@ -57,7 +57,7 @@ OURS = (frames.BASIC_DELIVER, frames.BASIC_RETURN, frames.BASIC_ACK, frames.BASI
 
 
 def control_of(data: bytes) -> bytes:
-    """What of a stream is not ours to keep, as far as its frames are whole."""
+    """Return the part of a stream that is not ours to keep, as far as its frames are whole."""
     kept, closing, passed = set(KEPT), set[int](), b""
     while len(data) >= 7:
         kind, number, size = frames.FRAME_START.unpack_from(data)

@@ -1,4 +1,4 @@
-"""What becomes of the messages of a channel that the broker closed, by its words."""
+"""Tests of the fate of messages on a channel that the broker closed, by the broker's words."""
 
 from __future__ import annotations
 

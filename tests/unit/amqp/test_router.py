@@ -37,7 +37,7 @@ from .strategies import KEPT, MIXED, OTHER, Sent, splits, streams
 
 
 def run(*chunks: bytes) -> tuple[bytes, list[list[Event]], list[str | None]]:
-    """What comes out of a new router that is fed these chunks."""
+    """Return the output of a new router that gets these chunks."""
     harness = Harness(*KEPT)
     harness.feed(*chunks)
     assert harness.router.lost is None

@@ -35,7 +35,7 @@ PUBLISH = method(1, commands.Basic.Publish())
 
 
 def writable(harness: Harness, number: int = 1) -> bool:
-    """Whether the channel may be written to, asked anew."""
+    """Ask anew whether the channel may be written to."""
     return harness.ports[number].writable
 
 

@@ -1,4 +1,4 @@
-"""What the broker's words mean: which error they become, and whether trying again has sense."""
+"""Tests of the broker's words: the error that they become, and whether to try again makes sense."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What RMQAPI makes of transport_settings, without a broker."""
+"""Tests of RMQAPI's transport_settings, without a broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a service stays until the service says something else that can be believed."""
+"""Tests of a service's description: it stays until the service sends another that is valid."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ JUNK: Mapping[str, object] = {
 
 
 class Service:
-    """Answers with what it is told to."""
+    """A service whose answer the test sets."""
 
     def __init__(self) -> None:
         self.answer: object = GOOD

@@ -58,7 +58,7 @@ def wrapped(body: bytes) -> bytes:
 
 
 class OldPeer:
-    """What nuropb 0.1.8 does on the wire, from WIRE.md: its side of a call, one key each."""
+    """A peer that encrypts as nuropb 0.1.8 does, from WIRE.md: its side of a call, one key each."""
 
     def __init__(self, public_key: rsa.RSAPublicKey) -> None:
         self.public_key = public_key

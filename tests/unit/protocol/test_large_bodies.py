@@ -60,7 +60,7 @@ def test_the_garbage_collector_is_left_as_it_was(body: bytes, enabled: bool) -> 
 
 
 def reached(body: bytes) -> int:
-    """How deep a parser is, at most, before it meets something wrong; or deeper."""
+    """Return the greatest depth of a parser before it meets something wrong; or more."""
     depth = most = 0
     within = escaped = False
     for byte in body.decode():

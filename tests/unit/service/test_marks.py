@@ -1,4 +1,4 @@
-"""What decorators say of a method counts wherever they stand, and no override drops it silently."""
+"""Tests of the marks of decorators: they count in any order, and no override drops one silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service object publishes; what it does not is row 43 of the faults, too."""
+"""Tests of the methods that a service publishes; row 43 of the faults has those it does not."""
 
 from __future__ import annotations
 

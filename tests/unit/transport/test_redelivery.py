@@ -78,7 +78,7 @@ def test_what_cannot_be_read_is_like_itself_only() -> None:
 
 
 class Port:
-    """What a consumer has of a channel."""
+    """The part of a channel that a consumer uses."""
 
     def __init__(self) -> None:
         self.open = True

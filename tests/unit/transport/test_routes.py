@@ -1,4 +1,4 @@
-"""What a message may do: as much as the exchange and routing key allow by which it came."""
+"""Tests of what a message may do, by the exchange and routing key by which it came."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def routes(**settings: Any) -> Routes:
 def check(
     kind: str, names: str, by: tuple[str, str], made: Routes, **headers: str | int
 ) -> str | None:
-    """Why it is refused: an event with this topic, or a call that names this service."""
+    """Return why it is refused: an event with this topic, or a call that names this service."""
     entries = b"".join(frames.table_entry(*each) for each in headers.items())
     entries += frames.table_entry("nuropb_type", kind)
     # The last entry of a name counts, and head_of() appends a request's.
