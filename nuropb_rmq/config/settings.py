@@ -147,7 +147,7 @@ class TransportConfig:
     """Limits each attempt to connect: all hosts, TLS, login and setting up the session. Limits
     start() as a whole, too: both connections of a service, and what Mesh configures first."""
     start_timeout: float = 0.0
-    """How long start() waits for a broker that cannot be reached yet, before connect_timeout
+    """Limit of start()'s wait for a broker that cannot be reached yet, before connect_timeout
     begins; it tries again with growing pauses. 0: start() fails at once."""
     reconnect_cap: float = 5.0
     """The longest pause between two attempts to connect."""
