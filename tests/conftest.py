@@ -112,7 +112,7 @@ async def nothing_left_behind(
             *futures.pending(),
         ]
 
-    await eventually(lambda: not left(), within=5, describe=lambda: f"left behind: {left()}")
+    await eventually(lambda: not left(), describe=lambda: f"left behind: {left()}")
     assert not complaints, complaints
 
 

@@ -65,7 +65,6 @@ class Pair:
         """Neither side keeps the key of any call."""
         await eventually(
             lambda: self.ours.calls_remembered == 0 == self.theirs.calls_remembered,
-            within=5,
             describe=lambda: f"keys: {self.ours.calls_remembered}, {self.theirs.calls_remembered}",
         )
 

@@ -92,7 +92,7 @@ class FakeBroker:
 
     async def until(self, name: str) -> Any:
         """Wait for a frame of this name; the last one."""
-        await eventually(lambda: self.frames(name), within=5)
+        await eventually(lambda: self.frames(name))
         return self.frames(name)[-1]
 
     def send(self, *data: bytes) -> None:

@@ -66,7 +66,7 @@ async def test_it_starts_without_the_broker_and_connects_later(
         tries = wire.accepted
         await eventually(lambda: wire.accepted >= tries + 3)
         wire.set(Wire.PASS)
-        await eventually(lambda: mesh.state is State.READY, within=5)
+        await eventually(lambda: mesh.state is State.READY)
         status, told = await served.get("/readyz")
         assert (status, told["state"]) == (200, "READY")
         assert await mesh.request("orders", "echo", {"n": 1}, timeout=5) == {"n": 1}

@@ -23,7 +23,7 @@ StartProgram = Callable[..., Program]
 def no_threads_left() -> Iterator[None]:
     """No mesh runs any more after a test."""
     yield
-    until(lambda: not loop_threads(), within=5)
+    until(lambda: not loop_threads())
 
 
 class Meshes:

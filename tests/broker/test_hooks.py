@@ -256,7 +256,7 @@ async def test_liveness_is_judged_by_the_frames_that_aiormq_sees(
 
             sending = asyncio.create_task(send())
             router = deaf.router
-            await eventually(lambda: router.lost is not None, within=8)
+            await eventually(lambda: router.lost is not None)
             await asyncio.sleep(1.0)  # the other one's bound has passed by this much
             sending.cancel()
             assert alive.router.lost is None, (
@@ -280,10 +280,10 @@ async def test_channel_close_is_answered_by_aiormq_itself() -> None:
             connection.router.register(channel.number, listener)
             close = commands.Channel.Close(406, "PRECONDITION_FAILED", 60, 80)
             broker.send(pamqp.frame.marshal(close, channel.number))
-            await eventually(lambda: broker.frames("Channel.CloseOk"), within=5)
+            await eventually(lambda: broker.frames("Channel.CloseOk"))
             assert broker.received[-1][0] == channel.number
             assert listener.reasons[0].code == 406
-            await eventually(lambda: channel.is_closed, within=5)
+            await eventually(lambda: channel.is_closed)
             assert connection.router.lost is None
         finally:
             await connection.shut()

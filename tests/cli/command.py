@@ -64,7 +64,7 @@ class Command:
             self.lines.append(line.decode().rstrip())
             self._more.set()
 
-    async def printed(self, text: str, *, times: int = 1, within: float = 30) -> str:
+    async def printed(self, text: str, *, times: int = 1, within: float = 60) -> str:
         """Wait until a line with this text was printed so often; return the latest."""
         async with asyncio.timeout(within):
             while True:
@@ -74,7 +74,7 @@ class Command:
                 self._more.clear()
                 await self._more.wait()
 
-    async def ended(self, within: float = 30) -> int:
+    async def ended(self, within: float = 60) -> int:
         """Wait for its end; return its exit status."""
         async with asyncio.timeout(within):
             status = await self.process.wait()

@@ -118,7 +118,7 @@ async def test_what_it_answers(
     assert await front.pack(order_id, 0.01) == 200
     assert await front.get(f"/orders/{order_id}") == (200, {**order, "packed": True})
     assert (await front.http.delete(f"/orders/{order_id}")).status_code == 202
-    await front.until(f"/orders/{order_id}", 404, within=5)
+    await front.until(f"/orders/{order_id}", 404, within=30)
     answer = await front.http.post("/orders", json={"item": "yacht"})
     refused = {"error": "NuropbValidationError", "detail": "item: there is no 'yacht'"}
     assert (answer.status_code, answer.json()) == (422, refused)

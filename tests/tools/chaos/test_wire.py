@@ -64,7 +64,7 @@ class Lines:
     async def hears(self, number: int, data: bytes) -> None:
         """The far end of this connection has heard exactly this."""
         heard = self.far.heard[number]
-        await eventually(lambda: heard == data, within=5, describe=lambda: f"{heard!r} {data!r}")
+        await eventually(lambda: heard == data, describe=lambda: f"{heard!r} {data!r}")
 
 
 @pytest.fixture
