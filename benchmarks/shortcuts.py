@@ -257,7 +257,7 @@ def of_json() -> Iterator[Shortcut]:
             "serialization.encode", f"{named}, with orjson", "`json.dumps`",
             partial(serialization.encode, value), partial(plainly, value),
         )  # fmt: skip
-    many = {"params": [[]] * 40_000}
+    many: dict[str, Any] = {"params": [[]] * 40_000}
     for named, value in (("600 bytes", small), ("60 KB", large), ("120 KB of empty lists", many)):
         body = plainly(value)
         yield Shortcut(

@@ -9,6 +9,7 @@ import logging
 import os
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +21,16 @@ from nuropb_rmq.transport.ignorable import Ignorable
 
 from .support import Transports, eventually
 
+TESTS = Path(__file__).parent
 NODES = frozenset({"rabbitmq_node", "mesh_url", "mortal_node", "cluster"})
 """The fixtures that start a node."""
+
+ONCE = (
+    "asgi", "blocking", "examples", "pages", "telemetry", "cli/test_calls", "cli/test_describe",
+    "cli/test_health", "cli/test_help", "cli/test_listen", "cli/test_page", "cli/test_readme",
+    "cli/test_serve", "cli/test_stubs",
+)  # fmt: skip
+"""Tests of layers that see nothing of the broker's version."""
 
 EAGER = os.environ.get("NUROPB_RMQ_EAGER") == "1"
 """Every async test runs with tasks that begin at once (Python 3.12 or later)."""
@@ -78,6 +87,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if NODES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("broker")
+            if item.path.relative_to(TESTS).as_posix().startswith(ONCE):
+                item.add_marker("once")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "nothing_left_behind")
 
