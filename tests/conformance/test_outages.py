@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -295,8 +296,8 @@ async def test_a_handler_that_fails_at_its_callers_deadline_does_not_count(
     await transports.service(never, "slow")
     service = await transports.service(nested, outage=SHORT, dead_letter_requests=True)
     for _ in range(3):
-        with pytest.raises(TimeoutError):
-            await client.request(request(), timeout=0.1)
+        with suppress(TimeoutError):  # the handler's deadline is earlier: its answer may arrive
+            await client.request(request(), timeout=1)
     await becomes(lambda: place.depth(LETTERS), 3)
     assert service.state is State.READY
 
