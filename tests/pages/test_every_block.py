@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from .support import DOCS, ROOT, Block, blocks
+from .support import PAGES, ROOT, Block, blocks
 
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 OURS = "nuropb_rmq"
 
 

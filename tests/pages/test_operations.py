@@ -10,7 +10,6 @@ import pytest
 
 from nuropb_rmq import Retry, TransportConfig
 from nuropb_rmq.broker.permissions import Permission, Right
-from nuropb_rmq.cli import main
 from nuropb_rmq.doctor.facts import Subject
 from nuropb_rmq.doctor.needed import client_permissions, service_permissions
 from nuropb_rmq.testing import RabbitMQNode
@@ -22,13 +21,13 @@ NEEDS_NAMES = "amqp://deploy:secret@localhost/"
 
 
 def commands(text: str) -> list[list[str]]:
-    """Commands in blocks of a page, as a shell splits them."""
+    """Commands of the broker in blocks of a page, as a shell splits them."""
     lines = [
         line
         for block in blocks(text)
         if block.language in {"", "sh"}
         for line in block.text.replace("\\\n", " ").splitlines()
-        if line.startswith(("rabbitmqctl", "nuropb-rmq"))
+        if line.startswith("rabbitmqctl")
     ]
     return [shlex.split(line, comments=True) for line in lines]
 
@@ -75,20 +74,6 @@ def test_permissions_are_enough_for_a_client_and_no_more() -> None:
         assert may("shop", each)
     for name in ("nuropb-orders-sq", "nuropb-orders-dlq", "amq.default", "nuropb-dl-exchange"):
         assert not any(may("shop", Permission(right, "queue", name)) for right in Right)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("guides/clusters", "guides/security", "tutorial/index", "operations/deployment"),
-        *("operations/permissions", "operations/runbook", "operations/upgrading"),
-    ],
-)
-def test_commands_exist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in commands(page(f"{name}.md")):
-        if arguments[0] == "nuropb-rmq" and arguments[1] != "health":
-            assert main([*arguments[1:], "--help"]) == 0, arguments
-            assert capsys.readouterr().err == ""
 
 
 # -- the runbook -------------------------------------------------------------------------------

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
 from nuropb_rmq.cli import main
 
-ROOT = Path(__file__).parents[3]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+from ...pages.support import PAGES, blocks
+
 BEHIND = re.compile(r"\s+(?:>|\||&&|&|#|;)(?:\s|$)")
 """Begins, in a shell, what is no argument of the command."""
 INSTALLS = "nuropb-rmq --install-completion"  # before it looks at --help: tests/cli/ has it
 LINES = [
     BEHIND.split(line.removeprefix("$ "))[0]
     for page in PAGES
-    for block in re.findall(
-        r"^```(?:sh|console)?\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S
-    )
-    for line in block.splitlines()
+    for block in blocks(page.read_text(encoding="utf-8"))
+    if block.language in {"", "sh", "console"}
+    for line in block.text.replace("\\\n", " ").splitlines()
     if line.removeprefix("$ ").startswith("nuropb-rmq ") and line != INSTALLS
 ]
 
