@@ -301,7 +301,8 @@ async def test_a_handler_that_fails_at_its_callers_deadline_does_not_count(
             continue
         # The handler's deadline was earlier, by the time on the way.
         error = answer["error"]
-        assert error is not None and error["error"] == "NuropbTimeoutError"
+        assert error is not None
+        assert error["error"] == "NuropbTimeoutError"
     await becomes(lambda: place.depth(LETTERS), 3)
     assert service.state is State.READY
 

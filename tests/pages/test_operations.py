@@ -21,13 +21,13 @@ NEEDS_NAMES = "amqp://deploy:secret@localhost/"
 
 
 def commands(text: str) -> list[list[str]]:
-    """Commands of the broker in blocks of a page, as a shell splits them."""
+    """Commands in blocks of a page, as a shell splits them."""
     lines = [
         line
         for block in blocks(text)
         if block.language in {"", "sh"}
         for line in block.text.replace("\\\n", " ").splitlines()
-        if line.startswith("rabbitmqctl")
+        if line.startswith(("rabbitmqctl", "nuropb-rmq"))
     ]
     return [shlex.split(line, comments=True) for line in lines]
 
