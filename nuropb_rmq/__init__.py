@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         NuropbHandlingError,
         NuropbMessageError,
         NuropbNotDeliveredError,
+        NuropbNotSentError,
         NuropbOutcomeUnknownError,
         NuropbRemoteError,
         NuropbSerializationError,
@@ -192,6 +193,7 @@ __all__ = [
     "NuropbMessageError",
     "NuropbMessageType",
     "NuropbNotDeliveredError",
+    "NuropbNotSentError",
     "NuropbOutcomeUnknownError",
     "NuropbRemoteError",
     "NuropbSerializationError",
@@ -292,11 +294,11 @@ _HOMES = {
         "InterfaceMismatchError MalformedMessageError MessageTooLargeError "
         "NuropbAuthenticationError NuropbAuthorizationError NuropbCallAgain NuropbCallAgainReject "
         "NuropbConfigurationError NuropbDeprecatedError NuropbException NuropbHandlingError "
-        "NuropbMessageError NuropbNotDeliveredError NuropbOutcomeUnknownError NuropbRemoteError "
-        "NuropbSerializationError NuropbSuccess NuropbTimeoutError NuropbTransportError "
-        "NuropbValidationError OutboxFullError PendingFullError PublishNackedError "
-        "RetryLater ServiceNotConfigured TokenProviderError TopicRefusedError TransportClosedError "
-        "UnexpectedResultError"
+        "NuropbMessageError NuropbNotDeliveredError NuropbNotSentError NuropbOutcomeUnknownError "
+        "NuropbRemoteError NuropbSerializationError NuropbSuccess NuropbTimeoutError "
+        "NuropbTransportError NuropbValidationError OutboxFullError PendingFullError "
+        "PublishNackedError RetryLater ServiceNotConfigured TokenProviderError TopicRefusedError "
+        "TransportClosedError UnexpectedResultError"
     ),
     "mesh.mesh": "Mesh",
     "protocol.acknowledgement": "Outcome",

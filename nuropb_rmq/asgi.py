@@ -34,6 +34,7 @@ from .exceptions import (
     NuropbConfigurationError,
     NuropbException,
     NuropbNotDeliveredError,
+    NuropbNotSentError,
     NuropbOutcomeUnknownError,
     NuropbRemoteError,
     NuropbTimeoutError,
@@ -206,6 +207,7 @@ _REFUSED: Final[_Answers] = (  # by the service, which says so to its caller
 )
 _FAILED: Final[_Answers] = (
     (NuropbNotDeliveredError, 503, "the service is not there"),
+    (NuropbNotSentError, 503, "it could not be sent in time: nothing was done"),
     (NuropbTimeoutError, 504, "the service did not answer in time"),
     (NuropbOutcomeUnknownError, 504, "the connection was lost: whether it was done is not known"),
     (NuropbTransportError, 503, "the broker cannot be reached"),
@@ -218,10 +220,10 @@ def exception_handlers() -> dict[_Key, _Handler]:
 
     A request that such an error ends is answered with {"error": its class, "detail": a text}: a
     refusal of the service with 401, 403 or 422 (wrong parameters, which the text names), another
-    error of the service with 502, no such service and no connection with 503, no answer in time
-    and an unknown outcome with 504, anything else with 500. No text tells more than that. A
-    WebSocket is closed: with 1008 for a refusal, 1013 for 503 and 504, and 1011 otherwise. What is
-    500 or more is logged at WARNING.
+    error of the service with 502, no such service, no connection and what was not sent in time
+    with 503, no answer in time and an unknown outcome with 504, anything else with 500. No text
+    tells more than that. A WebSocket is closed: with 1008 for a refusal, 1013 for 503 and 504, and
+    1011 otherwise. What is 500 or more is logged at WARNING.
     """
     return {NuropbException: _handle}
 

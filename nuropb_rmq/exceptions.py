@@ -4,7 +4,8 @@
 
     NuropbException
     ├── NuropbConfigurationError (ValueError)        a setting is wrong; `field` names it
-    ├── NuropbTimeoutError (TimeoutError)            the deadline passed
+    ├── NuropbTimeoutError (TimeoutError)            no answer before the deadline: perhaps done
+    │   └── NuropbNotSentError                       the deadline passed before it was sent
     ├── NuropbTransportError                         between us and the broker
     │   ├── BrokerUnreachableError                   no host answered
     │   │   └── BrokerTLSError                       TLS could not be agreed, or not be trusted
@@ -44,7 +45,8 @@ A remote error is also of the class that the service raised, if it is one of tho
 `protocol.remote_errors` lists: `except NuropbAuthorizationError` catches the refusal of a service.
 
 The names beginning with Nuropb and ServiceNotConfigured are nuropb's own, except
-NuropbConfigurationError, NuropbOutcomeUnknownError, NuropbRemoteError, NuropbSerializationError.
+NuropbConfigurationError, NuropbNotSentError, NuropbOutcomeUnknownError, NuropbRemoteError,
+NuropbSerializationError.
 """
 
 from __future__ import annotations
@@ -57,43 +59,17 @@ from typing import Any
 from .printable import printable
 
 __all__ = [
-    "AMQPProtocolError",
-    "BrokerAuthenticationError",
-    "BrokerTLSError",
-    "BrokerUnreachableError",
-    "ConnectionLostError",
-    "EncryptionError",
-    "EncryptionRequiredError",
-    "InstanceInUseError",
-    "MalformedMessageError",
-    "MessageTooLargeError",
-    "NuropbAuthenticationError",
-    "NuropbAuthorizationError",
-    "NuropbCallAgain",
-    "NuropbCallAgainReject",
-    "NuropbConfigurationError",
-    "NuropbDeprecatedError",
-    "NuropbException",
-    "NuropbHandlingError",
-    "NuropbMessageError",
-    "NuropbNotDeliveredError",
-    "NuropbOutcomeUnknownError",
-    "NuropbRemoteError",
-    "NuropbSerializationError",
-    "NuropbSuccess",
-    "NuropbTimeoutError",
-    "NuropbTransportError",
-    "NuropbValidationError",
-    "OutboxFullError",
-    "PendingFullError",
-    "PublishNackedError",
-    "ServiceNotConfigured",
-    "TokenProviderError",
-    "TopicRefusedError",
-    "TransportClosedError",
-    "UnexpectedResultError",
-]
-
+    "AMQPProtocolError", "BrokerAuthenticationError", "BrokerTLSError", "BrokerUnreachableError",
+    "ConnectionLostError", "EncryptionError", "EncryptionRequiredError", "InstanceInUseError",
+    "InterfaceMismatchError", "MalformedMessageError", "MessageTooLargeError",
+    "NuropbAuthenticationError", "NuropbAuthorizationError", "NuropbCallAgain",
+    "NuropbCallAgainReject", "NuropbConfigurationError", "NuropbDeprecatedError", "NuropbException",
+    "NuropbHandlingError", "NuropbMessageError", "NuropbNotDeliveredError", "NuropbNotSentError",
+    "NuropbOutcomeUnknownError", "NuropbRemoteError", "NuropbSerializationError", "NuropbSuccess",
+    "NuropbTimeoutError", "NuropbTransportError", "NuropbValidationError", "OutboxFullError",
+    "PendingFullError", "PublishNackedError", "RetryLater", "ServiceNotConfigured",
+    "TokenProviderError", "TopicRefusedError", "TransportClosedError", "UnexpectedResultError",
+]  # fmt: skip
 
 _MAY_NOT_PICKLE = ("payload", "exception")
 
@@ -155,7 +131,11 @@ class NuropbConfigurationError(NuropbException, ValueError):
 
 
 class NuropbTimeoutError(NuropbException, TimeoutError):
-    """The deadline passed before there was an answer, or before the message could be sent."""
+    """The deadline passed before there was an answer; the request may have been handled."""
+
+
+class NuropbNotSentError(NuropbTimeoutError):
+    """The deadline passed before the message could be written; it never is, and nothing is done."""
 
 
 class NuropbTransportError(NuropbException):

@@ -14,6 +14,7 @@ __all__ = ["judge", "port_opens"]
 WORKS_AGAIN_WITHIN = 10.0  # seconds after the broker's port has opened
 LOOK_EVERY = 0.01  # seconds
 ERRORS = {
+    "NuropbNotSentError": "not sent for as long as they wait",
     "NuropbTimeoutError": "no answer for as long as they wait",
     "NuropbOutcomeUnknownError": "under way when the broker died",
 }
@@ -50,7 +51,7 @@ def judge(transcript: Transcript, report: Report, *, killed_at: float, opened_at
     transcript.check(
         "each with its answer or a typed error",
         bool(answered) and counts.keys() <= {"answered", *ERRORS},
-        expected=f"answers, and at most {' and '.join(ERRORS)}",
+        expected=f"answers, and at most {', '.join(ERRORS)}",
         got=dict(counts),
     )
     transcript.check(

@@ -16,8 +16,8 @@ from ..exceptions import (
     ConnectionLostError,
     MessageTooLargeError,
     NuropbException,
+    NuropbNotSentError,
     NuropbOutcomeUnknownError,
-    NuropbTimeoutError,
     OutboxFullError,
 )
 from ..safe_logging import ServiceLog
@@ -198,7 +198,7 @@ class Publisher:
         if message.stage is WAITING:
             self.discard(
                 message,
-                NuropbTimeoutError("never sent: the broker took no messages until the deadline"),
+                NuropbNotSentError("never sent: the broker took no messages until the deadline"),
             )
         else:
             message.finish(
@@ -319,7 +319,7 @@ class Publisher:
                 message.timer.cancel()
                 message.timer = None
             if message.deadline is not None and message.deadline <= self._loop.time():
-                message.finish(NuropbTimeoutError("never sent: its deadline had passed"))
+                message.finish(NuropbNotSentError("never sent: its deadline had passed"))
                 continue
             if message.resend is ALONE:
                 message.size = channel.room  # nothing else is written until this is confirmed

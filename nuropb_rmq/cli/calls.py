@@ -86,7 +86,7 @@ async def request(
         except nuropb_rmq.NuropbTimeoutError as e:
             raise CommandError(
                 f"{service}.{method}: no answer within {timeout:g} s (--timeout): "
-                f"{_why_no_answer(mesh)}",
+                f"{_why_no_answer(mesh, e)}",
                 FAILED,
             ) from e
         except nuropb_rmq.NuropbRemoteError as e:
@@ -98,9 +98,11 @@ async def request(
         at.out.value(result)
 
 
-def _why_no_answer(mesh: nuropb_rmq.Mesh) -> str:
+def _why_no_answer(mesh: nuropb_rmq.Mesh, error: nuropb_rmq.NuropbTimeoutError) -> str:
     if mesh.state is not nuropb_rmq.State.READY or mesh.stats().reconnects:
-        return f"{mesh.error or 'the connection was lost meanwhile'}; it may have been done"
+        not_sent = isinstance(error, nuropb_rmq.NuropbNotSentError)
+        done = "it was not sent" if not_sent else "it may have been done"
+        return f"{mesh.error or 'the connection was lost meanwhile'}; {done}"
     return NO_INSTANCE
 
 

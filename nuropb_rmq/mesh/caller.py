@@ -14,7 +14,7 @@ from ..config.times import seconds
 from ..exceptions import (
     EncryptionError,
     EncryptionRequiredError,
-    NuropbTimeoutError,
+    NuropbNotSentError,
     NuropbValidationError,
 )
 from ..protocol import handled, payloads, writer
@@ -163,8 +163,8 @@ class Caller:
 
 
 def _left(timeout: float, started: float) -> float:
-    """Return the seconds left of `timeout`. Raises NuropbTimeoutError when none are."""
+    """Return the seconds left of `timeout`. Raises NuropbNotSentError when none are."""
     left = timeout - (time.monotonic() - started)
     if left <= 0:
-        raise NuropbTimeoutError(f"not done within {timeout:g} s")
+        raise NuropbNotSentError(f"not sent within {timeout:g} s")
     return left

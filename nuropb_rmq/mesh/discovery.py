@@ -16,6 +16,7 @@ from ..exceptions import (
     MalformedMessageError,
     NuropbException,
     NuropbMessageError,
+    NuropbNotSentError,
     NuropbTimeoutError,
     NuropbValidationError,
     TransportClosedError,
@@ -102,7 +103,7 @@ class Discovery:
     async def find(self, service: str, timeout: float, *, refresh: bool = False) -> Description:
         """Return the description, fetched if it is not cached or `refresh` is True.
 
-        Raises NuropbTimeoutError after `timeout` seconds, NuropbNotDeliveredError when the service
+        Raises NuropbNotSentError after `timeout` seconds, NuropbNotDeliveredError when the service
         has no queue, and other NuropbTransportErrors. Cancelling ends only the wait.
         """
         if not isinstance(service, str):
@@ -110,16 +111,22 @@ class Discovery:
         description = None if refresh else self._known.get(service)
         if description is not None:
             return description
-        task = self._fetch(service)
-        await asyncio.wait((task,), timeout=max(timeout, 0))
-        if not task.done():
-            raise NuropbTimeoutError(
-                f"service {service!r} did not describe itself within {timeout:g} s: is it running? "
-                "The call was not sent; with encrypted=False it is sent without a description"
-            )
-        if task.cancelled():
-            raise TransportClosedError("the transport was stopped")
-        return task.result()
+        left, ends = timeout, time.monotonic() + timeout
+        while True:
+            task = self._fetch(service)
+            await asyncio.wait((task,), timeout=max(left, 0))
+            left = ends - time.monotonic()
+            if task.cancelled():
+                raise TransportClosedError("the transport was stopped")
+            if task.done() and not isinstance(task.exception(), NuropbTimeoutError):
+                return task.result()
+            # One whose time is over may have been begun long ago, for another caller.
+            if left <= 0 or not task.done():
+                raise NuropbNotSentError(
+                    f"service {service!r} did not describe itself within {timeout:g} s: is it "
+                    "running? The call was not sent; with encrypted=False it is sent without a "
+                    "description"
+                )
 
     async def key_has_changed(self, service: str, used: object, timeout: float) -> bool:
         """Return whether the public key differs from the `used` one, fetching it if needed.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, Protocol
 
-from ..exceptions import NuropbTimeoutError
+from ..exceptions import NuropbNotSentError, NuropbTimeoutError
 from .constants import MessageType
 
 _SHORTEST: Final = 0.01
@@ -85,14 +85,14 @@ def given_up() -> bool:
 def bounded(timeout: float) -> float:
     """Return the timeout of a call made now, in seconds: at most the time the handled message has.
 
-    Raises NuropbTimeoutError when it has none left.
+    Raises NuropbNotSentError when it has none left.
     """
     handled = _current.get()
     left = None if handled is None else handled.left()
     if left is None or left >= timeout:
         return timeout
     if left <= 0:
-        raise NuropbTimeoutError(
+        raise NuropbNotSentError(
             "not sent: the deadline of the call being handled has passed; "
             "inherit_deadline=False sends it all the same"
         )
@@ -101,7 +101,7 @@ def bounded(timeout: float) -> float:
 
 def over(error: NuropbTimeoutError) -> NuropbTimeoutError:
     """Return the error of a call whose timeout was bounded."""
-    return NuropbTimeoutError(
+    return type(error)(
         f"{error}: the deadline of the request being handled has passed (inherit_deadline)"
     )
 

@@ -15,6 +15,7 @@ from ..exceptions import (
     EncryptionError,
     MalformedMessageError,
     NuropbException,
+    NuropbNotSentError,
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
     NuropbValidationError,
@@ -70,9 +71,11 @@ class Pending(ABC):
 
     def overdue(self) -> NuropbTimeoutError:
         """Return the error for a deadline that passed."""
-        sent = self.message is not None and self.message.stage is not WAITING
-        failure = "no response" if sent else "not sent, for the broker could not be reached"
-        return NuropbTimeoutError(f"{failure} within {self.timeout:g} s")
+        if self.message is not None and self.message.stage is not WAITING:
+            return NuropbTimeoutError(f"no response within {self.timeout:g} s")
+        return NuropbNotSentError(
+            f"not sent, for the broker could not be reached within {self.timeout:g} s"
+        )
 
 
 class Awaited(Pending):

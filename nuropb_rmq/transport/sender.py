@@ -13,6 +13,7 @@ from ..config.settings import TransportConfig
 from ..config.times import seconds
 from ..exceptions import (
     NuropbException,
+    NuropbNotSentError,
     NuropbOutcomeUnknownError,
     NuropbTimeoutError,
     NuropbValidationError,
@@ -70,7 +71,7 @@ class Confirmation(Ignorable[None]):
     def late(self, stage: Stage) -> NuropbException:
         """Return the error for a message that was at this stage at its deadline."""
         if stage is WAITING:
-            return NuropbTimeoutError(
+            return NuropbNotSentError(
                 f"never sent: the broker took no messages for {self._timeout:g} s"
             )
         return NuropbOutcomeUnknownError(
@@ -211,7 +212,7 @@ class Sender:
         """Discard a message whose sender waits no longer, if it was not written yet."""
         message = confirmation.message
         if message is not None and message.stage is WAITING:
-            self._outbound.discard(message, NuropbTimeoutError(_UNWANTED))
+            self._outbound.discard(message, NuropbNotSentError(_UNWANTED))
 
     def _expire(self, confirmation: Confirmation) -> None:
         message = confirmation.message
@@ -261,7 +262,7 @@ class Sender:
                 raise e if timeout == wanted else handled.over(e) from None
             finally:
                 if message.stage is WAITING:
-                    self._outbound.discard(message, NuropbTimeoutError(_UNWANTED))
+                    self._outbound.discard(message, NuropbNotSentError(_UNWANTED))
         except BaseException as e:
             self._failed(pending, observed, identified, e)
             raise

@@ -14,6 +14,7 @@ from nuropb_rmq import (
     Mesh,
     NuropbAuthenticationError,
     NuropbException,
+    NuropbNotSentError,
     NuropbOutcomeUnknownError,
     NuropbValidationError,
     OutboxFullError,
@@ -57,6 +58,7 @@ TheMesh = Annotated[Mesh, Depends(get_mesh)]
 LOCAL = {
     "closed": TransportClosedError(f"amqp://{SECRET}"),
     "full": OutboxFullError(SECRET),
+    "late": NuropbNotSentError(SECRET),
     "unknown": NuropbOutcomeUnknownError(SECRET),
     "wrong": NuropbValidationError(f"timeout: {SECRET}"),
     "encrypted": EncryptionError(SECRET),
@@ -100,6 +102,12 @@ def app_on(url: str) -> FastAPI:
         ),
         ("/local/closed", 503, "TransportClosedError", "the broker cannot be reached"),
         ("/local/full", 503, "OutboxFullError", "the broker cannot be reached"),
+        (
+            "/local/late",
+            503,
+            "NuropbNotSentError",
+            "it could not be sent in time: nothing was done",
+        ),
         (
             "/local/unknown",
             504,

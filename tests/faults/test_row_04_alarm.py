@@ -6,7 +6,14 @@ import asyncio
 
 import pytest
 
-from nuropb_rmq import Message, MessageType, NuropbOutcomeUnknownError, NuropbTimeoutError, State
+from nuropb_rmq import (
+    Message,
+    MessageType,
+    NuropbNotSentError,
+    NuropbOutcomeUnknownError,
+    NuropbTimeoutError,
+    State,
+)
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..seams import publisher_of
@@ -30,9 +37,9 @@ async def test_row_04_publishes_time_out_and_resume(
             await client.send(command(n=1), timeout=0.5)
         assert client.state is State.BLOCKED
         assert "low on memory" in str(client.error)
-        with pytest.raises(NuropbTimeoutError, match="never sent"):
+        with pytest.raises(NuropbNotSentError, match="never sent"):
             await client.send(command(n=2), timeout=0.2)
-        with pytest.raises(NuropbTimeoutError, match="not sent"):
+        with pytest.raises(NuropbNotSentError, match="not sent"):
             await client.request(request(n=3), timeout=0.2)
         waiting = asyncio.create_task(client.send(command(n=4)))
         await eventually(lambda: publisher_of(client).waiting == 1)

@@ -10,8 +10,8 @@ import pytest
 from nuropb_rmq import (
     ConnectionLostError,
     NuropbException,
+    NuropbNotSentError,
     NuropbOutcomeUnknownError,
-    NuropbTimeoutError,
     NuropbTransportError,
     OutboxFullError,
     State,
@@ -58,9 +58,9 @@ async def test_row_13_what_is_in_the_outbox_at_its_deadline_is_never_sent(
     await mesh.service(recorder)
     client = await mesh.client(amqp_url=proxy.url)
     await lost(client, proxy)
-    with pytest.raises(NuropbTimeoutError, match="never sent"):
+    with pytest.raises(NuropbNotSentError, match="never sent"):
         await client.send(command(n=1), timeout=0.2)
-    with pytest.raises(NuropbTimeoutError, match="not sent"):
+    with pytest.raises(NuropbNotSentError, match="not sent"):
         await client.request(request(n=2), timeout=0.2)
     assert publisher_of(client).waiting == 0
     proxy.set(Wire.PASS)
@@ -85,7 +85,7 @@ async def test_row_13_nor_when_the_loop_stands_still_until_there_is_room_again(
     publisher.publish(packed, told.append)
     time.sleep(0.05)  # noqa: ASYNC251 - it is the fault
     publisher.attach(channel)
-    assert [type(each) for each in told] == [NuropbTimeoutError]
+    assert [type(each) for each in told] == [NuropbNotSentError]
     assert result_of(await client.request(request(n=2))) == {"n": 2}
     assert [each.payload["params"]["n"] for each in recorder.seen] == [2]
 

@@ -19,6 +19,7 @@ from nuropb_rmq import (
     NuropbException,
     NuropbMessageError,
     NuropbNotDeliveredError,
+    NuropbNotSentError,
     NuropbRemoteError,
     NuropbSuccess,
     NuropbTimeoutError,
@@ -296,9 +297,9 @@ async def test_a_service_that_does_not_answer_is_told_within_the_callers_timeout
     service = await meshes.serve(Orders())
     await service.stop()
     client = await meshes.client()
-    with pytest.raises(NuropbTimeoutError, match=r"did not describe itself within 0\.3 s"):
+    with pytest.raises(NuropbNotSentError, match=r"did not describe itself within 0\.3 s"):
         await client.request("orders", "echo", timeout=0.3)
-    with pytest.raises(NuropbTimeoutError, match=r"with encrypted=False it is sent"):
+    with pytest.raises(NuropbNotSentError, match=r"with encrypted=False it is sent"):
         await client.command("orders", "note", {"what": "a"}, timeout=0.3)
     await client.command("orders", "note", {"what": "b"}, encrypted=False)
     served = Orders()

@@ -11,6 +11,7 @@ import pytest
 from nuropb_rmq import (
     Message,
     NuropbContextManager,
+    NuropbNotSentError,
     NuropbRemoteError,
     NuropbTimeoutError,
     mesh_event,
@@ -96,7 +97,7 @@ async def test_what_a_nested_timeout_says(mesh: Transports, inner: Inner) -> Non
             told.append(str(e))
         await asyncio.sleep(0.02)  # the rounding of what is left
         with pytest.raises(
-            NuropbTimeoutError, match=r"not sent: .* has passed; inherit_deadline=False"
+            NuropbNotSentError, match=r"not sent: .* has passed; inherit_deadline=False"
         ):
             await client.request(request(service="inner"), timeout=30)
         told.append("not sent")

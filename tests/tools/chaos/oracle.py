@@ -16,12 +16,15 @@ GRACE = 2.0
 STOP_WITHIN = DEFAULT_GRACE + 5.0
 """Seconds that a stop() may take, in a black hole too."""
 TWO_AT_ONCE = "two at once"
-NEVER_SENT = ("NuropbTimeoutError", "NuropbNotDeliveredError", "OutboxFullError")
-"""Ends of a command or event which say that nobody will ever handle it."""
+NEVER_SENT = ("NuropbNotSentError", "NuropbNotDeliveredError", "OutboxFullError")
+"""Ends which say that nobody will ever handle it."""
 EXPECTED = {
-    "request": {ANSWERED, "NuropbTimeoutError", "NuropbOutcomeUnknownError", "OutboxFullError"},
+    "request": {
+        ANSWERED, "NuropbNotSentError", "NuropbTimeoutError", "NuropbOutcomeUnknownError",
+        "OutboxFullError",
+    },
     "command": {
-        CONFIRMED, "NuropbTimeoutError", "NuropbOutcomeUnknownError", "OutboxFullError",
+        CONFIRMED, "NuropbNotSentError", "NuropbOutcomeUnknownError", "OutboxFullError",
     },
 }  # fmt: skip
 EXPECTED["event"] = EXPECTED["command"]
@@ -205,8 +208,6 @@ def _lost(ledger: Ledger, run: Run, kind: str) -> Iterator[str]:
 
 
 def _is_undead(ledger: Ledger, run: Run, call: Call) -> bool:
-    if call.kind == "request" and call.outcome == "NuropbTimeoutError":
-        return False  # no answer in time: it may well have been handled
     return call.outcome in NEVER_SENT and any(
         ledger.effects[call.id, to] for to in destinations(run, call)
     )

@@ -89,7 +89,7 @@ def test_a_call_that_never_ends(logs: Logs) -> None:
 def test_a_call_that_ends_late(logs: Logs) -> None:
     in_time, late = logs.sent("request", "alpha"), logs.sent("command", "beta")
     logs.reply(in_time, "NuropbTimeoutError", at=16.9)
-    logs.reply(late, "NuropbTimeoutError", at=17.1)
+    logs.reply(late, "NuropbNotSentError", at=17.1)
     assert found(logs) == f"1 calls that ended later than timeout + 2 s: {late} (+2.1 s)"
 
 
@@ -132,16 +132,17 @@ def test_a_confirmed_event_that_is_lost_to_one_subscriber(logs: Logs) -> None:
 
 
 def test_what_has_no_confirm_may_be_lost(logs: Logs) -> None:
-    for outcome in ("NuropbOutcomeUnknownError", "NuropbTimeoutError"):
+    for outcome in ("NuropbOutcomeUnknownError", "NuropbNotSentError"):
         logs.reply(logs.sent("command", "beta"), outcome)
     assert logs.verdict().failures() == []
 
 
-@pytest.mark.parametrize("outcome", ["NuropbTimeoutError", "OutboxFullError"])
-def test_what_was_never_sent_is_handled(logs: Logs, outcome: str) -> None:
-    commanded = logs.sent("command", "beta")
-    logs.effect(commanded, "beta")
-    logs.reply(commanded, outcome)
+@pytest.mark.parametrize("outcome", ["NuropbNotSentError", "OutboxFullError"])
+@pytest.mark.parametrize("kind", ["request", "command"])
+def test_what_was_never_sent_is_handled(logs: Logs, kind: str, outcome: str) -> None:
+    call = logs.sent(kind, "beta")
+    logs.effect(call, "beta")
+    logs.reply(call, outcome)
     assert "reported as never sent" in found(logs)
 
 

@@ -105,14 +105,15 @@ an error of a class that the service derives from one of these; `error` has its 
 are called `RemoteAuthorizationError`, `RemoteValidationError` and so on.
 
 In an ASGI application `exception_handlers()` answers them: the service's refusals with 401, 403 or 422, its other errors
-with 502, `NuropbNotDeliveredError` and `NuropbTransportError` with 503, `NuropbTimeoutError` and `NuropbOutcomeUnknownError`
-with 504, anything else with 500.
+with 502, `NuropbNotDeliveredError`, `NuropbNotSentError` and `NuropbTransportError` with 503, other `NuropbTimeoutError`s and
+`NuropbOutcomeUnknownError` with 504, anything else with 500.
 """
 _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "The roots": ("NuropbException", "NuropbTransportError", "NuropbMessageError"),
     "Of a call": (
         "NuropbRemoteError",
         "NuropbTimeoutError",
+        "NuropbNotSentError",
         "NuropbNotDeliveredError",
         "NuropbOutcomeUnknownError",
         "NuropbValidationError",
@@ -166,9 +167,14 @@ _WHEN: Final[Mapping[str, tuple[str, str]]] = {
     "NuropbMessageError": ("nothing itself", "see the subclasses"),
     "NuropbRemoteError": (_CALL, "look at `error` and `description`; the service logs its own"),
     "NuropbTimeoutError": (
-        f"{_SEND}, `wait_for()`",
-        "a request may have been handled all the same: call again only what may be done twice. Look "
+        f"{_CALL}, `wait_for()`",
+        "it may have been handled all the same: call again only what may be done twice. Look "
         "at the queue's length, and at `handler_timeout` and `prefetch_count` of the service",
+    ),
+    "NuropbNotSentError": (
+        _SEND,
+        "call again if there is still time: nothing was done. The connection was away or the broker "
+        "took no messages, or, the first time that a service is called, it did not describe itself",
     ),
     "NuropbNotDeliveredError": (
         "`request()`, `command()`",

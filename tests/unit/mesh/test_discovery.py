@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from nuropb_rmq import Encryptor, NuropbException, NuropbMessageError, NuropbTimeoutError
+from nuropb_rmq import (
+    Encryptor,
+    NuropbException,
+    NuropbMessageError,
+    NuropbNotSentError,
+    NuropbTimeoutError,
+)
 from nuropb_rmq.mesh.discovery import LIFETIME, Discovery
 
 from ...encrypting import private_key
@@ -49,9 +55,14 @@ class Service:
 
     def __init__(self) -> None:
         self.answer: object = GOOD
+        self.late = 0
+        """Number of times that it does not answer, before it does."""
         self.error: Mapping[str, Any] | None = None
 
     async def ask(self, _: str) -> Mapping[str, Any]:
+        if self.late:
+            self.late -= 1
+            raise NuropbTimeoutError("no response")
         if isinstance(self.answer, NuropbException):
             raise self.answer
         return {"result": self.answer, "error": self.error}
@@ -109,6 +120,15 @@ async def test_an_error_does_not_replace_what_is_known(known: Known, error: Any)
 async def test_silence_does_not_replace_what_is_known(known: Known) -> None:
     known.service.answer = NuropbTimeoutError("no response")
     assert await known.refresh()
+
+
+async def test_the_time_of_a_fetch_is_not_the_callers(known: Known) -> None:
+    """It may have begun long before the call that waits for it: it is begun anew."""
+    known.service.late = 2
+    assert (await known.discovery.find("orders", 30, refresh=True)).known() is GOOD
+    known.service.answer = NuropbTimeoutError("no response")
+    with pytest.raises(NuropbNotSentError, match=r"did not describe itself within 0\.02 s"):
+        await known.discovery.find("orders", 0.02, refresh=True)
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
