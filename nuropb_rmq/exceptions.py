@@ -135,7 +135,7 @@ class NuropbTimeoutError(NuropbException, TimeoutError):
 
 
 class NuropbNotSentError(NuropbTimeoutError):
-    """The deadline passed before the message could be written; it never is, and nothing is done."""
+    """The deadline passed before the message was written: it never is, and nothing was done."""
 
 
 class NuropbTransportError(NuropbException):

@@ -21,7 +21,7 @@ async def eventually(
     within: float = 30.0,
     describe: Callable[[], object] | None = None,
 ) -> None:
-    """Wait until the condition holds, looking often; fail with its description after `within` s."""
+    """Wait until the condition holds; fail with its description after `within` s."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
     while True:
@@ -32,7 +32,7 @@ async def eventually(
         if now > deadline:
             raise AssertionError(describe() if describe else f"not within {within} s: {condition}")
         # A look over HTTP is dear: most of the machine is left to what it waits for.
-        await asyncio.sleep(min(max(0.01, 3 * (now - began)), 1))
+        await asyncio.sleep(min(max(0.01, 3 * (now - began)), 1, max(0.0, deadline - now)))
 
 
 def request(method: str = "echo", *, service: str = "orders", **params: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from wsgiref.simple_server import WSGIServer, make_server
 
 from nuropb_rmq import (
     NuropbException,
+    NuropbNotSentError,
     NuropbRemoteError,
     NuropbTimeoutError,
     NuropbValidationError,
@@ -78,7 +79,7 @@ def answer(error: NuropbException) -> tuple[str, Any]:
             return "422 Unprocessable Entity", {"detail": error.description}
         case NuropbRemoteError():
             return "502 Bad Gateway", {"detail": "the orders service has failed"}
-        case NuropbTimeoutError():
+        case NuropbTimeoutError() if not isinstance(error, NuropbNotSentError):
             return "504 Gateway Timeout", {"detail": "the orders service has not answered in time"}
     return "503 Service Unavailable", {"detail": "the orders service cannot be reached"}
 

@@ -14,7 +14,7 @@ __all__ = ["judge", "port_opens"]
 WORKS_AGAIN_WITHIN = 10.0  # seconds after the broker's port has opened
 LOOK_EVERY = 0.01  # seconds
 ERRORS = {
-    "NuropbNotSentError": "not sent for as long as they wait",
+    "NuropbNotSentError": "could not be sent while they waited",
     "NuropbTimeoutError": "no answer for as long as they wait",
     "NuropbOutcomeUnknownError": "under way when the broker died",
 }
@@ -51,7 +51,7 @@ def judge(transcript: Transcript, report: Report, *, killed_at: float, opened_at
     transcript.check(
         "each with its answer or a typed error",
         bool(answered) and counts.keys() <= {"answered", *ERRORS},
-        expected=f"answers, and at most {', '.join(ERRORS)}",
+        expected=f"answers, and no errors but {', '.join(ERRORS)}",
         got=dict(counts),
     )
     transcript.check(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
-from ..exceptions import NuropbException
+from ..exceptions import NuropbException, NuropbNotSentError, NuropbTimeoutError
 from ..safe_logging import report
 from . import frames
 
@@ -122,6 +122,15 @@ class Outgoing:
             self.properties = self.properties[:end] + frames.shortstr(str(left))
             self.expiration, self.waits_since = left, 0.0
         return left <= 0
+
+    def late(self, why: str) -> NuropbTimeoutError:
+        """Return the error for a message that is too late to be written.
+
+        One that may be written twice may have arrived the first time.
+        """
+        if self.resend is NEVER:
+            return NuropbNotSentError(f"never sent: {why}")
+        return NuropbTimeoutError(f"not confirmed: {why}")
 
     def redirect(self, old: bytes, new: bytes) -> None:
         """Change the reply_to of this request from `old` to `new`, both packed as shortstr."""

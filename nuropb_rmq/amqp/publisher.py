@@ -16,7 +16,6 @@ from ..exceptions import (
     ConnectionLostError,
     MessageTooLargeError,
     NuropbException,
-    NuropbNotSentError,
     NuropbOutcomeUnknownError,
     OutboxFullError,
 )
@@ -196,10 +195,7 @@ class Publisher:
     def _expire(self, message: Outgoing) -> None:
         message.timer = None
         if message.stage is WAITING:
-            self.discard(
-                message,
-                NuropbNotSentError("never sent: the broker took no messages until the deadline"),
-            )
+            self.discard(message, message.late("the broker took no messages until the deadline"))
         else:
             message.finish(
                 NuropbOutcomeUnknownError("written, but not confirmed until the deadline")
@@ -319,7 +315,7 @@ class Publisher:
                 message.timer.cancel()
                 message.timer = None
             if message.deadline is not None and message.deadline <= self._loop.time():
-                message.finish(NuropbNotSentError("never sent: its deadline had passed"))
+                message.finish(message.late("its deadline had passed"))
                 continue
             if message.resend is ALONE:
                 message.size = channel.room  # nothing else is written until this is confirmed

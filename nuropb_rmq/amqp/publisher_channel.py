@@ -14,7 +14,6 @@ from ..exceptions import (
     AMQPProtocolError,
     ConnectionLostError,
     NuropbNotDeliveredError,
-    NuropbNotSentError,
     NuropbSerializationError,
     NuropbTransportError,
     PublishNackedError,
@@ -104,7 +103,7 @@ class PublisherChannel:
     def send(self, message: Outgoing) -> None:
         """Write a message; its id carries the delivery tag, for a Basic.Return has none."""
         if message.waits_since and message.expired():
-            message.finish(NuropbNotSentError("never sent: it expired while it waited"))
+            message.finish(message.late("it expired while it waited"))
             return
         port = self.port
         frame_max = port.frame_max

@@ -15,6 +15,7 @@ from ..exceptions import (
     EncryptionError,
     EncryptionRequiredError,
     NuropbNotSentError,
+    NuropbTimeoutError,
     NuropbValidationError,
 )
 from ..protocol import handled, payloads, writer
@@ -56,8 +57,7 @@ class Caller:
             if description is None:
                 if self._inherits:
                     timeout = handled.bounded(timeout)
-                description = await self._describe(payload, timeout)
-                timeout = _left(timeout, started)
+                description, timeout = await self._describe(payload, timeout, started)
             if encrypted or (
                 description.encrypted and description.requires_encryption(payload["method"])
             ):
@@ -107,8 +107,7 @@ class Caller:
         if encrypted is not False:
             description = self._cached(payload, encrypted, started)
             if description is None:
-                description = await self._describe(payload, timeout)
-                timeout = _left(timeout, started)
+                description, timeout = await self._describe(payload, timeout, started)
             encrypted = encrypted or description.requires_encryption(payload["method"])
             if encrypted:
                 self._check_key(payload["service"])
@@ -126,9 +125,18 @@ class Caller:
             return _NO_DESCRIPTION
         return description
 
-    async def _describe(self, payload: Mapping[str, Any], timeout: float) -> Description:
+    async def _describe(
+        self, payload: Mapping[str, Any], timeout: float, started: float
+    ) -> tuple[Description, float]:
+        """Return the description of the service to call, and the seconds left of `timeout`."""
         writer.check_outgoing(payload)  # refuse what cannot be sent before anything is fetched
-        return await self.discovery.find(payload["service"], seconds("timeout", timeout))
+        try:
+            found = await self.discovery.find(payload["service"], seconds("timeout", timeout))
+            return found, _left(timeout, started)
+        except NuropbTimeoutError as e:
+            raise NuropbNotSentError(
+                f"{e}. The call was not sent; with encrypted=False it is sent without a description"
+            ) from None
 
     # -- what services say of themselves ----------------------------------------------------
 
@@ -163,8 +171,8 @@ class Caller:
 
 
 def _left(timeout: float, started: float) -> float:
-    """Return the seconds left of `timeout`. Raises NuropbNotSentError when none are."""
+    """Return the seconds left of `timeout`. Raises NuropbTimeoutError when none are."""
     left = timeout - (time.monotonic() - started)
     if left <= 0:
-        raise NuropbNotSentError(f"not sent within {timeout:g} s")
+        raise NuropbTimeoutError(f"not done within {timeout:g} s")
     return left

@@ -47,7 +47,8 @@ class Calling:
         within the timeout. True always encrypts. False never does, and fetches nothing. `priority`
         (0 to 255) needs a service with TransportConfig(max_priority=…).
 
-        Raises NuropbRemoteError with the service's own error, NuropbTimeoutError,
+        Raises NuropbRemoteError with the service's own error, NuropbTimeoutError (no answer in
+        time), its subclass NuropbNotSentError (the deadline came before it was sent),
         NuropbNotDeliveredError (no queue of that service), NuropbOutcomeUnknownError (the
         connection was lost meanwhile), PublishNackedError (the broker refused it), EncryptionError,
         MalformedMessageError (an unreadable answer), NuropbValidationError and
@@ -137,8 +138,8 @@ class Calling:
         in seconds (30). `encrypted` and `priority` are as for request(): the first command to a
         service waits for the service's description, unless `encrypted` is False.
 
-        Raises what request() raises, except the service's own errors. Cancelled before the
-        command is written, it is never sent.
+        Raises what request() raises, except the service's own errors; of NuropbTimeoutErrors only
+        NuropbNotSentError. Cancelled before the command is written, it is never sent.
         """
         await self._caller.command(
             payloads.call("command", service, method, params, context, trace_id),

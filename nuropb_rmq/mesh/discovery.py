@@ -16,7 +16,6 @@ from ..exceptions import (
     MalformedMessageError,
     NuropbException,
     NuropbMessageError,
-    NuropbNotSentError,
     NuropbTimeoutError,
     NuropbValidationError,
     TransportClosedError,
@@ -33,7 +32,7 @@ Ask = Callable[[str], Awaitable[Mapping[str, Any]]]
 """Asks a service for its description; returns the response, which may carry an error."""
 
 DESCRIBE_WITHIN: Final = 60.0
-"""Seconds within which a service must describe itself."""
+"""Seconds after which a service that has not described itself is asked again."""
 LIFETIME: Final = 300.0
 """Seconds after which a description is fetched anew; the old one is used meanwhile."""
 AGAIN_AFTER: Final = 30.0
@@ -103,7 +102,7 @@ class Discovery:
     async def find(self, service: str, timeout: float, *, refresh: bool = False) -> Description:
         """Return the description, fetched if it is not cached or `refresh` is True.
 
-        Raises NuropbNotSentError after `timeout` seconds, NuropbNotDeliveredError when the service
+        Raises NuropbTimeoutError after `timeout` seconds, NuropbNotDeliveredError when the service
         has no queue, and other NuropbTransportErrors. Cancelling ends only the wait.
         """
         if not isinstance(service, str):
@@ -120,12 +119,11 @@ class Discovery:
                 raise TransportClosedError("the transport was stopped")
             if task.done() and not isinstance(task.exception(), NuropbTimeoutError):
                 return task.result()
-            # One whose time is over may have been begun long ago, for another caller.
+            # A fetch that timed out may have begun long ago, for another caller: it begins anew.
             if left <= 0 or not task.done():
-                raise NuropbNotSentError(
-                    f"service {service!r} did not describe itself within {timeout:g} s: is it "
-                    "running? The call was not sent; with encrypted=False it is sent without a "
-                    "description"
+                raise NuropbTimeoutError(
+                    f"service {service!r} did not describe itself within {timeout:g} s (is it "
+                    "running?)"
                 )
 
     async def key_has_changed(self, service: str, used: object, timeout: float) -> bool:

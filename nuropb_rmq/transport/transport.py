@@ -360,8 +360,8 @@ class Transport(Observable):
         with `max_priority`. Raises NuropbValidationError, NuropbSerializationError or
         EncryptionError for an invalid payload, NuropbNotDeliveredError when no queue takes a
         request or command, PublishNackedError, TopicRefusedError, OutboxFullError,
-        NuropbTimeoutError (never sent), NuropbOutcomeUnknownError (written, and not confirmed),
-        TransportClosedError. Cancelled before the message is written, it is never sent.
+        NuropbNotSentError (not written in time), NuropbOutcomeUnknownError (written, not confirmed
+        in time), TransportClosedError. Cancelled before the message is written, it is never sent.
         """
         confirmation = self.post(
             payload,

@@ -96,6 +96,9 @@ async def test_who_publishes_while_an_alarm_is_on(
     command = await begun("command", "orders", "fail", "--plain", *WITHIN, *api)
     publish = await begun("publish", "orders.new", "1", *WITHIN)
     replay = await begun("dlq", "replay", "orders", "--yes", *api)
+    request = await begun("request", "orders", "wait", "--timeout", "3")
+    assert await request.ended() == 1, request.lines
+    assert request.lines[-1].endswith("; it was not sent"), request.lines
     await command.printed("blocked by the broker")
     await publish.printed("blocked by the broker")
     await eventually(lambda: taken(mortal_node, mortal_mesh))  # it replays

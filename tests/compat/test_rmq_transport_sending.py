@@ -17,9 +17,9 @@ from nuropb_rmq import (
     NuropbException,
     NuropbMessageError,
     NuropbNotDeliveredError,
+    NuropbNotSentError,
     NuropbOutcomeUnknownError,
     NuropbSerializationError,
-    NuropbTimeoutError,
     NuropbTransportError,
     NuropbValidationError,
     OutboxFullError,
@@ -479,9 +479,9 @@ async def test_what_waits_too_long_is_never_sent(
     long = client.send_message(request(n=2), expiry=60_000)
     other = client.send_message(command(n=3))
     for sent in (brief, long, other):
-        with pytest.raises(NuropbTimeoutError, match="sent"):
+        with pytest.raises(NuropbNotSentError, match="sent"):
             await sent
-    assert errors_of(answers) == ["NuropbTimeoutError"] * 2
+    assert errors_of(answers) == ["NuropbNotSentError"] * 2
     assert not publishing(client.core).held
     proxy.set(Wire.PASS)
     await eventually(lambda: client.connected)

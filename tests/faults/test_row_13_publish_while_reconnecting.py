@@ -12,6 +12,7 @@ from nuropb_rmq import (
     NuropbException,
     NuropbNotSentError,
     NuropbOutcomeUnknownError,
+    NuropbTimeoutError,
     NuropbTransportError,
     OutboxFullError,
     State,
@@ -68,10 +69,16 @@ async def test_row_13_what_is_in_the_outbox_at_its_deadline_is_never_sent(
     assert [each.payload["params"]["n"] for each in recorder.seen] == [3]
 
 
+@pytest.mark.parametrize(
+    ("resend", "error"), [(False, NuropbNotSentError), (True, NuropbTimeoutError)]
+)
 async def test_row_13_nor_when_the_loop_stands_still_until_there_is_room_again(
-    mesh: Transports,
+    mesh: Transports, resend: bool, error: type[NuropbTimeoutError]
 ) -> None:
-    """Its deadline has passed, and its timer had no turn yet: it is looked at once more."""
+    """Its deadline has passed, and its timer had no turn yet: it is looked at once more.
+
+    One that may be written twice may have been written before: "never sent" would be a guess.
+    """
     recorder = Recorder()
     await mesh.service(recorder)
     client = await mesh.client()
@@ -81,11 +88,13 @@ async def test_row_13_nor_when_the_loop_stands_still_until_there_is_room_again(
     told: list[NuropbException | None] = []
     deadline = asyncio.get_running_loop().time() + 0.01
     late = identify(command(n=1))
-    packed = outbound_of(client).pack(late, kind=MessageType.COMMAND, deadline=deadline)
+    packed = outbound_of(client).pack(
+        late, kind=MessageType.COMMAND, deadline=deadline, resend=resend
+    )
     publisher.publish(packed, told.append)
     time.sleep(0.05)  # noqa: ASYNC251 - it is the fault
     publisher.attach(channel)
-    assert [type(each) for each in told] == [NuropbNotSentError]
+    assert [type(each) for each in told] == [error]
     assert result_of(await client.request(request(n=2))) == {"n": 2}
     assert [each.payload["params"]["n"] for each in recorder.seen] == [2]
 

@@ -105,8 +105,8 @@ an error of a class that the service derives from one of these; `error` has its 
 are called `RemoteAuthorizationError`, `RemoteValidationError` and so on.
 
 In an ASGI application `exception_handlers()` answers them: the service's refusals with 401, 403 or 422, its other errors
-with 502, `NuropbNotDeliveredError`, `NuropbNotSentError` and `NuropbTransportError` with 503, other `NuropbTimeoutError`s and
-`NuropbOutcomeUnknownError` with 504, anything else with 500.
+with 502, `NuropbNotDeliveredError`, `NuropbNotSentError` and `NuropbTransportError` with 503, any other
+`NuropbTimeoutError` and `NuropbOutcomeUnknownError` with 504, anything else with 500.
 """
 _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "The roots": ("NuropbException", "NuropbTransportError", "NuropbMessageError"),
@@ -167,14 +167,15 @@ _WHEN: Final[Mapping[str, tuple[str, str]]] = {
     "NuropbMessageError": ("nothing itself", "see the subclasses"),
     "NuropbRemoteError": (_CALL, "look at `error` and `description`; the service logs its own"),
     "NuropbTimeoutError": (
-        f"{_CALL}, `wait_for()`",
+        f"{_CALL}, `describe_service()`, `wait_for()`",
         "it may have been handled all the same: call again only what may be done twice. Look "
         "at the queue's length, and at `handler_timeout` and `prefetch_count` of the service",
     ),
     "NuropbNotSentError": (
-        _SEND,
+        f"{_SEND}, calls of a client",
         "call again if there is still time: nothing was done. The connection was away or the broker "
-        "took no messages, or, the first time that a service is called, it did not describe itself",
+        "took no messages; or a service called for the first time did not describe itself; or, in a "
+        "handler, the deadline of the call being handled had passed",
     ),
     "NuropbNotDeliveredError": (
         "`request()`, `command()`",

@@ -13,7 +13,6 @@ from nuropb_rmq import (
     Encryptor,
     NuropbException,
     NuropbMessageError,
-    NuropbNotSentError,
     NuropbTimeoutError,
 )
 from nuropb_rmq.mesh.discovery import LIFETIME, Discovery
@@ -127,7 +126,7 @@ async def test_the_time_of_a_fetch_is_not_the_callers(known: Known) -> None:
     known.service.late = 2
     assert (await known.discovery.find("orders", 30, refresh=True)).known() is GOOD
     known.service.answer = NuropbTimeoutError("no response")
-    with pytest.raises(NuropbNotSentError, match=r"did not describe itself within 0\.02 s"):
+    with pytest.raises(NuropbTimeoutError, match=r"did not describe itself within 0\.02 s"):
         await known.discovery.find("orders", 0.02, refresh=True)
 
 

@@ -29,6 +29,7 @@ KNOWN = [
 # What they say is about the service's own doings, not about this call.
 NOT_THE_CALLERS = [
     "NuropbTimeoutError",
+    "NuropbNotSentError",
     "NuropbNotDeliveredError",
     "NuropbTransportError",
     "TransportClosedError",
