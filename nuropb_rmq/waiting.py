@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 
 AGAIN_AFTER = 0.5
-"""Seconds after which a task that has not ended is cancelled once more."""
+"""Seconds after which a task that has not ended is cancelled once more.
+
+Once may not be enough: before Python 3.12 asyncio.wait_for() loses a cancellation that comes in the
+turn of the loop in which its future is done. aiormq waits so.
+"""
 
 
 class Changes:
@@ -57,14 +62,44 @@ async def finished(future: asyncio.Future[T]) -> None:
 async def cancelled(task: asyncio.Task[T], deadline: float) -> None:
     """Cancel a task, again and again until it ends or `deadline`, in loop time, has passed.
 
-    Its result or error is ignored. Once may not be enough: before Python 3.12 asyncio.wait_for()
-    loses a cancellation that comes in the moment in which its future is done.
+    Its result or error is ignored.
     """
     loop = asyncio.get_running_loop()
     while not task.done() and loop.time() < deadline:
         task.cancel()
         await asyncio.wait((task,), timeout=AGAIN_AFTER)
     task.add_done_callback(_take_note)
+
+
+@asynccontextmanager
+async def timeout_at(deadline: float | None) -> AsyncIterator[None]:
+    """Do as asyncio.timeout_at(), and cancel the body again and again until it has ended.
+
+    For bodies of several steps: one whose cancellation is lost goes on with the next, and that may
+    wait for ever.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - asyncio.timeout_at() needs one, too
+    async with asyncio.timeout_at(deadline):
+        again: asyncio.TimerHandle | None = None
+        more = 0
+
+        def cancel() -> None:
+            nonlocal again, more
+            more += 1
+            task.cancel()
+            again = loop.call_later(AGAIN_AFTER, cancel)
+
+        if deadline is not None:
+            again = loop.call_at(deadline + AGAIN_AFTER, cancel)
+        try:
+            yield
+        finally:
+            if again is not None:
+                again.cancel()
+            for _ in range(more):
+                task.uncancel()
 
 
 async def shielded(future: asyncio.Future[T]) -> T:

@@ -31,6 +31,7 @@ from ..exceptions import (
     NuropbTransportError,
     ServiceNotConfigured,
 )
+from ..waiting import timeout_at
 
 _ALIKE = (
     "; all instances must declare it alike: give them the same queue_type, delivery_limit, "
@@ -116,7 +117,7 @@ async def time_limit(seconds: float) -> AsyncIterator[None]:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - narrows for mypy
     before = task.cancelling()
-    async with asyncio.timeout(seconds):
+    async with timeout_at(asyncio.get_running_loop().time() + seconds):
         try:
             yield
         finally:

@@ -19,7 +19,7 @@ from ..exceptions import (
     TransportClosedError,
 )
 from ..safe_logging import ServiceLog, report
-from ..waiting import shielded
+from ..waiting import shielded, timeout_at
 from .backoff import pause
 from .connecting import Connection, new_connection
 from .connection import CLOSE_WITHIN
@@ -177,7 +177,7 @@ class Link:
     async def _open(self, connection: Connection) -> None:
         timeout = self._config.connect_timeout
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with timeout_at(self._deadline):
                 await connection.open()
         except TimeoutError as e:
             raise BrokerUnreachableError(
@@ -273,7 +273,7 @@ class Link:
     async def _set_up(self, session: Session, connection: Connection) -> None:
         timeout = self._config.connect_timeout
         try:
-            async with asyncio.timeout_at(self._due()):
+            async with timeout_at(self._due()):
                 await session.setup()
         except TimeoutError as e:
             # A broker that does not answer this would not answer Connection.Close, either.

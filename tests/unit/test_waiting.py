@@ -1,16 +1,18 @@
-"""Work whose waiter was cancelled goes on, and its error is nobody's: nothing is logged."""
+"""Work whose waiter was cancelled, and deadlines of work that loses a cancellation."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import threading
+from contextlib import AbstractAsyncContextManager, suppress
 
 import pytest
 
 from nuropb_rmq import NuropbTransportError
+from nuropb_rmq.broker.error_translation import time_limit
 from nuropb_rmq.transport.sealing import Sealing
-from nuropb_rmq.waiting import shielded
+from nuropb_rmq.waiting import AGAIN_AFTER, shielded, timeout_at
 
 
 async def failing(gate: asyncio.Event) -> int:
@@ -96,3 +98,58 @@ async def test_a_request_that_is_given_up_while_it_is_decrypted(
     await asyncio.sleep(0)
     gc.collect()
     assert caplog.messages == []
+
+
+# -- deadlines ------------------------------------------------------------------------------
+
+
+def limited(way: str, seconds: float) -> AbstractAsyncContextManager[None]:
+    if way == "time_limit":
+        return time_limit(seconds)
+    return timeout_at(asyncio.get_running_loop().time() + seconds)
+
+
+async def deaf(times: int) -> None:
+    """As asyncio.wait_for() before Python 3.12 may, it loses cancellations, and goes on."""
+    for _ in range(times):
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("way", ["timeout_at", "time_limit"])
+@pytest.mark.parametrize("times", [0, 1, 2])
+async def test_a_deadline_holds_for_a_step_behind_one_that_lost_its_cancellation(
+    way: str, times: int
+) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(30), limited(way, 0.01):
+            await deaf(times)
+    assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("way", ["timeout_at", "time_limit"])
+async def test_a_cancellation_from_outside_is_none_of_the_deadline(way: str) -> None:
+    async def work() -> None:
+        async with limited(way, 30):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+@pytest.mark.parametrize("way", ["timeout_at", "time_limit"])
+async def test_nothing_is_cancelled_behind_what_ends_in_time(way: str) -> None:
+    async with limited(way, 0.01):
+        pass
+    await asyncio.sleep(0.02 + AGAIN_AFTER)
+
+
+async def test_without_a_deadline() -> None:
+    async with timeout_at(None):
+        await asyncio.sleep(0)
