@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, cast
 
-from ..amqp.outgoing import DONE, WAITING, Outgoing, Stage
+from ..amqp.outgoing import DONE, WAITING, Outgoing
 from ..config.settings import TransportConfig
 from ..config.times import seconds
 from ..exceptions import (
@@ -68,12 +68,10 @@ class Confirmation(Ignorable[None]):
         self.message = None
         self.cancel()
 
-    def late(self, stage: Stage) -> NuropbException:
-        """Return the error for a message that was at this stage at its deadline."""
-        if stage is WAITING:
-            return NuropbNotSentError(
-                f"never sent: the broker took no messages for {self._timeout:g} s"
-            )
+    def late(self, message: Outgoing) -> NuropbException:
+        """Return the error for its message, whose deadline has passed."""
+        if message.stage is WAITING:
+            return message.late(f"the broker took no messages for {self._timeout:g} s")
         return NuropbOutcomeUnknownError(
             f"written, but not confirmed by the broker within {self._timeout:g} s"
         )
@@ -217,7 +215,7 @@ class Sender:
     def _expire(self, confirmation: Confirmation) -> None:
         message = confirmation.message
         if message is not None:
-            self._outbound.discard(message, confirmation.late(message.stage))
+            self._outbound.discard(message, confirmation.late(message))
 
     # -- requests ---------------------------------------------------------------------------
 

@@ -9,12 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from nuropb_rmq import (
-    Encryptor,
-    NuropbException,
-    NuropbMessageError,
-    NuropbTimeoutError,
-)
+from nuropb_rmq import Encryptor, NuropbException, NuropbMessageError, NuropbTimeoutError
 from nuropb_rmq.mesh.discovery import LIFETIME, Discovery
 
 from ...encrypting import private_key
