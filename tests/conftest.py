@@ -32,7 +32,7 @@ ONCE = (
     "compat/test_receiving", "compat/test_rmq_transport_encryptors",
     "compat/test_rmq_transport_messages", "interop/test_command", "interop/test_decorated",
     "interop/test_encrypted", "interop/test_mesh", "interop/test_programs", "interop/test_rmqapi",
-    "interop/test_times",
+    "interop/test_times", "mesh", "tools/fuzz",
 )  # fmt: skip
 """Tests of layers that see nothing of the broker's version, and of bodies that it passes on."""
 
@@ -95,6 +95,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker("once")
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "nothing_left_behind")
+
+
+def pytest_collection_finish() -> None:
+    """What stays to the end, the modules and the tests, is not looked at by each collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
