@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -73,14 +73,16 @@ async def cancelled(task: asyncio.Task[T], deadline: float) -> None:
 
 @asynccontextmanager
 async def timeout_at(deadline: float | None) -> AsyncIterator[None]:
-    """Do as asyncio.timeout_at(), and cancel the body again and again until it has ended.
+    """Do as asyncio.timeout_at(), for a body of several steps of which one may lose a cancellation.
 
-    For bodies of several steps: one whose cancellation is lost goes on with the next, and that may
-    wait for ever.
+    The body would go on with the next step, and that may wait for ever: it is cancelled again and
+    again until it has ended. When it ends as if nothing had been, this raises what was lost:
+    TimeoutError after the deadline, CancelledError when its task was cancelled.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - asyncio.timeout_at() needs one, too
+    before = task.cancelling()
     async with asyncio.timeout_at(deadline):
         again: asyncio.TimerHandle | None = None
         more = 0
@@ -100,6 +102,13 @@ async def timeout_at(deadline: float | None) -> AsyncIterator[None]:
                 again.cancel()
             for _ in range(more):
                 task.uncancel()
+            if task.cancelling() > before:
+                raise asyncio.CancelledError
+
+
+def time_limit(seconds: float) -> AbstractAsyncContextManager[None]:
+    """Do as timeout_at(), `seconds` from now."""
+    return timeout_at(asyncio.get_running_loop().time() + seconds)
 
 
 async def shielded(future: asyncio.Future[T]) -> T:

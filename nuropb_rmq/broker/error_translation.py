@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from aiormq.exceptions import (
     AMQPError,
@@ -31,7 +31,6 @@ from ..exceptions import (
     NuropbTransportError,
     ServiceNotConfigured,
 )
-from ..waiting import timeout_at
 
 _ALIKE = (
     "; all instances must declare it alike: give them the same queue_type, delivery_limit, "
@@ -109,20 +108,6 @@ def translated(what: str, right: str = "") -> Iterator[None]:
             raise
         text = str(e) or "the connection ended during setup"
         raise ConnectionLostError(f"{what}: {text}") from e
-
-
-@asynccontextmanager
-async def time_limit(seconds: float) -> AsyncIterator[None]:
-    """Raise TimeoutError after `seconds`; raise a CancelledError that aiormq has swallowed."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - narrows for mypy
-    before = task.cancelling()
-    async with timeout_at(asyncio.get_running_loop().time() + seconds):
-        try:
-            yield
-        finally:
-            if task.cancelling() > before:
-                raise asyncio.CancelledError
 
 
 def _of_a_step(what: str, error: ChannelClosed, right: str) -> NuropbTransportError:

@@ -24,9 +24,10 @@ from ..exceptions import (
     ServiceNotConfigured,
 )
 from ..safe_logging import ServiceLog
+from ..waiting import time_limit
 from .connecting import Connection, declaring_connection
 from .control_channel import ControlChannel
-from .error_translation import located, time_limit, translated
+from .error_translation import located, translated
 from .quiet import quietly
 from .topology import Binding, DeadLetterTopology, Exchange, ExchangeBinding, Queue, Topology
 from .watch import Declare

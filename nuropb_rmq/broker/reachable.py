@@ -10,9 +10,9 @@ from typing import Final
 from ..config.settings import TransportConfig
 from ..exceptions import BrokerUnreachableError, ServiceNotConfigured
 from ..safe_logging import ServiceLog
+from ..waiting import time_limit
 from .backoff import pause
 from .connecting import declaring_connection
-from .error_translation import time_limit
 from .quiet import quietly
 
 logger = logging.getLogger("nuropb_rmq.broker")

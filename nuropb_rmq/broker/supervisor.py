@@ -183,7 +183,6 @@ class Link:
             raise BrokerUnreachableError(
                 f"{self._config.broker}: no answer in {timeout:g} s (connect_timeout)"
             ) from e
-        _raise_if_cancelled()
 
     async def _live(self, connection: Connection) -> None:
         """Run one session, from setup to its end, or one failed try at it."""
@@ -217,7 +216,8 @@ class Link:
         self._session = None
         self._recovering(trouble)
         await session.close("the session ended", with_connection=final)
-        _raise_if_cancelled()
+        if self.cancelled:  # aiormq may have swallowed it
+            raise asyncio.CancelledError
         if final:
             raise trouble
         await asyncio.sleep(self._pause(lived))
@@ -280,7 +280,6 @@ class Link:
             connection.router.abort("channels and queues were not set up in time")
             late = f"{self._config.broker}: channels and queues were not set up in {timeout:g} s"
             raise ConnectionLostError(f"{late}{session.progress}") from e
-        _raise_if_cancelled()
 
     def _due(self) -> float:
         """Return the deadline of an attempt, in loop time.
@@ -379,13 +378,3 @@ class Link:
         self.error = error
         if changed:
             self._on_change(self)
-
-
-def _raise_if_cancelled() -> None:
-    """Raise the CancelledError that asyncio.wait_for, deep in aiormq, may have swallowed.
-
-    Before Python 3.12 it does so when its awaitable is done in the same turn of the loop.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

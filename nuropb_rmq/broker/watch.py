@@ -23,10 +23,11 @@ from ..exceptions import (
     ServiceNotConfigured,
 )
 from ..safe_logging import ServiceLog, report
+from ..waiting import time_limit
 from .bindings import bind
 from .connecting import Connection
 from .control_channel import ControlChannel
-from .error_translation import is_missing, time_limit, translated
+from .error_translation import is_missing, translated
 from .topology import Binding, Exchange, Queue
 
 Declare = Callable[[Connection, TransportConfig], Awaitable[None]]

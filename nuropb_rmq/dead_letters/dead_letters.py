@@ -11,7 +11,7 @@ from typing import Final, Self
 from ..amqp.getting import Got
 from ..broker.connecting import Connection, open_connection
 from ..broker.delivery_limit import Told, check_delivery_limit, told_of
-from ..broker.error_translation import located, time_limit
+from ..broker.error_translation import located
 from ..config.address import AmqpUrl, typed
 from ..config.settings import TransportConfig
 from ..config.times import seconds
@@ -24,6 +24,7 @@ from ..exceptions import (
 )
 from ..protocol.constants import new_id
 from ..safe_logging import ServiceLog
+from ..waiting import time_limit
 from .filters import ALL, DeadLetterFilter, now
 from .groups import DeadLetterGroup, Grouping
 from .letter import DeadLetter, read_letter

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..broker.connecting import open_connection
 from ..broker.connection import BrokerConnection
 from ..broker.consumers import consumer_count
-from ..broker.error_translation import located, time_limit
+from ..broker.error_translation import located
 from ..broker.management import ManagementAPI, management_api
 from ..broker.permissions import refused
 from ..broker.quiet import quietly
@@ -24,6 +24,7 @@ from ..exceptions import (
     NuropbTransportError,
     ServiceNotConfigured,
 )
+from ..waiting import time_limit
 from . import network
 from .facts import OF_VHOST, Facts, Login, Subject
 from .needed import client_permissions, service_permissions

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..broker.connecting import open_connection
-from ..broker.error_translation import time_limit
 from ..broker.quiet import quietly
 from ..broker.topology import Binding
 from ..exceptions import BrokerUnreachableError, ServiceNotConfigured
+from ..waiting import time_limit
 from .facts import Facts, Subject, Unseen
 from .looking import PURPOSE, ask
 

@@ -21,7 +21,7 @@ from ..amqp.frames import Content
 from ..broker.backoff import pause
 from ..broker.connecting import Connection, open_connection
 from ..broker.control_channel import ControlChannel
-from ..broker.error_translation import located, time_limit, translated
+from ..broker.error_translation import located, translated
 from ..broker.quiet import quietly
 from ..broker.topology import QUEUE_TYPE, Binding, Queue
 from ..config.address import AmqpUrl, typed
@@ -37,7 +37,7 @@ from ..exceptions import (
 from ..protocol import serialization
 from ..protocol.constants import MessageType, new_id
 from ..protocol.reader import Head, whole_body
-from ..waiting import Changes
+from ..waiting import Changes, time_limit
 
 logger = logging.getLogger("nuropb_rmq.transport")
 

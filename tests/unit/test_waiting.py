@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 
 import pytest
 
 from nuropb_rmq import NuropbTransportError
-from nuropb_rmq.broker.error_translation import time_limit
 from nuropb_rmq.transport.sealing import Sealing
-from nuropb_rmq.waiting import AGAIN_AFTER, shielded, timeout_at
+from nuropb_rmq.waiting import AGAIN_AFTER, shielded, time_limit, timeout_at
 
 
 async def failing(gate: asyncio.Event) -> int:
@@ -103,12 +102,6 @@ async def test_a_request_that_is_given_up_while_it_is_decrypted(
 # -- deadlines ------------------------------------------------------------------------------
 
 
-def limited(way: str, seconds: float) -> AbstractAsyncContextManager[None]:
-    if way == "time_limit":
-        return time_limit(seconds)
-    return timeout_at(asyncio.get_running_loop().time() + seconds)
-
-
 async def deaf(times: int) -> None:
     """As asyncio.wait_for() before Python 3.12 may, it loses cancellations, and goes on."""
     for _ in range(times):
@@ -117,23 +110,21 @@ async def deaf(times: int) -> None:
     await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize("way", ["timeout_at", "time_limit"])
 @pytest.mark.parametrize("times", [0, 1, 2])
 async def test_a_deadline_holds_for_a_step_behind_one_that_lost_its_cancellation(
-    way: str, times: int
+    times: int,
 ) -> None:
     task = asyncio.current_task()
     assert task is not None
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(30), limited(way, 0.01):
+        async with asyncio.timeout(30), time_limit(0.01):
             await deaf(times)
     assert task.cancelling() == 0
 
 
-@pytest.mark.parametrize("way", ["timeout_at", "time_limit"])
-async def test_a_cancellation_from_outside_is_none_of_the_deadline(way: str) -> None:
+async def test_a_cancellation_from_outside_is_none_of_the_deadline() -> None:
     async def work() -> None:
-        async with limited(way, 30):
+        async with time_limit(30):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(work())
@@ -143,9 +134,36 @@ async def test_a_cancellation_from_outside_is_none_of_the_deadline(way: str) -> 
     assert task.cancelled()
 
 
-@pytest.mark.parametrize("way", ["timeout_at", "time_limit"])
-async def test_nothing_is_cancelled_behind_what_ends_in_time(way: str) -> None:
-    async with limited(way, 0.01):
+@pytest.mark.parametrize("ends_with", [None, OSError("reset")])
+async def test_a_cancellation_that_the_body_lost_comes_at_its_end(
+    ends_with: OSError | None,
+) -> None:
+    async def work() -> None:
+        async with time_limit(30):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            if ends_with is not None:
+                raise ends_with
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_body_that_ends_late_is_late() -> None:
+    async def work() -> None:
+        async with time_limit(0.01):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await work()
+
+
+async def test_nothing_is_cancelled_behind_what_ends_in_time() -> None:
+    async with time_limit(0.01):
         pass
     await asyncio.sleep(0.02 + AGAIN_AFTER)
 
