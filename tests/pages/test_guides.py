@@ -151,7 +151,8 @@ async def test_tokens_a_call(memory_mesh: MemoryMesh, capsys: pytest.CaptureFixt
 
 async def test_tokens_are_passed_on(memory_mesh: MemoryMesh) -> None:
     mesh = await memory_mesh(ran(TOKENS, "invoices.py")["Invoices"]())
-    await memory_mesh(ran(TOKENS, "orders.py")["Orders"](mesh))
+    orders = ran(TOKENS, "orders.py")["Orders"]()
+    orders.mesh = await memory_mesh(orders)
     context = {"Authorization": "Bearer t-bob"}
     assert await mesh.request("orders", "invoices", context=context) == ["I-1"]
 

@@ -68,7 +68,7 @@ def test_the_bound() -> None:
     histogram = len(BOUNDS) + 1 + 2
     method, called = histogram + len(Outcome), histogram + MOST_ERRORS + 2
     assert f"A method costs {method} series for requests and {method} for commands" in PAGE
-    assert f"a called pair {histogram}, and" in PAGE
+    assert f"a called pair {histogram + 1}, and" in PAGE
     assert f"at most {(MOST + 1) * 2 * method:,} of methods" in PAGE
     assert f"{(MOST + 1) * called:,} of requests, {method} of each binding" in PAGE
     assert f"{MOST_ERRORS} classes of errors" in PAGE
