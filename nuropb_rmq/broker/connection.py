@@ -28,6 +28,7 @@ from ..exceptions import (
     ConnectionLostError,
     NuropbTransportError,
     TokenProviderError,
+    TransportClosedError,
 )
 from ..protocol.constants import NUROPB_PROTOCOL_VERSION, NUROPB_VERSION
 from ..safe_logging import ServiceLog, report
@@ -151,7 +152,8 @@ class BrokerConnection(RobustConnection):
         Raises the NuropbTransportError that ended the retries: credentials refused, virtual host
         missing.
         """
-        await self._up_or_fatal.wait()
+        if self._fatal is None:
+            await self._up_or_fatal.wait()
         if self._fatal is not None:
             raise self._fatal
 
@@ -159,6 +161,8 @@ class BrokerConnection(RobustConnection):
         """Close; abort the socket if that takes more than `within` seconds, or is cancelled."""
         loop = asyncio.get_running_loop()
         timer = loop.call_later(within, self._abort)
+        self._fatal = self._fatal or TransportClosedError("the connection was closed")
+        self._up_or_fatal.set()  # nobody waits for it in vain
         try:
             await self.close()
         finally:

@@ -193,8 +193,8 @@ class Watch:
                 await channel.open()
                 yield channel
                 await channel.close()
-        except (BrokerAuthenticationError, InstanceInUseError, ServiceNotConfigured):
-            self._channels.remove(channel)  # the broker has closed it
+        except (NuropbTransportError, TimeoutError):
+            self._channels.remove(channel)  # the broker, or aiormq, has closed it
             raise
         self._channels.remove(channel)
 

@@ -225,8 +225,7 @@ class Callbacks:
                 text = "acknowledge_service_message did not settle; settled with %s"
                 self.log.warning(text, action, about=work)
                 work.write(settlement)
-        called_again = work.settlement is Settlement.CALL_AGAIN and settlement is Settlement.ACK
-        action = "nack" if called_again else _ACTIONS[settlement]
+        action = "nack" if settlement is Settlement.CALL_AGAIN else _ACTIONS[settlement]
         self.measure(metadata, began, action, work.sent)
 
     def metadata(
@@ -295,7 +294,7 @@ class Callbacks:
         call = ResponseCall(self, metadata)
         try:
             returned = self._callback(message, call.complete, metadata)
-        except Exception as e:  # noqa: BLE001 - the program's own function
+        except (Exception, asyncio.CancelledError) as e:  # noqa: BLE001 - the program's own function
             self._log_failure("with a response", message["correlation_id"], e)
             return
         if returned is not None and isawaitable(returned):
@@ -311,7 +310,7 @@ class Callbacks:
         except Exception as e:  # noqa: BLE001 - the program's own function
             self._log_failure("with a response", correlation_id, e)
 
-    def _log_failure(self, when: str, correlation_id: str, error: Exception) -> None:
+    def _log_failure(self, when: str, correlation_id: str, error: BaseException) -> None:
         text, name = "message_callback failed %s: %s %s", type(error).__name__
         self.log.error(text, when, correlation_id, name, correlation_id=correlation_id)
         report(

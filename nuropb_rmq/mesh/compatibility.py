@@ -11,7 +11,7 @@ from ..nearest import nearest
 from ..printable import printable
 from ..service.parameters import Parameters
 from .client import Calls, service_of, stubs_of
-from .described import KINDS, Part, methods_of, params_of, result_of
+from .described import KINDS, Part, Schema, methods_of, params_of, result_of
 
 
 class Describes(Protocol):
@@ -23,6 +23,7 @@ class Describes(Protocol):
         """Return the description of a service."""
 
 
+_Known = dict[tuple[int, int], tuple[Schema, frozenset[str]]]
 _DEEPEST: Final = 12
 """Levels of a schema that are compared: types may contain themselves."""
 _LONGEST: Final = 40
@@ -151,8 +152,21 @@ def _misfits(
     yield from _misfits(*items, f"{path}[]", depth - 1)
 
 
-def _kinds(part: Part, depth: int = _DEEPEST) -> frozenset[str]:
-    """Return the types of JSON that a part admits."""
+def _kinds(part: Part, depth: int = _DEEPEST, known: _Known | None = None) -> frozenset[str]:
+    """Return the types of JSON that a part admits.
+
+    known: of the schemas that were looked at, by identity and depth: references of a peer's
+        description may lead to one in more ways than can be gone.
+    """
+    known = {} if known is None else known
+    at = id(part.schema), depth
+    if at not in known:
+        # With the schema itself: else another one could get its identity.
+        known[at] = part.schema, _kinds_of(part, depth, known)
+    return known[at][1]
+
+
+def _kinds_of(part: Part, depth: int, known: _Known) -> frozenset[str]:
     values = part.values()
     if values:
         return frozenset(
@@ -160,7 +174,7 @@ def _kinds(part: Part, depth: int = _DEEPEST) -> frozenset[str]:
         )
     choices = part.choices()
     if choices and depth:
-        return frozenset[str]().union(*(_kinds(choice, depth - 1) for choice in choices))
+        return frozenset[str]().union(*(_kinds(choice, depth - 1, known) for choice in choices))
     kind = part.schema.get("type")
     return frozenset((kind,)) if isinstance(kind, str) and kind in _ANY else _ANY
 

@@ -7,6 +7,7 @@ the same user, or root. A connection is answered at once and closed; nothing is 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -29,6 +30,9 @@ logger = logging.getLogger("nuropb_rmq.mesh")
 _NEW_ID: Final = "0" * 32  # as long as the instance ids that start() makes
 _BACKLOG: Final = 16
 """Probes that wait while the event loop is blocked."""
+_PAUSE: Final = 1.0
+"""Seconds without answers where the process has no file descriptor for them."""
+_NO_DESCRIPTOR: Final = frozenset((errno.EMFILE, errno.ENFILE))
 
 
 class HealthSocket:
@@ -116,11 +120,27 @@ class HealthSocket:
     def _answer(self) -> None:
         if self._socket is None:
             return
-        with suppress(OSError):  # whoever asked is gone
+        try:
             connection, _ = self._socket.accept()
             with connection:
                 connection.setblocking(False)
                 connection.send(self._told())
+        except OSError as e:
+            if e.errno in _NO_DESCRIPTOR:
+                self._pause()
+            # Else whoever asked is gone.
+
+    def _pause(self) -> None:
+        """Answer nobody for a second: the loop would be told of who waits in each of its turns."""
+        listening, loop = self._socket, asyncio.get_running_loop()
+        assert listening is not None  # noqa: S101 - it has just been used
+        loop.remove_reader(listening)
+
+        def resume() -> None:
+            if self._socket is listening:
+                loop.add_reader(listening, self._answer)
+
+        loop.call_later(_PAUSE, resume)
 
     def _told(self) -> bytes:
         health = health_of(self._transport)

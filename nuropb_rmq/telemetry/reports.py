@@ -26,7 +26,12 @@ from .. import blocking
 from .._version import __version__
 from ..broker.state import State
 from ..config.times import seconds
-from ..exceptions import NuropbException, NuropbTransportError, TopicRefusedError
+from ..exceptions import (
+    NuropbConfigurationError,
+    NuropbException,
+    NuropbTransportError,
+    TopicRefusedError,
+)
 from ..safe_logging import report as report_error
 from ..transport.stats import Stats
 from ..transport.transport import Transport
@@ -47,11 +52,15 @@ def report(mesh: AnyMesh, *, every: float = EVERY) -> Callable[[], None]:
 
     Reports wait for nothing: one that the broker does not take is dropped. The first that it
     refuses ends them, with a WARNING: the user may not publish this topic. Raises
-    NuropbValidationError.
+    NuropbValidationError, and NuropbConfigurationError for a blocking.Mesh that has been started.
     """
     every = seconds("every", every)
     source = source_of(mesh)
     if isinstance(source, blocking.Mesh):
+        if not source.state.over:
+            raise NuropbConfigurationError(
+                "mesh", "must not be started yet: call report() before start()"
+            )
         return source.attach(lambda behind: _Reporter(behind.transport, every).end)
     return _Reporter(source, every).end
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import takewhile
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -57,15 +58,24 @@ class Deadlines(Generic[T]):
     def _due(self, seconds: float) -> None:
         queue = self._queues[seconds]
         now = monotonic()
-        while queue:
-            thing, deadline = next(iter(queue.items()))
-            if deadline > now:
-                self._timers[seconds] = self._call_later(deadline - now, self._due, seconds)
-                return
-            del queue[thing]
-            self._expire(thing)
-        if self._queues.get(seconds) is queue:  # expire() may have called clear()
+        # In one pass: a look for the first of a dict steps over all that were deleted before it.
+        due = [thing for thing, _ in takewhile(lambda entry: entry[1] <= now, queue.items())]
+        try:
+            for thing in due:
+                if queue.pop(thing, None) is not None:  # expire() may have removed others
+                    self._expire(thing)
+        finally:
+            if self._queues.get(seconds) is queue:  # expire() may have called clear()
+                self._wait(queue, seconds)
+
+    def _wait(self, queue: dict[T, float], seconds: float) -> None:
+        """Set the timer to the first deadline of a queue, or forget the queue."""
+        first = next(iter(queue.values()), None)
+        if first is None:
             del self._queues[seconds], self._timers[seconds]
+        else:
+            left = max(0.0, first - monotonic())
+            self._timers[seconds] = self._call_later(left, self._due, seconds)
 
     def clear(self) -> None:
         """Let nothing expire any more."""

@@ -274,7 +274,7 @@ class Delivery:
         """Settle it by the outcome of its successor, the message put back into the queue."""
         match error:
             case None:
-                self.settle(Settlement.ACK)
+                self.settle(Settlement.CALL_AGAIN)
             case NuropbSerializationError() | PublishNackedError() | NuropbTimeoutError():
                 # Too large, refused, or expired: requeued, it would come round for ever.
                 self.settle(Settlement.REJECT)

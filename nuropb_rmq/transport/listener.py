@@ -197,7 +197,7 @@ class EventListener:
             self._away = True
             self._tell(lost)
         failures = 0
-        while True:
+        while self._connection is connection:
             await self._close_channel()
             try:
                 await connection.usable()
@@ -214,6 +214,8 @@ class EventListener:
                     raise located(self._config.broker, e) from None
             await asyncio.sleep(pause(failures, self._config.reconnect_cap))
             failures += 1
+        else:
+            return  # it was closed meanwhile
         logger.warning("%s: back", self._config.broker)
         self._away = False
         self._tell(None)

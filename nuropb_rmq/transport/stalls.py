@@ -80,7 +80,7 @@ class _Watch:
         self._loop = loop
         self._thread = threading.get_ident()
         # Of each user, the seconds after which all stacks are logged.
-        self._watchdogs: list[float] = []
+        self._watchdogs: dict[object, float] = {}
         self._over = threading.Event()
         # Monotonic time at which the loop last ran _beat().
         self._beaten = time.monotonic()
@@ -92,13 +92,14 @@ class _Watch:
         threading.Thread(target=self._look, name="nuropb-stalls", daemon=True).start()
 
     def share(self, watchdog: float) -> Callable[[], None]:
-        """Count one more user; return a function that counts one less."""
-        self._watchdogs.append(watchdog)
-        return partial(self._leave, watchdog)
+        """Count one more user; return a function that counts one less, once."""
+        user = object()
+        self._watchdogs[user] = watchdog
+        return partial(self._leave, user)
 
-    def _leave(self, watchdog: float) -> None:
-        self._watchdogs.remove(watchdog)
-        if not self._watchdogs:
+    def _leave(self, user: object) -> None:
+        # A stop() that was cancelled is made once more, and leaves again.
+        if self._watchdogs.pop(user, None) is not None and not self._watchdogs:
             self._timer.cancel()
             self._over.set()
             _watches.pop(self._loop, None)
@@ -128,7 +129,7 @@ class _Watch:
                 if not logged:
                     logged = True
                     _log(logging.WARNING, _STALLED, blocked, partial(_named, frames))
-            if frames and not shown and blocked >= min(self._watchdogs, default=math.inf):
+            if frames and not shown and blocked >= min(self._watchdogs.values(), default=math.inf):
                 shown = True
                 _log(logging.ERROR, _SHOWN, blocked, partial(stacks.of_threads, self._thread))
             frames.clear()  # frames keep all their local variables alive

@@ -17,6 +17,7 @@ from nuropb_rmq import (
     mesh_event,
     publish_to_mesh,
 )
+from nuropb_rmq.amqp.settlement import Settlement
 
 from ..mesh.support import Meshes
 from ..support import eventually
@@ -61,6 +62,7 @@ async def test_a_call_again_is_one_under_a_retry(
     assert caught.value.error == "NuropbCallAgainReject"
     assert orders.calls == ["again"] * 4
     assert mesh.state is State.READY
+    assert mesh.stats().settled[Settlement.CALL_AGAIN] == 2
 
 
 async def test_a_retry_later_is_no_failure_unless_it_has_a_cause(meshes: Meshes) -> None:

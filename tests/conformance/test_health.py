@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -89,6 +90,24 @@ async def test_a_client_has_one_connection(meshes: Meshes) -> None:
     await meshes.client(health=True)
     status, answer = await told("--service", "client")
     assert (status, answer["parts"]["connection"]) == (0, None)
+
+
+async def test_without_a_file_descriptor_it_answers_later(
+    meshes: Meshes, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await meshes.serve(Orders(), health=True)
+    accept, accepted = socket.socket.accept, 0
+
+    def none_left_at_first(self: socket.socket) -> Any:
+        nonlocal accepted
+        accepted += 1
+        if accepted == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", none_left_at_first)
+    assert (await told())[0] == 0
+    assert accepted == 2
 
 
 async def test_one_that_takes_no_more_work(meshes: Meshes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -175,6 +176,43 @@ async def test_what_is_begun_is_finished(meshes: Meshes) -> None:
     assert await asyncio.gather(*calls) == [0, 1, 2]
     await stopping
     assert service.state is State.STOPPED
+
+
+class Deaf:
+    """A service whose method ignores its cancellation."""
+
+    _service_name = "deaf"
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+        self.released = asyncio.Event()
+
+    async def work(self) -> None:
+        while not self.released.is_set():
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+
+
+async def test_a_stop_that_was_cancelled_is_made_once_more(meshes: Meshes) -> None:
+    deaf = Deaf()
+    service = await meshes.serve(deaf, amqp_url=meshes.config("deaf", watchdog=60))
+    other = await meshes.client(amqp_url=meshes.config("other", watchdog=60))
+    await other.command("deaf", "work", encrypted=False)
+    await eventually(lambda: service.stats().handlers_active == 1)
+    stopping = asyncio.create_task(service.stop(grace=0))
+    await eventually(lambda: deaf.cancelled)
+    (task,) = (each for each in asyncio.all_tasks() if each.get_name() == "nuropb-stop")
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await stopping
+    assert service.state is State.DRAINING
+    deaf.released.set()
+    await service.stop()
+    assert service.state is State.STOPPED
+    await other.stop()
+    assert other.state is State.STOPPED
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])

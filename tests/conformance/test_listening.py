@@ -129,6 +129,20 @@ async def test_a_recovery_may_be_cancelled(meshes: Meshes, place: Place, configu
     assert len(told) % 2 == 0
 
 
+async def test_it_is_closed_while_it_recovers(
+    meshes: Meshes, place: Place, configured: None
+) -> None:
+    for turns in range(0, 30, 3):
+        async with EventListener(place.url) as listener:
+            waiting = asyncio.ensure_future(anext(listener))
+            await asyncio.sleep(0)
+            cut(listener)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        with pytest.raises(TransportClosedError):
+            await waiting
+
+
 async def test_what_is_missing(place: Place) -> None:
     with pytest.raises(ServiceNotConfigured, match=r"nuropb-events-exchange.* does not exist"):
         async with EventListener(place.url):

@@ -270,3 +270,10 @@ async def test_descriptions_of_others(method: Mapping[str, Any], found: list[str
             assert len(got) == len(found)
             assert all(one.startswith(start) for one, start in zip(got, found, strict=True))
             assert all(len(one) < 200 for one in got)
+
+
+def test_a_description_whose_references_branch_without_end() -> None:
+    branches = [{"$ref": "#/$defs/A"}] * 30
+    schema = {"anyOf": branches, "$defs": {"A": {"anyOf": branches}}}
+    described = {"parameters": {"type": "object", "properties": {"order_id": schema}}}
+    assert misfit({"order_id": 1}, described) is None

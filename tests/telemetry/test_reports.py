@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from nuropb_rmq import EventListener, Mesh, NuropbValidationError
+from nuropb_rmq import (
+    EventListener,
+    Mesh,
+    MessageType,
+    NuropbConfigurationError,
+    NuropbValidationError,
+    blocking,
+)
 from nuropb_rmq.telemetry.reports import TOPIC, report
 
 from ..mesh.support import Meshes
@@ -90,6 +98,19 @@ def test_bad_intervals(every: Any) -> None:
 
     with pytest.raises(NuropbValidationError, match="every"):
         report(Mesh("memory://reports"), every=every)
+
+
+def test_a_blocking_mesh_reports_from_its_start() -> None:
+    mesh = blocking.Mesh("memory://blocking-reports", service=Orders())
+    report(mesh, every=0.05)
+    with mesh:
+        sent = mesh.stats().sent[MessageType.EVENT]
+        deadline = time.monotonic() + 30
+        while mesh.stats().sent[MessageType.EVENT] == sent and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert mesh.stats().sent[MessageType.EVENT] > sent
+        with pytest.raises(NuropbConfigurationError, match="before start"):
+            report(mesh)
 
 
 async def test_a_listener_hears_them(meshes: Meshes) -> None:

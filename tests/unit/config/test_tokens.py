@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -145,6 +146,20 @@ async def test_a_provider_that_hangs() -> None:
     assert await TokenSource.ask(asker) is TOKEN
     with pytest.raises(TokenProviderError, match=r"returned no token within 0\.1 s"):
         await TokenSource(asyncio.Event().wait, 0.1).ask()  # type: ignore[arg-type]
+
+
+async def test_a_provider_that_does_not_obey_its_cancellation() -> None:
+    released = asyncio.Event()
+
+    async def deaf() -> AccessToken:
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+        return TOKEN
+
+    with pytest.raises(TokenProviderError, match=r"returned no token within 0\.05 s"):
+        await TokenSource(deaf, 0.05).ask()
+    released.set()
 
 
 async def test_asking_can_be_cancelled() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from nuropb_rmq.transport.deadlines import Deadlines
 
 from ...seams import lengths
@@ -92,3 +94,36 @@ async def test_what_expires_may_make_its_own_length_forgotten() -> None:
     deadlines.add(0.01, 0.01)
     await eventually(lambda: expired == [0.01, 0.0])
     deadlines.clear()
+
+
+async def test_what_fails_to_expire_holds_up_nothing_else() -> None:
+    expired: list[str] = []
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+
+    def expire(thing: str) -> None:
+        expired.append(thing)
+        if thing == "first":
+            raise LookupError
+
+    deadlines = Deadlines[str](expire)
+    for thing in ("first", "second", "third"):
+        deadlines.add(thing, 0.01)
+    await eventually(lambda: expired == ["first", "second", "third"])
+    assert len(complaints) == 1
+    complaints.clear()
+    assert lengths(deadlines) == (0, 0)
+
+
+async def test_what_expires_may_take_out_what_is_due_as_well() -> None:
+    expired: list[str] = []
+
+    def expire(thing: str) -> None:
+        expired.append(thing)
+        deadlines.remove("second", 0.01)
+
+    deadlines = Deadlines[str](expire)
+    for thing in ("first", "second", "third"):
+        deadlines.add(thing, 0.01)
+    await eventually(lambda: lengths(deadlines) == (0, 0))
+    assert expired == ["first", "third"]
