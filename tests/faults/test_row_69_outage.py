@@ -99,7 +99,10 @@ async def test_row_69_channels_end_in_an_outage(
         await eventually(lambda: watch.states[-2:] == [State.RECOVERING, State.OUTAGE])
         watch.states.clear()
     database.error = None
-    await eventually(lambda: set(database.done) == set(range(20)))
+    await eventually(
+        lambda: set(database.done) == set(range(20)),
+        describe=lambda: f"done {sorted(database.done)}, {service.state}: {service.stats()}",
+    )
     await until_depths(rabbitmq_node, vhost.url, {QUEUE: 0, LETTERS: 2})
 
 
