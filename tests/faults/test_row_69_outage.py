@@ -9,6 +9,7 @@ import pytest
 
 from nuropb_rmq import Outage, PublishNackedError, State, Transport
 from nuropb_rmq.amqp import publisher
+from nuropb_rmq.amqp.settlement import Settlement
 from nuropb_rmq.testing import RabbitMQNode
 
 from ..outages import SHORT, Database, until
@@ -42,6 +43,8 @@ async def begins(
     for n in ("first", "second"):
         await client.send(command(n=n))
     await until(service, State.OUTAGE)
+    # Sooner, a channel that ends would bring them back, though their letters are written.
+    await eventually(lambda: service.stats().settled[Settlement.DEAD_LETTER] == 2)
     return service, client
 
 
