@@ -72,7 +72,7 @@ async def cancelled(task: asyncio.Task[T], deadline: float) -> None:
 
 
 @asynccontextmanager
-async def timeout_at(deadline: float | None) -> AsyncIterator[None]:
+async def timeout_at(deadline: float) -> AsyncIterator[None]:
     """Do as asyncio.timeout_at(), for a body of several steps of which one may lose a cancellation.
 
     The body would go on with the next step, and that may wait for ever: it is cancelled again and
@@ -84,7 +84,7 @@ async def timeout_at(deadline: float | None) -> AsyncIterator[None]:
     assert task is not None  # noqa: S101 - asyncio.timeout_at() needs one, too
     before = task.cancelling()
     async with asyncio.timeout_at(deadline):
-        again: asyncio.TimerHandle | None = None
+        again: asyncio.TimerHandle
         more = 0
 
         def cancel() -> None:
@@ -93,13 +93,11 @@ async def timeout_at(deadline: float | None) -> AsyncIterator[None]:
             task.cancel()
             again = loop.call_later(AGAIN_AFTER, cancel)
 
-        if deadline is not None:
-            again = loop.call_at(deadline + AGAIN_AFTER, cancel)
+        again = loop.call_at(deadline + AGAIN_AFTER, cancel)
         try:
             yield
         finally:
-            if again is not None:
-                again.cancel()
+            again.cancel()
             for _ in range(more):
                 task.uncancel()
             if task.cancelling() > before:

@@ -150,7 +150,7 @@ class BrokerConnection(RobustConnection):
         """Wait until the connection is up.
 
         Raises the NuropbTransportError that ended the retries: credentials refused, virtual host
-        missing.
+        missing; TransportClosedError after shut().
         """
         if self._fatal is None:
             await self._up_or_fatal.wait()

@@ -16,7 +16,7 @@ from aiormq.exceptions import (
 )
 
 from ..config.settings import TransportConfig
-from ..exceptions import ConnectionLostError, NuropbTransportError
+from ..exceptions import ConnectionLostError, NuropbTransportError, TransportClosedError
 from ..memory import errors
 from ..memory.host import virtual_host
 from ..memory.router import MemoryRouter
@@ -61,6 +61,7 @@ class MemoryConnection:
         self._holds = purpose != CONFIGURE
         self._on_lost = on_lost
         self._router: MemoryRouter | None = None
+        self._shut = False
 
     @property
     def router(self) -> MemoryRouter:
@@ -91,12 +92,15 @@ class MemoryConnection:
             self._service = None  # once for each start, not for each recovery
 
     async def usable(self) -> None:
-        """Connect anew when the connection was lost."""
+        """Connect anew when the connection was lost. Raises TransportClosedError after shut()."""
+        if self._shut:
+            raise TransportClosedError("the connection was closed")
         if self.router.lost is not None:
             await self.open()
 
     async def shut(self, within: float = 0.0) -> None:
         """Close."""
+        self._shut = True
         if self._router is not None:
             self._router.abort("closed")
 

@@ -86,11 +86,11 @@ class TokenSource:
             getattr(called, "__call__", None)  # noqa: B004 - an object's own may be async
         ):
             # In a task of its own, because the provider may cancel its task, or uncancel it.
-            called = asyncio.ensure_future(_awaited(self._provider))
+            running = asyncio.ensure_future(_awaited(self._provider))
             try:
-                return (await shielded(called)).value()
+                return (await shielded(running)).value()
             except asyncio.CancelledError:
-                called.cancel()  # and no wait for it: it may not obey
+                running.cancel()  # and no wait for it: it may not obey
                 raise
         # If a call hangs, later ones wait for it: threads must not pile up.
         if self._in_thread is None or self._in_thread.done():

@@ -118,22 +118,22 @@ class HealthSocket:
         ends_in_children(self)
 
     def _answer(self) -> None:
-        if self._socket is None:
+        listening = self._socket
+        if listening is None:
             return
         try:
-            connection, _ = self._socket.accept()
+            connection, _ = listening.accept()
             with connection:
                 connection.setblocking(False)
                 connection.send(self._told())
         except OSError as e:
             if e.errno in _NO_DESCRIPTOR:
-                self._pause()
+                self._pause(listening)
             # Else whoever asked is gone.
 
-    def _pause(self) -> None:
-        """Answer nobody for a second: the loop would be told of who waits in each of its turns."""
-        listening, loop = self._socket, asyncio.get_running_loop()
-        assert listening is not None  # noqa: S101 - it has just been used
+    def _pause(self, listening: socket.socket) -> None:
+        """Answer nobody for a while: until one is accepted, each turn of the loop would try."""
+        loop = asyncio.get_running_loop()
         loop.remove_reader(listening)
 
         def resume() -> None:

@@ -16,6 +16,7 @@ from nuropb_rmq import (
     TransportClosedError,
     TransportConfig,
 )
+from nuropb_rmq.broker.connecting import open_connection
 
 from ..mesh.support import Meshes
 from ..seams import cut
@@ -127,6 +128,16 @@ async def test_a_recovery_may_be_cancelled(meshes: Meshes, place: Place, configu
         await client.publish_event("t", 1)
         assert (await waiting).event == 1
     assert len(told) % 2 == 0
+
+
+async def test_a_connection_that_was_shut_is_not_usable(place: Place) -> None:
+    config = TransportConfig(amqp_url=place.url, service_name="orders")
+    connection = await open_connection(config, purpose="test")
+    await connection.usable()
+    await connection.shut()
+    for _ in range(2):
+        with pytest.raises(TransportClosedError):
+            await connection.usable()
 
 
 async def test_it_is_closed_while_it_recovers(

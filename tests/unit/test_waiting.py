@@ -11,7 +11,7 @@ import pytest
 
 from nuropb_rmq import NuropbTransportError
 from nuropb_rmq.transport.sealing import Sealing
-from nuropb_rmq.waiting import AGAIN_AFTER, shielded, time_limit, timeout_at
+from nuropb_rmq.waiting import AGAIN_AFTER, shielded, time_limit
 
 
 async def failing(gate: asyncio.Event) -> int:
@@ -166,8 +166,3 @@ async def test_nothing_is_cancelled_behind_what_ends_in_time() -> None:
     async with time_limit(0.01):
         pass
     await asyncio.sleep(0.02 + AGAIN_AFTER)
-
-
-async def test_without_a_deadline() -> None:
-    async with timeout_at(None):
-        await asyncio.sleep(0)
