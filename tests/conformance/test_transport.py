@@ -241,7 +241,7 @@ async def test_complete(transports: Transports, place: Place, outcome: Outcome) 
     service.observe(noting)
     client = await transports.client()
     await client.send(command(n=1))
-    settled = {"DONE": "ACK", "FAILED": "REJECT", "CALL_AGAIN": "ACK"}[outcome.name]
+    settled = {"DONE": "ACK", "FAILED": "REJECT", "CALL_AGAIN": "CALL_AGAIN"}[outcome.name]
     await eventually(lambda: any(note[0] == "settled" for note in noting.notes))
     assert next(note for note in noting.notes if note[0] == "settled")[2] == settled
     await becomes(lambda: place.depth(DLQ), 1 if outcome is Outcome.FAILED else 0)
